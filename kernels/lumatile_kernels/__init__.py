@@ -1,0 +1,8 @@
+"""Arrays to tiles: the kernels of Lumatile, on numpy, numba or CUDA. Needs nothing but numpy."""
+
+from lumatile_kernels.backend import Backend as Backend
+from lumatile_kernels.backend import BackendUnavailableError as BackendUnavailableError
+from lumatile_kernels.backend import PointOrder as PointOrder
+from lumatile_kernels.backend import TileBlock as TileBlock
+from lumatile_kernels.backend import TileFormat as TileFormat
+from lumatile_kernels.backend import select_backend as select_backend

@@ -1,0 +1,147 @@
+"""What a backend does, and how one is chosen."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lumatile_kernels.layout import TileIndex
+
+log = logging.getLogger(__name__)
+
+TileFormat = Literal["linear", "srgb8", "rgba32float"]
+"""How images are stored: rgba16float, rgba8unorm-srgb or rgba32float."""
+
+Plane = Literal["pixels", "ids", "colors"]
+
+BackendName = Literal["numpy", "numba", "cuda"]
+
+Allocate = Callable[[int], NDArray[np.uint8]]
+"""Gives a contiguous, uninitialised, writable uint8 array of that many bytes."""
+
+WHOLE_FRAME_BYTES = 8 << 20
+"""A payload up to this size is one block; a larger one is a block for each tile row."""
+
+
+def allocate_array(nbytes: int) -> NDArray[np.uint8]:
+    """The default `Allocate`."""
+    return np.empty(nbytes, np.uint8)
+
+
+class BackendUnavailableError(RuntimeError):
+    """The backend that was asked for cannot run on this machine; the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TileBlock:
+    """Some consecutive tiles of one plane of one frame, ready to be written.
+
+    The payloads of a plane's blocks, one after another, are the plane's payload as `pyramid_layout` orders it.
+    """
+
+    plane: Plane
+    tiles: TileIndex
+    """Offsets are relative to `payload`."""
+    payload: NDArray[np.uint8]
+    """(nbytes,), contiguous; rows of tiles are padded with zeros to their pitch."""
+    value_range: NDArray[np.float64] | None
+    """(n, 2): least and greatest valid value of each tile (depth in metres, ids); NaN where there is none.
+
+    None where ranges are not kept (images, colors)."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PointOrder:
+    """The order in which a cloud's points are stored: coarsest level first, Morton order within a level."""
+
+    origin: NDArray[np.float64]
+    """(d,): the least finite coordinate of each axis; zeros if no position is finite."""
+    positions: NDArray[np.float32]
+    """(N, d): offsets from the origin, in stored order; 0x7fc00000 in every axis of a non-finite position's."""
+    order: NDArray[np.int64]
+    """(N,): the logged row of each stored position."""
+    counts: tuple[int, ...]
+    """Points of level 0, 1 ... k; the stored order begins with level k's."""
+
+
+class Backend(Protocol):
+    """Turns arrays into tiles. All backends give the same bytes, padding included; numpy is the specification.
+
+    Arrays are C-contiguous, in native byte order. Iterators must be exhausted in the thread that made them;
+    a backend may be used by one thread at a time. A block's payload belongs to the receiver.
+    """
+
+    @property
+    def name(self) -> BackendName:
+        """Its name, as stored and shown."""
+        ...
+
+    def image(
+        self, image: NDArray[Any], *, tile_format: TileFormat = "linear", allocate: Allocate = allocate_array
+    ) -> Iterator[TileBlock]:
+        """Plane `pixels` of an image.
+
+        `image`: (h, w, c), c in 1 (gray), 3 (RGB), 4 (RGB and straight alpha); uint8 and uint16 are sRGB gamma (alpha
+        linear), float16, float32 and float64 linear light.
+        Texels are 4 channels of float16, uint8 or float32, premultiplied by alpha.
+        """
+        ...
+
+    def depth(self, depth: NDArray[Any], *, meter: float, allocate: Allocate = allocate_array) -> Iterator[TileBlock]:
+        """Plane `pixels` of a depth image: float32 metres, 0 where invalid.
+
+        `depth`: (h, w), uint8, uint16, float16, float32 or float64; `meter`: units per metre, finite and
+        > 0 as float32.
+        """
+        ...
+
+    def segmentation(
+        self, ids: NDArray[Any], *, palette: NDArray[np.uint8], allocate: Allocate = allocate_array
+    ) -> Iterator[TileBlock]:
+        """Planes `ids` and `colors` of a segmentation, their blocks in any interleaving.
+
+        `ids`: (h, w) uint8 or uint16; `palette`: (256, 4) or (65536, 4) uint8 sRGB with straight alpha, indexed by id.
+        """
+        ...
+
+    def points(self, positions: NDArray[Any]) -> PointOrder:
+        """Origin, Morton order and levels of a cloud; `positions`: (N, 2 or 3) float32 or float64."""
+        ...
+
+
+def select_backend(name: str = "auto") -> Backend:
+    """The backend called `name`: "auto", "numpy", "numba" or "cuda".
+
+    "auto" takes the fastest that can run here and says at INFO which.
+
+    Raises ValueError for another name and BackendUnavailableError for one that cannot run here.
+    """
+    if name == "numpy":
+        from lumatile_kernels.numpy_backend import NumpyBackend
+
+        return NumpyBackend()
+    if name == "numba":
+        try:
+            from lumatile_kernels.numba_backend import NumbaBackend
+        except ImportError as e:
+            raise BackendUnavailableError(f"backend 'numba' needs the package numba: {e}") from e
+        return NumbaBackend()
+    if name == "cuda":
+        raise BackendUnavailableError("backend 'cuda' is not part of this version of lumatile")
+    if name != "auto":
+        raise ValueError(f"backend must be 'auto' or one of {get_args(BackendName)}, not {name!r}")
+    for candidate in ("cuda", "numba"):
+        try:
+            chosen = select_backend(candidate)
+        except BackendUnavailableError as e:
+            log.debug("backend %s: %s", candidate, e)
+            continue
+        log.info("backend: %s", chosen.name)
+        return chosen
+    log.info("backend: numpy")
+    return select_backend("numpy")

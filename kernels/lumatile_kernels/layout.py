@@ -1,0 +1,163 @@
+"""Pyramid geometry: which levels, tiles and bytes an array of a given size becomes.
+
+Everything here is arithmetic on sizes, so it is the same for every backend and known before any texel is.
+
+Tile rows are ordered as they complete when the array is read from top to bottom: level 0's rows 0 and 1, then
+level 1's row 0, and so on, the coarsest level last. A payload in that order can be written while the rest of it
+is still computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+TILE = 256
+"""Edge of a tile, in texels; tiles at the right and bottom edge are cropped."""
+
+PITCH = 256
+"""Row pitch is a multiple of this many bytes (WebGPU's rule for buffer-to-texture copies)."""
+
+
+def level_sizes(height: int, width: int) -> tuple[tuple[int, int], ...]:
+    """Sizes (height, width) of all levels: level n+1 is level n halved, rounded up, until both are <= 256."""
+    sizes = [(height, width)]
+    while max(sizes[-1]) > TILE:
+        h, w = sizes[-1]
+        sizes.append((-(-h // 2), -(-w // 2)))
+    return tuple(sizes)
+
+
+def row_pitch(width: int, texel_bytes: int) -> int:
+    """Bytes from one texel row of a tile to the next."""
+    return -(-width * texel_bytes // PITCH) * PITCH
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class TileIndex:
+    """Where the tiles of a payload lie: one entry a tile, in payload order; every field has shape (n,)."""
+
+    level: NDArray[np.int32]
+    x: NDArray[np.int32]
+    """Tile column."""
+    y: NDArray[np.int32]
+    """Tile row."""
+    width: NDArray[np.int32]
+    """Texels."""
+    height: NDArray[np.int32]
+    """Texels."""
+    row_pitch: NDArray[np.int64]
+    """Bytes."""
+    offset: NDArray[np.int64]
+    """Byte offset in the payload."""
+    size: NDArray[np.int64]
+    """Bytes: height * row_pitch."""
+
+    def __len__(self) -> int:
+        return len(self.level)
+
+    def __getitem__(self, part: slice) -> TileIndex:
+        """The entries of `part`; offsets stay relative to the whole payload."""
+        return TileIndex(**{f.name: getattr(self, f.name)[part] for f in fields(self)})
+
+
+@dataclass(frozen=True, kw_only=True)
+class TileRow:
+    """One row of tiles of one level: up to 256 texel rows over the level's whole width."""
+
+    level: int
+    y: int
+    """Tile row within the level."""
+    width: int
+    """Texels, of the level."""
+    height: int
+    """Texels, of this tile row: 256, or less in the level's last."""
+    offset: int
+    """Byte offset of its first tile in the payload."""
+    nbytes: int
+    """Bytes of all its tiles, which lie one after another, left to right."""
+    tiles: slice
+    """Its entries in the payload's TileIndex."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PyramidLayout:
+    """The payload of one plane of one frame."""
+
+    height: int
+    width: int
+    texel_bytes: int
+    levels: tuple[tuple[int, int], ...]
+    """(height, width) of each level, in texels."""
+    rows: tuple[TileRow, ...]
+    """All tile rows, in payload order (the order in which they complete)."""
+    index: TileIndex
+    """All tiles, in payload order."""
+    nbytes: int
+    """Size of the whole payload, in bytes; a multiple of 256."""
+
+
+def _completion_order(levels: tuple[tuple[int, int], ...]) -> Iterator[tuple[int, int]]:
+    """(level, tile row) in the order in which they complete as level 0 is read from top to bottom."""
+    counts = [-(-h // TILE) for h, _ in levels]
+    done = [0] * len(levels)
+    for y0 in range(counts[0]):
+        yield 0, y0
+        done[0] += 1
+        for level in range(1, len(levels)):
+            # a tile row needs two of the level below, or the last one alone
+            if done[level - 1] < counts[level - 1] and done[level - 1] % 2:
+                break
+            yield level, done[level]
+            done[level] += 1
+
+
+@lru_cache(maxsize=256)
+def pyramid_layout(height: int, width: int, texel_bytes: int) -> PyramidLayout:
+    """Layout of the full pyramid of a (height, width) array whose tiles have `texel_bytes` bytes a texel.
+
+    An array without texels has one level and no tiles.
+    """
+    levels = level_sizes(height, width)
+    rows: list[TileRow] = []
+    columns: list[tuple[int, ...]] = []
+    offset = 0
+    for level, y in _completion_order(levels) if height and width else ():
+        h, w = levels[level]
+        tile_height = min(TILE, h - y * TILE)
+        first, start = len(columns), offset
+        for x in range(-(-w // TILE)):
+            tile_width = min(TILE, w - x * TILE)
+            pitch = row_pitch(tile_width, texel_bytes)
+            columns.append((level, x, y, tile_width, tile_height, pitch, offset, tile_height * pitch))
+            offset += tile_height * pitch
+        rows.append(
+            TileRow(
+                level=level,
+                y=y,
+                width=w,
+                height=tile_height,
+                offset=start,
+                nbytes=offset - start,
+                tiles=slice(first, len(columns)),
+            )
+        )
+    table = np.array(columns, np.int64).reshape(-1, 8).T
+    table.flags.writeable = False
+    index = TileIndex(
+        level=table[0].astype(np.int32),
+        x=table[1].astype(np.int32),
+        y=table[2].astype(np.int32),
+        width=table[3].astype(np.int32),
+        height=table[4].astype(np.int32),
+        row_pitch=table[5],
+        offset=table[6],
+        size=table[7],
+    )
+    return PyramidLayout(
+        height=height, width=width, texel_bytes=texel_bytes, levels=levels, rows=tuple(rows), index=index, nbytes=offset
+    )

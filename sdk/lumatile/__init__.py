@@ -1,0 +1,1 @@
+"""Lumatile: log images, depth, segmentation and points; read them back as render-ready tiles."""

@@ -1,0 +1,80 @@
+"""Everything this package raises.
+
+    LumatileError
+    +-- InvalidValueError (ValueError)      a value breaks a rule; the message is the rule and the value
+    +-- InvalidTypeError (TypeError)        the same, of a type or dtype
+    +-- ImageFileError (ValueError)         not an image, truncated, corrupt, over the pixel limit
+    +-- ImageFileNotFoundError (FileNotFoundError)
+    +-- SinkError (OSError)                 where values go cannot be opened, or has died
+    |   +-- FlushError                      not everything is durable; `undelivered` says how many values
+    +-- StoreError (OSError)                a store cannot be read
+    |   +-- StoreFormatError                its format is newer than this package, or it is no store
+    |   +-- CorruptStoreError               bytes are not what was written
+    +-- NotFoundError (KeyError)            no such recording, frame or tile
+    +-- SourceNotKeptError                  logged with keep_source=False, and the tiles don't give it back
+
+LumatileWarning is what lenient mode gives instead of an exception.
+"""
+
+from __future__ import annotations
+
+
+class LumatileError(Exception):
+    """The base of all errors of this package."""
+
+
+class LumatileWarning(UserWarning):
+    """A call did not log what was asked; the message says why."""
+
+
+class InvalidValueError(LumatileError, ValueError):
+    """A value breaks a rule."""
+
+
+class InvalidTypeError(LumatileError, TypeError):
+    """A type or dtype breaks a rule."""
+
+
+class ImageFileError(LumatileError, ValueError):
+    """A file is not an image, or is truncated, corrupt or larger than the pixel limit."""
+
+
+class ImageFileNotFoundError(LumatileError, FileNotFoundError):
+    """An image file cannot be read."""
+
+
+class SinkError(LumatileError, OSError):
+    """Where values go cannot be opened, or has died."""
+
+
+class FlushError(SinkError):
+    """Not everything logged before the flush is durable."""
+
+    def __init__(self, undelivered: int, reason: str) -> None:
+        """`undelivered`: values logged before the flush that are not durable."""
+        super().__init__(f"{undelivered} logged values are not durable: {reason}")
+        self.undelivered = undelivered
+
+
+class StoreError(LumatileError, OSError):
+    """A store cannot be read."""
+
+
+class StoreFormatError(StoreError):
+    """Not a store, or one of a newer format version."""
+
+
+class CorruptStoreError(StoreError):
+    """Bytes in a store are not what was written."""
+
+
+class NotFoundError(LumatileError, KeyError):
+    """No such recording, entity, frame or tile."""
+
+    def __str__(self) -> str:
+        """The message, without KeyError's quotes."""
+        return str(self.args[0]) if self.args else ""
+
+
+class SourceNotKeptError(LumatileError):
+    """The logged bytes were not kept (keep_source=False), and the tiles don't give them back exactly."""

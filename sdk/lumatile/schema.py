@@ -1,0 +1,66 @@
+"""The Arrow schemas: frames and tiles files of the store, format version 1."""
+
+from __future__ import annotations
+
+import pyarrow as pa
+
+FORMAT_VERSION = 1
+
+FRAMES = pa.schema(
+    [
+        pa.field("entity_path", pa.string()),
+        pa.field("kind", pa.string()),
+        pa.field("log_time", pa.timestamp("ns")),
+        pa.field("log_tick", pa.int64()),
+        pa.field("sequences", pa.map_(pa.string(), pa.int64())),
+        pa.field("times", pa.map_(pa.string(), pa.timestamp("ns"))),
+        pa.field("timeless", pa.bool_()),
+        pa.field("shape", pa.list_(pa.int64())),
+        pa.field("source_shape", pa.list_(pa.int64())),
+        pa.field("source_dtype", pa.string()),
+        pa.field("source", pa.string()),
+        pa.field("tile_format", pa.string()),
+        pa.field("levels", pa.int32()),
+        pa.field("meter", pa.float64()),
+        pa.field("draw_order", pa.float64()),
+        pa.field("point_origin", pa.list_(pa.float64())),
+        pa.field("ext", pa.string()),
+        pa.field("body", pa.string()),
+        pa.field("recursive", pa.bool_()),
+        pa.field("palette_hash", pa.string()),
+        pa.field("decoder", pa.string()),
+        pa.field("error", pa.string()),
+        pa.field(
+            "provenance",
+            pa.struct([("uri", pa.string()), ("member", pa.string()), ("content_hash", pa.string())]),
+        ),
+        pa.field("producer", pa.binary()),
+        pa.field("seq", pa.int64()),
+        pa.field("seq_last", pa.int64()),
+        pa.field("first_tile", pa.int64()),
+        pa.field("tile_count", pa.int64()),
+        pa.field("index_crc32c", pa.uint32()),
+    ]
+)
+"""One row a logged value. `source`: "plane" (a source plane holds the logged bytes), "tiles" (the tiles give them
+back exactly) or "none". `first_tile`: row in the segment's tiles file. See docs/store-format.md."""
+
+TILES = pa.schema(
+    [
+        pa.field("payload", pa.large_binary(), nullable=False),
+        pa.field("frame", pa.int64(), nullable=False),
+        pa.field("plane", pa.string(), nullable=False),
+        pa.field("level", pa.int32(), nullable=False),
+        pa.field("x", pa.int32(), nullable=False),
+        pa.field("y", pa.int32(), nullable=False),
+        pa.field("width", pa.int32(), nullable=False),
+        pa.field("height", pa.int32(), nullable=False),
+        pa.field("row_pitch", pa.int64(), nullable=False),
+        pa.field("codec", pa.string(), nullable=False),
+        pa.field("raw_size", pa.int64(), nullable=False),
+        pa.field("value_min", pa.float64()),
+        pa.field("value_max", pa.float64()),
+        pa.field("crc32c", pa.uint32(), nullable=False),
+    ]
+)
+"""One row a tile. `frame`: the row of its frame in the segment's frames file; `crc32c`: of the stored payload."""

@@ -1,0 +1,60 @@
+"""What a recording is and how it wants to be stored: travels with it to any sink."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from lumatile.errors import InvalidValueError
+
+TileFormat = Literal["linear", "srgb8", "rgba32float"]
+FloatColors = Literal["linear", "srgb"]
+QueuePolicy = Literal["block", "drop_newest", "drop_oldest"]
+Compression = Literal["zstd"] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordingSettings:
+    """A recording's identity and settings. Raises InvalidValueError where one is not allowed."""
+
+    application_id: str
+    recording_id: str
+    strict: bool = False
+    """Raise for a bad call instead of warning."""
+    tile_format: TileFormat = "linear"
+    """How images are stored."""
+    keep_source: bool = True
+    """Keep the logged bytes where the tiles don't give them back exactly."""
+    compression: Compression = None
+    """"zstd": compress every plane; None: lz4 for ids and colors, nothing else."""
+    float_colors: FloatColors = "linear"
+    """What float point colors mean."""
+    queue_bytes: int = 2**28
+    """Bound of the queue of values not yet taken by the sink, in bytes."""
+    queue_policy: QueuePolicy = "block"
+    """What a full queue does."""
+    max_block: float | None = 5.0
+    """Longest wait of one call for room in the queue, in seconds; None: unlimited."""
+    pixel_limit: int = 89_478_485
+    """Largest number of pixels of an image file that is decoded (checked on its header)."""
+
+    def __post_init__(self) -> None:
+        """Check every rule once, here."""
+        for name, allowed in (
+            ("tile_format", get_args(TileFormat)),
+            ("float_colors", get_args(FloatColors)),
+            ("queue_policy", get_args(QueuePolicy)),
+            ("compression", ("zstd", None)),
+        ):
+            if getattr(self, name) not in allowed:
+                raise InvalidValueError(f"{name} must be one of {allowed}, not {getattr(self, name)!r}")
+        for name in ("application_id", "recording_id"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not value or "\0" in value:
+                raise InvalidValueError(f"{name} must be a non-empty string without NUL, not {value!r}")
+        for name in ("queue_bytes", "pixel_limit"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value <= 0:
+                raise InvalidValueError(f"{name} must be a positive integer, not {value!r}")
+        if self.max_block is not None and not self.max_block >= 0:
+            raise InvalidValueError(f"max_block must be None or seconds >= 0, not {self.max_block!r}")

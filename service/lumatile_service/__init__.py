@@ -1,0 +1,1 @@
+"""The processing side of Lumatile: pipeline, embedded sink, command line."""
