@@ -1,0 +1,89 @@
+"""A queue bounded in bytes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from typing import Generic, TypeVar
+
+from lumatile.settings import QueuePolicy
+
+T = TypeVar("T")
+
+
+class QueueClosedError(Exception):
+    """The other side has gone."""
+
+
+class ByteQueue(Generic[T]):
+    """First in, first out, between threads; its items hold at most `capacity` bytes together.
+
+    An item larger than the queue is taken when the queue is empty.
+    """
+
+    def __init__(self, capacity: int, policy: QueuePolicy = "block", max_block: float | None = None) -> None:
+        """`capacity`: bytes; `max_block`: seconds that a put waits for room with policy "block", None: for ever."""
+        self.capacity = capacity
+        self.nbytes = 0
+        """Bytes that the items in it hold now."""
+        self._policy = policy
+        self._max_block = max_block
+        self._items: deque[tuple[T, int]] = deque()
+        self._changed = threading.Condition()
+        self._closed = False
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def _room(self, nbytes: int) -> bool:
+        return not self._items or self.nbytes + nbytes <= self.capacity
+
+    def put(self, item: T, nbytes: int) -> list[T]:
+        """Add `item`, which holds `nbytes` bytes; returns what was dropped for want of room: items before, or itself.
+
+        Raises QueueClosedError after `close`.
+        """
+        dropped = []
+        with self._changed:
+            if not self._closed and not self._room(nbytes):
+                if self._policy == "block":
+                    self._changed.wait_for(lambda: self._closed or self._room(nbytes), self._max_block)
+                elif self._policy == "drop_oldest":
+                    while not self._room(nbytes):
+                        old, size = self._items.popleft()
+                        self.nbytes -= size
+                        dropped.append(old)
+            if self._closed:
+                raise QueueClosedError
+            if not self._room(nbytes):
+                return [item]
+            self._items.append((item, nbytes))
+            self.nbytes += nbytes
+            self._changed.notify_all()
+        return dropped
+
+    def get(self, timeout: float | None = None) -> T | None:
+        """The oldest item; None if there is none for `timeout` seconds (None: for ever).
+
+        Raises QueueClosedError when the queue is closed and empty.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        with self._changed:
+            while not self._items:
+                if self._closed:
+                    raise QueueClosedError
+                left = None if deadline is None else deadline - time.monotonic()
+                if left is not None and left <= 0:
+                    return None
+                self._changed.wait(left)
+            item, size = self._items.popleft()
+            self.nbytes -= size
+            self._changed.notify_all()
+            return item
+
+    def close(self) -> None:
+        """Refuse further puts; gets go on until it is empty."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
