@@ -27,9 +27,11 @@ class ByteQueue(Generic[T]):
         self.capacity = capacity
         self.nbytes = 0
         """Bytes that the items in it hold now."""
+        self.accepted = 0
+        """Items accepted since the beginning; items are numbered by it, from 1."""
         self._policy = policy
         self._max_block = max_block
-        self._items: deque[tuple[T, int]] = deque()
+        self._items: deque[tuple[int, T, int]] = deque()
         self._changed = threading.Condition()
         self._closed = False
 
@@ -51,20 +53,21 @@ class ByteQueue(Generic[T]):
                     self._changed.wait_for(lambda: self._closed or self._room(nbytes), self._max_block)
                 elif self._policy == "drop_oldest":
                     while not self._room(nbytes):
-                        old, size = self._items.popleft()
+                        _, old, size = self._items.popleft()
                         self.nbytes -= size
                         dropped.append(old)
             if self._closed:
                 raise QueueClosedError
             if not self._room(nbytes):
                 return [item]
-            self._items.append((item, nbytes))
+            self.accepted += 1
+            self._items.append((self.accepted, item, nbytes))
             self.nbytes += nbytes
             self._changed.notify_all()
         return dropped
 
-    def get(self, timeout: float | None = None) -> T | None:
-        """The oldest item; None if there is none for `timeout` seconds (None: for ever).
+    def get(self, timeout: float | None = None) -> tuple[int, T] | None:
+        """Number and value of the oldest item; None if there is none for `timeout` seconds (None: for ever).
 
         Raises QueueClosedError when the queue is closed and empty.
         """
@@ -77,10 +80,10 @@ class ByteQueue(Generic[T]):
                 if left is not None and left <= 0:
                     return None
                 self._changed.wait(left)
-            item, size = self._items.popleft()
+            number, item, size = self._items.popleft()
             self.nbytes -= size
             self._changed.notify_all()
-            return item
+            return number, item
 
     def close(self) -> None:
         """Refuse further puts; gets go on until it is empty."""
