@@ -1,0 +1,135 @@
+"""Curves, palettes and colormaps, each built once in float64 and shared by all backends. All tables are read-only.
+
+sRGB: IEC 61966-2-1, decoding c <= 0.04045: c / 12.92, else ((c + 0.055) / 1.055) ** 2.4; encoding is its inverse.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+T = TypeVar("T", bound=np.generic)
+
+OPAQUE = 255
+"""Alpha, as a code, of what hides everything behind it."""
+
+
+def _srgb_decode(code: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.where(code <= 0.04045, code / 12.92, ((code + 0.055) / 1.055) ** 2.4)
+
+
+def _codes(dtype: np.dtype[Any]) -> NDArray[np.float64]:
+    """All values of an unsigned integer dtype, as fractions of its greatest."""
+    greatest = np.iinfo(dtype).max
+    return np.arange(greatest + 1) / greatest
+
+
+def _frozen(table: NDArray[T]) -> NDArray[T]:
+    table.flags.writeable = False
+    return table
+
+
+@cache
+def srgb_to_linear(dtype: np.dtype[Any]) -> NDArray[np.float32]:
+    """Linear light of every uint8 or uint16 sRGB code: (256,) or (65536,) float32."""
+    return _frozen(_srgb_decode(_codes(dtype)).astype(np.float32))
+
+
+@cache
+def srgb_to_half(dtype: np.dtype[Any]) -> NDArray[np.float16]:
+    """Linear light of every uint8 or uint16 sRGB code, rounded once: (256,) or (65536,) float16."""
+    return _frozen(_srgb_decode(_codes(dtype)).astype(np.float16))
+
+
+@cache
+def unit_interval(dtype: np.dtype[Any]) -> NDArray[np.float32]:
+    """Every uint8 or uint16 value as a fraction of the greatest (alpha): (256,) or (65536,) float32."""
+    return _frozen(_codes(dtype).astype(np.float32))
+
+
+@cache
+def srgb_thresholds() -> NDArray[np.float32]:
+    """Linear light where the sRGB code steps from k to k + 1: (255,) float32, ascending.
+
+    Entry k is the least float32 that is not below the linear light of code k + 0.5.
+    """
+    exact = _srgb_decode((np.arange(255) + 0.5) / 255)
+    near = exact.astype(np.float32)
+    return _frozen(np.where(near < exact, np.nextafter(near, np.float32(np.inf)), near))
+
+
+def encode_srgb(linear: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Codes of linear light, in the same shape: for each x, the number of thresholds <= x. NaN must not occur."""
+    codes: NDArray[np.uint8] = np.searchsorted(srgb_thresholds(), linear, side="right").astype(np.uint8)
+    return codes
+
+
+def encode_unorm8(values: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Codes of linear alpha in [0, 1], in the same shape: rint(x * 255) in float32, half to even."""
+    return np.rint(values * np.float32(255)).astype(np.uint8)
+
+
+def automatic_class_color(ids: NDArray[Any]) -> NDArray[np.uint8]:
+    """Colors of classes that nobody gave one: (N,) non-negative integers to (N, 4) uint8 sRGB with alpha 255.
+
+    Hues are golden-ratio steps, frac(id * 0.618034) in float32; HSV(hue, 0.85, 0.5) is read as linear RGB.
+    """
+    hue = np.mod(ids.astype(np.float32) * np.float32(0.618034), np.float32(1))
+    # HSV to RGB as in https://en.wikipedia.org/wiki/HSL_and_HSV#HSV_to_RGB_alternative
+    k = np.mod(np.array([5, 3, 1], np.float32) + hue[:, None] * np.float32(6), np.float32(6))
+    linear = np.float32(0.5) * (np.float32(1) - np.float32(0.85) * np.clip(np.minimum(k, np.float32(4) - k), 0, 1))
+    return np.concatenate([encode_srgb(linear), np.full((len(ids), 1), OPAQUE, np.uint8)], axis=1)
+
+
+@cache
+def _automatic_palette(size: int) -> NDArray[np.uint8]:
+    palette = automatic_class_color(np.arange(size))
+    palette[0] = 0
+    return _frozen(palette)
+
+
+def class_palette(colors: Mapping[int, Sequence[int]], size: int) -> NDArray[np.uint8]:
+    """Colors of all classes of a segmentation: (size, 4) uint8 sRGB with straight alpha, indexed by id.
+
+    `colors`: annotated ids' (r, g, b) or (r, g, b, a); the others' are automatic, and id 0 is transparent.
+    `size`: 256 or 65536; annotated ids beyond it are left out.
+    """
+    palette = _automatic_palette(size).copy()
+    for class_id, color in colors.items():
+        if class_id < size:
+            palette[class_id] = (*color, OPAQUE)[:4]
+    return _frozen(palette)
+
+
+@cache
+def turbo() -> NDArray[np.uint8]:
+    """The colormap Turbo: (256, 3) uint8 sRGB, from low to high.
+
+    By Anton Mikhailov (copyright 2019 Google LLC, Apache-2.0):
+    https://research.google/blog/turbo-an-improved-rainbow-colormap-for-visualization/
+    """
+    return _frozen(np.frombuffer(bytes.fromhex(_TURBO), np.uint8).reshape(256, 3))
+
+
+_TURBO = """
+    30123b32154333184a341b51351e5836215f37246638276d392a733a2d793b2f803c32863d358b3e38913f3b973f3e9c
+    4040a24143a74146ac4249b1424bb5434eba4451bf4454c34456c74559cb455ccf455ed34661d64664da4666dd4669e0
+    466be3476ee64771e94773eb4776ee4778f0477bf2467df44680f64682f84685fa4687fb458afc458cfd448ffe4391fe
+    4294ff4196ff4099ff3e9bfe3d9efe3ba0fd3aa3fc38a5fb37a8fa35abf833adf731aff52fb2f42eb4f22cb7f02ab9ee
+    28bceb27bee925c0e723c3e422c5e220c7df1fc9dd1ecbda1ccdd81bd0d51ad2d21ad4d019d5cd18d7ca18d9c818dbc5
+    18ddc218dec018e0bd19e2bb19e3b91ae4b61ce6b41de7b21fe9af20eaac22ebaa25eca727eea42aefa12cf09e2ff19b
+    32f29835f39438f4913cf58e3ff68a43f78746f8844af8804ef97d52fa7a55fa7659fb735dfc6f61fc6c65fd6969fd66
+    6dfe6271fe5f75fe5c79fe597dff5680ff5384ff5188ff4e8bff4b8fff4992ff4796fe4499fe429cfe409ffd3fa1fd3d
+    a4fc3ca7fc3aa9fb39acfb38affa37b1f936b4f836b7f735b9f635bcf534bef434c1f334c3f134c6f034c8ef34cbed34
+    cdec34d0ea34d2e935d4e735d7e535d9e436dbe236dde037dfdf37e1dd37e3db38e5d938e7d739e9d539ebd339ecd13a
+    eecf3aefcd3af1cb3af2c93af4c73af5c53af6c33af7c13af8be39f9bc39faba39fbb838fbb637fcb336fcb136fdae35
+    fdac34fea933fea732fea431fea130fe9e2ffe9b2dfe992cfe962bfe932afe9029fd8d27fd8a26fc8725fc8423fb8122
+    fb7e21fa7b1ff9781ef9751df8721cf76f1af66c19f56918f46617f36315f26014f15d13f05b12ef5811ed5510ec530f
+    eb500eea4e0de84b0ce7490ce5470be4450ae2430ae14109df3f08dd3d08dc3b07da3907d83706d63506d43305d23105
+    d02f05ce2d04cc2b04ca2a04c82803c52603c32503c12302be2102bc2002b91e02b71d02b41b01b21a01af1801ac1701
+    a91601a71401a41301a112019e10019b0f01980e01950d01920b018e0a018b09028808028507028106027e05027a0403
+"""
