@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup demo test check bench lock clean
+.PHONY: help setup demo test check bench lock clean
 
 help:
 	@echo "make demo    log real pictures, depth, segmentation and points; write pictures of what is stored"
@@ -38,13 +38,14 @@ bench: $(VENV)/bench.stamp
 
 lock:
 	$(PYTHON) -m venv $(VENV)-lock
-	$(VENV)-lock/bin/pip install --quiet uv
-	for set in "demo --extra local --group demo" "dev --extra local --group test --group check" \
-	           "bench --extra local --group test --group check --group bench"; do \
-	  set -- $$set; name=$$1; shift; \
-	  $(VENV)-lock/bin/uv pip compile --quiet --universal --no-emit-index-url --no-header --no-annotate \
-	    $$* --group build pyproject.toml -o requirements/$$name.txt || exit 1; \
-	done
+	$(VENV)-lock/bin/python -m pip install --quiet uv
+	$(call pin,demo,demo)
+	$(call pin,dev,demo test check)
+	$(call pin,bench,demo test check bench)
+
+# names and versions for every supported platform and Python; no address of any registry
+pin = $(VENV)-lock/bin/uv pip compile --quiet --universal --no-emit-index-url --no-header --no-annotate --upgrade \
+	--extra local --group build $(addprefix --group ,$(2)) pyproject.toml -o requirements/$(1).txt
 
 clean:
 	rm -rf $(VENV) $(VENV)-lock demo-store demo-pictures

@@ -1,0 +1,335 @@
+"""The embedded sink: the pipeline and the segment writer in the process that logs.
+
+Three threads, each ahead of the next, joined by queues bounded in bytes: decode, convert, write. A value is kept
+until the segment that holds it is durable, so that whatever fails on disk can be written again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from lumatile.errors import FlushError, LumatileWarning, SinkError
+from lumatile.queue import ByteQueue, QueueClosedError
+from lumatile.settings import RecordingSettings
+from lumatile.sinks import Durable
+from lumatile.tile_rows import TileRows
+from lumatile.values import LoggedValue
+from lumatile.writer import SegmentWriter
+from lumatile_kernels import select_backend
+from lumatile_service.gaps import Gaps
+from lumatile_service.pipeline import DecodedValue, Pipeline
+
+log = logging.getLogger(__name__)
+
+AHEAD_BYTES = 64 << 20
+"""How far decoding may run ahead of converting, and converting of writing, in bytes."""
+
+DECODE_BATCH = 16
+"""Image files decoded together, where so many wait."""
+
+ATTEMPTS = 3
+"""Failed attempts to write after which a flush says so instead of waiting on; the writer goes on trying."""
+
+
+def open_embedded(url: str, settings: RecordingSettings, *, backend: str = "auto") -> EmbeddedSink:
+    """The sink that writes into the local store at `url`: a path or file:// URL.
+
+    Raises SinkError where the store's directory cannot be written, BackendUnavailableError for a backend that cannot
+    run here.
+    """
+    path = unquote(urlsplit(url).path) if url.lower().startswith("file://") else url
+    writer = SegmentWriter(Path(path), settings)
+    return EmbeddedSink(writer, Pipeline(settings, backend=select_backend(backend)), settings)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _FrameStart:
+    number: int
+    value: LoggedValue
+    row: dict[str, Any]
+
+
+class _FrameEnd:
+    """The frame's tiles have all been handed over."""
+
+
+class _Wake:
+    """Somebody waits: look whether a commit is asked for."""
+
+
+class EmbeddedSink:
+    """A `Sink` into a local store."""
+
+    def __init__(self, writer: SegmentWriter, pipeline: Pipeline, settings: RecordingSettings) -> None:
+        """Start the threads."""
+        self._writer = writer
+        self._pipeline = pipeline
+        self._pipeline_lock = threading.Lock()
+        """Held for each step of the pipeline: the writing thread uses it too when it writes again."""
+        self._queue: ByteQueue[LoggedValue] = ByteQueue(
+            settings.queue_bytes, settings.queue_policy, settings.max_block
+        )
+        self._decoded: ByteQueue[tuple[int, DecodedValue]] = ByteQueue(AHEAD_BYTES)
+        self._tiles: ByteQueue[_FrameStart | TileRows | _FrameEnd | _Wake] = ByteQueue(AHEAD_BYTES)
+        self._gaps = Gaps()
+        self._changed = threading.Condition()
+        """Guards the fields below."""
+        self._wanted = 0
+        """Number of the last value that a flush waits for."""
+        self._durable = 0
+        """Number of the last value that is durable."""
+        self._lost = 0
+        """Values dropped since a flush said so."""
+        self._pending = 0
+        """Values taken that are neither durable nor dropped."""
+        self._failures = 0
+        """Failed attempts to write, since the beginning."""
+        self._failure = ""
+        """Why the last one failed."""
+        self._dead: BaseException | None = None
+        self._closing = False
+        self._warned = False
+        self._uncommitted: list[LoggedValue] = []
+        """Values in the open segment, of the writing thread."""
+        self._written = 0
+        """Number of the last value in the open segment, of the writing thread."""
+        self._threads = [
+            threading.Thread(target=self._run, args=(work, after), name=f"lumatile-{name}", daemon=True)
+            for name, work, after in (
+                ("decode", self._decode, self._decoded.close),
+                ("convert", self._convert, self._tiles.close),
+                ("write", self._write, self._writer.close),
+            )
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    # for the thread that logs
+
+    def put(self, value: LoggedValue) -> None:
+        """Take a value; see `Sink.put`."""
+        with self._changed:
+            self._pending += 1
+        try:
+            dropped = self._queue.put(value, value.nbytes)
+        except QueueClosedError:
+            with self._changed:
+                self._pending -= 1
+            raise self._gone() from None
+        if dropped:
+            self._drop(dropped)
+
+    def flush(self, timeout: float | None = None) -> Durable:
+        """Wait until everything put before is durable; see `Sink.flush`.
+
+        Raises FlushError also for values that were dropped since the last flush, and when writing has failed three
+        times in the meantime; what is not durable yet is kept and tried again.
+        """
+        number = self._queue.accepted
+        with self._changed:
+            failures = self._failures
+            self._wanted = max(self._wanted, number)
+            with contextlib.suppress(QueueClosedError):
+                self._tiles.put(_Wake(), 0)
+            self._changed.wait_for(
+                lambda: (
+                    (self._durable >= number and not self._gaps)
+                    or self._dead is not None
+                    or self._failures >= failures + ATTEMPTS
+                ),
+                timeout,
+            )
+            lost, self._lost = self._lost, 0
+            if self._durable < number or self._gaps:
+                reason = self._failure if self._failures > failures else "timed out"
+                raise FlushError(self._pending + lost, str(self._dead or reason))
+        if lost:
+            raise FlushError(lost, "dropped since the last flush, for want of room in the queue")
+        return "store"
+
+    def close(self, timeout: float | None = None) -> None:
+        """Flush and stop; see `Sink.close`."""
+        try:
+            if self._dead is None and not self._closing:
+                self.flush(timeout)
+        finally:
+            with self._changed:
+                self._closing = True
+                self._changed.notify_all()
+            self._queue.close()
+            for thread in self._threads:
+                thread.join(timeout)
+
+    def _gone(self) -> SinkError:
+        return SinkError(f"the sink has died: {self._dead}" if self._dead else "the sink is closed")
+
+    def _drop(self, values: list[LoggedValue]) -> None:
+        self._gaps.add(values)
+        with self._changed:
+            self._lost += len(values)
+            self._pending -= len(values)
+            warned, self._warned = self._warned, True
+        if not warned:
+            warnings.warn(
+                f"the queue of {self._queue.capacity} bytes is full: values are dropped, counted and recorded as gaps "
+                "(said once)",
+                LumatileWarning,
+                stacklevel=4,
+            )
+
+    # the three threads
+
+    def _run(self, work: Callable[[], None], after: Callable[[], None]) -> None:
+        try:
+            work()
+        except QueueClosedError:
+            pass
+        except BaseException as e:  # noqa: BLE001 - it is said by every later call
+            log.critical("the sink's %s thread died", threading.current_thread().name, exc_info=True)
+            with self._changed:
+                self._dead = self._dead or e
+                self._changed.notify_all()
+            for queue in (self._queue, self._decoded, self._tiles):
+                queue.close()
+        after()
+
+    def _decode(self) -> None:
+        while True:
+            first = self._queue.get()
+            assert first is not None  # noqa: S101 - without a timeout there is always one
+            batch = [first]
+            while batch[-1][1].encoded is not None and len(batch) < DECODE_BATCH:
+                more = self._queue.get(timeout=0) if len(self._queue) else None
+                if more is None:
+                    break
+                batch.append(more)
+            decoded = self._pipeline.decode([value for _, value in batch])
+            for (number, _), value in zip(batch, decoded, strict=True):
+                self._decoded.put((number, value), value.nbytes)
+
+    def _convert(self) -> None:
+        while True:
+            got = self._decoded.get()
+            assert got is not None  # noqa: S101
+            number, decoded = got[1]
+            del got
+            row, tiles = self._pipeline.convert(decoded)
+            self._tiles.put(_FrameStart(number=number, value=decoded.value, row=row), 0)
+            for rows in self._locked(tiles):
+                self._tiles.put(rows, rows.payload.nbytes)
+                del rows
+            self._tiles.put(_FrameEnd(), 0)
+            del decoded, row, tiles
+
+    def _locked(self, tiles: Iterator[TileRows]) -> Iterator[TileRows]:
+        while True:
+            with self._pipeline_lock:
+                rows = next(tiles, None)
+            if rows is None:
+                return
+            yield rows
+            del rows
+
+    def _write(self) -> None:
+        while True:
+            try:
+                got = self._tiles.get(self._patience())
+            except QueueClosedError:
+                self._commit_when(due=True)
+                return
+            if got is not None and isinstance(got[1], _FrameStart):
+                self._append(got[1])
+            del got
+            self._commit_when(due=False)
+
+    def _patience(self) -> float | None:
+        """Seconds until the open segment wants to be committed."""
+        if self._writer.deadline is None:
+            return 0.5 if self._gaps else None
+        return max(0.0, self._writer.deadline - time.monotonic())
+
+    def _append(self, frame: _FrameStart) -> None:
+        self._uncommitted.append(frame.value)
+        self._written = frame.number
+        tiles = self._frame_tiles()
+        try:
+            self._writer.append(frame.row, tiles)
+        except OSError as e:
+            for _ in tiles:
+                pass
+            self._again(e)
+
+    def _frame_tiles(self) -> Iterator[TileRows]:
+        while True:
+            got = self._tiles.get()
+            assert got is not None  # noqa: S101
+            item = got[1]
+            del got
+            if isinstance(item, _FrameEnd):
+                return
+            if isinstance(item, TileRows):
+                yield item
+            del item
+
+    def _commit_when(self, *, due: bool) -> None:
+        deadline = self._writer.deadline
+        if (
+            due
+            or self._writer.full
+            or (deadline is not None and time.monotonic() >= deadline)
+            or self._durable < self._wanted <= self._written
+            or (self._gaps and deadline is None)
+        ):
+            try:
+                self._commit()
+            except OSError as e:
+                self._again(e)
+
+    def _commit(self) -> None:
+        gaps = self._gaps.take()
+        try:
+            for gap in gaps:
+                self._writer.append(self._pipeline.row(gap), iter(()))
+            self._writer.commit()
+        except OSError:
+            self._gaps.add(gaps)
+            raise
+        with self._changed:
+            self._pending -= len(self._uncommitted)
+            self._uncommitted = []
+            self._durable = max(self._durable, self._written)
+            self._changed.notify_all()
+
+    def _again(self, error: OSError) -> None:
+        """Write the uncommitted values again, under a new name, until that works or the sink is closed."""
+        delay = 0.05
+        while True:
+            log.warning("writing to the store failed, and is tried again: %s", error)
+            with self._changed:
+                self._failures += 1
+                self._failure = str(error)
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._closing, delay)
+                if self._closing:
+                    raise SinkError(f"closed while writing failed: {error}") from error
+            delay = min(2 * delay, 2.0)
+            try:
+                for decoded in self._pipeline.decode(self._uncommitted):
+                    with self._pipeline_lock:
+                        row, tiles = self._pipeline.convert(decoded)
+                    self._writer.append(row, self._locked(tiles))
+                self._commit()
+            except OSError as e:
+                error = e
+            else:
+                log.warning("writing to the store works again")
+                return

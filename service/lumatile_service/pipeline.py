@@ -1,0 +1,214 @@
+"""From logged values to frames rows and tile rows: decode, convert, compress. No Ray, no Flight, no files."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lumatile.buffers import POOL
+from lumatile.point_planes import point_rows, source_rows
+from lumatile.settings import RecordingSettings
+from lumatile.tile_rows import Codec, TileRows
+from lumatile.values import LoggedValue
+from lumatile_kernels import Backend, TileBlock
+from lumatile_kernels.image_header import check_pixel_limit, read_header
+from lumatile_kernels.jpeg import DecodeError, JpegDecoder, select_jpeg_decoder
+from lumatile_kernels.layout import level_sizes
+from lumatile_service.compression import compress
+from lumatile_service.contexts import KnownContexts
+
+log = logging.getLogger(__name__)
+
+IMAGE_FORMATS = {"linear": "rgba16float", "srgb8": "rgba8unorm-srgb", "rgba32float": "rgba32float"}
+"""WebGPU's names of the tile formats."""
+
+EXACT_DEPTH_METERS = (1e-30, 1e30)
+"""Between these, metres give integer depth back exactly."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DecodedValue:
+    """A logged value whose image file, if it is one, has been decoded."""
+
+    value: LoggedValue
+    array: NDArray[Any] | None = None
+    """As `LoggedValue.array`."""
+    decoder: str | None = None
+    """Name and version of what decoded it."""
+    error: str | None = None
+    """Why it could not be decoded."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory it holds, in bytes."""
+        return self.value.nbytes + (self.array.nbytes if self.decoder and self.array is not None else 0)
+
+
+class Pipeline:
+    """Turns values into rows. `decode` may be called from several threads; what `convert` gives, from one at a time."""
+
+    def __init__(self, settings: RecordingSettings, *, backend: Backend) -> None:
+        """`backend`: what makes the tiles."""
+        self._settings = settings
+        self._backend = backend
+        self._decoder: JpegDecoder | None = None
+        self._decoder_lock = threading.Lock()
+        self._contexts = KnownContexts()
+
+    def decode(self, values: Sequence[LoggedValue]) -> list[DecodedValue]:
+        """Decode the JPEG files among `values`, together; one that is bad gets an error, the others don't suffer."""
+        results = [DecodedValue(value=value, array=value.array, error=value.error) for value in values]
+        files: list[tuple[int, bytes]] = []
+        for i, value in enumerate(values):
+            if value.encoded is not None and value.error is None:
+                try:
+                    check_pixel_limit(read_header(value.encoded), self._settings.pixel_limit)
+                except DecodeError as e:
+                    results[i] = DecodedValue(value=value, error=str(e))
+                else:
+                    files.append((i, value.encoded))
+        if files:
+            with self._decoder_lock:
+                decoder = self._decoder = self._decoder or select_jpeg_decoder("auto")
+                images = decoder.decode([file for _, file in files])
+            for (i, _), image in zip(files, images, strict=True):
+                if isinstance(image, DecodeError):
+                    results[i] = DecodedValue(value=values[i], error=str(image), decoder=decoder.name)
+                else:
+                    results[i] = DecodedValue(value=values[i], array=image, decoder=decoder.name)
+        return results
+
+    def convert(self, decoded: DecodedValue) -> tuple[dict[str, Any], Iterator[TileRows]]:
+        """The frames row of a value, and its tile rows as they are made; the row is complete once they are exhausted.
+
+        A value that cannot be converted becomes an error row.
+        """
+        row = self.row(decoded.value)
+        row.update(decoder=decoded.decoder, error=decoded.error)
+        return row, self._guarded(decoded, row)
+
+    def row(self, value: LoggedValue) -> dict[str, Any]:
+        """What the frames row says of a value without a look at its content."""
+        time = value.time
+        return {
+            "entity_path": value.entity_path,
+            "kind": value.kind,
+            "log_time": time.log_time,
+            "log_tick": time.log_tick,
+            "sequences": list(time.sequences.items()),
+            "times": list(time.times.items()),
+            "timeless": time.timeless,
+            "shape": None,
+            "source_shape": value.source_shape,
+            "source_dtype": value.source_dtype,
+            "source": "none",
+            "tile_format": None,
+            "levels": None,
+            "meter": value.meter,
+            "draw_order": value.draw_order,
+            "point_origin": None,
+            "ext": value.ext,
+            "body": value.body,
+            "recursive": value.recursive,
+            "palette_hash": None,
+            "decoder": None,
+            "error": value.error,
+            "provenance": value.provenance,
+            "producer": value.producer,
+            "seq": value.seq,
+            "seq_last": value.seq_last,
+        }
+
+    def _guarded(self, decoded: DecodedValue, row: dict[str, Any]) -> Iterator[TileRows]:
+        try:
+            if decoded.error is None:
+                yield from self._tiles(decoded, row)
+            elif decoded.value.encoded is not None and self._settings.keep_source:
+                row["source"] = "plane"
+                yield from self._source(np.frombuffer(decoded.value.encoded, np.uint8))
+        except Exception as e:
+            log.exception("%s at %r could not be converted", decoded.value.kind, decoded.value.entity_path)
+            row["error"] = f"could not be converted: {type(e).__name__}: {e}"
+
+    def _tiles(self, decoded: DecodedValue, row: dict[str, Any]) -> Iterator[TileRows]:
+        value, array = decoded.value, decoded.array
+        if value.kind == "annotation_context":
+            self._contexts.add(value)
+        elif value.kind == "points" and value.points is not None:
+            yield from self._points(value, row)
+        elif array is not None:
+            row["shape"] = array.shape
+            row["levels"] = len(level_sizes(*array.shape[:2]))
+            yield from {"image": self._image, "depth": self._depth, "segmentation": self._segmentation}[value.kind](
+                value, array, row
+            )
+            if row["source"] == "none" and self._settings.keep_source:
+                row["source"] = "plane"
+                source = array if value.encoded is None else np.frombuffer(value.encoded, np.uint8)
+                yield from self._source(source.reshape(-1).view(np.uint8))
+
+    def _image(self, value: LoggedValue, image: NDArray[Any], row: dict[str, Any]) -> Iterator[TileRows]:
+        tile_format = self._settings.tile_format
+        row["tile_format"] = IMAGE_FORMATS[tile_format]
+        if (
+            value.encoded is None
+            and image.dtype == np.uint8
+            and tile_format in ("linear", "srgb8")
+            and (image.shape[2] != 4 or bool((image[..., 3] == 255).all()))  # noqa: PLR2004
+        ):
+            row["source"] = "tiles"
+        for block in self._backend.image(image, tile_format=tile_format, allocate=POOL.take):
+            yield self._rows(block)
+
+    def _depth(self, value: LoggedValue, depth: NDArray[Any], row: dict[str, Any]) -> Iterator[TileRows]:
+        assert value.meter is not None  # noqa: S101 - the border sees to it
+        row["tile_format"] = "r32float"
+        low, high = EXACT_DEPTH_METERS
+        if depth.dtype.kind == "u" and low <= value.meter <= high:
+            row["source"] = "tiles"
+        for block in self._backend.depth(depth, meter=value.meter, allocate=POOL.take):
+            yield self._rows(block)
+
+    def _segmentation(self, value: LoggedValue, ids: NDArray[Any], row: dict[str, Any]) -> Iterator[TileRows]:
+        context = self._contexts.nearest(value.entity_path)
+        row["tile_format"] = "r8uint" if ids.dtype == np.uint8 else "r16uint"
+        row["source"] = "tiles"
+        row["palette_hash"] = context.palette_hash
+        palette = context.palette(256 if ids.dtype == np.uint8 else 65536)
+        for block in self._backend.segmentation(ids, palette=palette, allocate=POOL.take):
+            yield self._rows(block)
+
+    def _points(self, value: LoggedValue, row: dict[str, Any]) -> Iterator[TileRows]:
+        raise NotImplementedError
+
+    def _rows(self, block: TileBlock) -> TileRows:
+        """A block, compressed as its plane is."""
+        tiles = block.tiles
+        rows = TileRows(
+            plane=block.plane,
+            codec="raw",
+            level=tiles.level,
+            x=tiles.x,
+            y=tiles.y,
+            width=tiles.width,
+            height=tiles.height,
+            row_pitch=tiles.row_pitch,
+            raw_size=tiles.size,
+            offsets=np.append(tiles.offset, block.payload.nbytes),
+            payload=block.payload,
+            value_range=block.value_range,
+        )
+        return compress(rows, self._codec(block.plane))
+
+    def _codec(self, plane: str) -> Codec:
+        return self._settings.compression or ("lz4" if plane in ("ids", "colors") else "raw")
+
+    def _source(self, data: NDArray[np.uint8]) -> Iterator[TileRows]:
+        for rows in source_rows(data):
+            yield compress(rows, self._settings.compression or "raw")
