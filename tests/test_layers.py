@@ -1,0 +1,117 @@
+"""Who may import whom, and what has one home."""
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("kernels/lumatile_kernels", "sdk/lumatile", "service/lumatile_service")
+
+HOMES = {
+    "ray": set(),
+    "cupy": {"kernels/lumatile_kernels/cuda_backend.py"},
+    "nvidia": {"kernels/lumatile_kernels/jpeg.py"},
+}
+"""package -> the only files that may import it; Ray and CUDA are not part of this version's code."""
+
+HEAVY = ("numba", "llvmlite", "cupy", "ray", "nvidia", "imagecodecs", "simplejpeg", "typer", "rich", "lumatile_service")
+
+
+def source_files():
+    return [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+def imported_packages(path):
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            yield node.module.partition(".")[0]
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", None) == "import_module":
+            yield from (str(a.value).partition(".")[0] for a in node.args if isinstance(a, ast.Constant))
+
+
+def files_with(pattern):
+    return {str(p.relative_to(ROOT)) for p in source_files() if re.search(pattern, p.read_text("utf-8"))}
+
+
+@pytest.mark.parametrize("package", HOMES)
+def test_a_heavy_package_is_imported_in_its_home_only(package):
+    importers = {str(p.relative_to(ROOT)) for p in source_files() if package in imported_packages(p)}
+    assert importers <= HOMES[package]
+
+
+def test_dali_is_imported_at_all():
+    assert files_with(r"\bnvidia\.dali\b") & HOMES["nvidia"]
+
+
+def test_arrow_schemas_are_made_in_one_file():
+    assert files_with(r"\bpa\.schema\(|\bpyarrow\.schema\(") == {"sdk/lumatile/schema.py"}
+
+
+def test_the_srgb_curve_and_the_class_hue_are_written_once():
+    assert files_with(r"12\.92|1\.055|0\.618034") == {"kernels/lumatile_kernels/tables.py"}
+
+
+@pytest.mark.parametrize("package", ["lumatile", "lumatile_kernels"])
+def test_importing_loads_no_heavy_package(package):
+    code = f"import sys, {package}; print(*sorted(m for m in sys.modules if '.' not in m))"
+    out = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
+    assert package in out
+    assert not set(HEAVY) & set(out)
+
+
+def lint(tree):
+    """Run the import contracts on a copy of the packages."""
+    script = Path(sys.executable).parent / "lint-imports"
+    if not script.exists():
+        pytest.skip("import-linter is not installed beside this Python")
+    paths = os.pathsep.join(str(tree / package.partition("/")[0]) for package in PACKAGES)
+    done = subprocess.run(
+        [script, "--no-cache"],
+        cwd=tree,
+        env={**os.environ, "PYTHONPATH": paths, "COLUMNS": "200"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout + done.stderr
+
+
+@pytest.fixture
+def tree(tmp_path):
+    for package in PACKAGES:
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    return tmp_path
+
+
+def test_the_import_contracts_hold(tree):
+    code, out = lint(tree)
+    assert code == 0, out
+
+
+@pytest.mark.parametrize(
+    ("package", "line", "contract"),
+    [
+        ("kernels/lumatile_kernels", "import pyarrow", "kernels are arrays only"),
+        ("kernels/lumatile_kernels", "import lumatile", "kernels are arrays only"),
+        ("kernels/lumatile_kernels", "import lumatile_service", "kernels are arrays only"),
+        ("sdk/lumatile", "import lumatile_service", "the SDK does not know the service"),
+        ("sdk/lumatile", "import ray", "the SDK does not know the service"),
+        ("sdk/lumatile", "import numba", "the SDK does not know the service"),
+        ("sdk/lumatile", "import benchmarks", "nothing imports tests, benchmarks or deploy"),
+        ("service/lumatile_service", "import tests", "nothing imports tests, benchmarks or deploy"),
+    ],
+)
+def test_a_broken_import_contract_fails_the_check(tree, package, line, contract):
+    (tree / package / "intruder.py").write_text(f"{line}\n")
+    code, out = lint(tree)
+    assert code == 1, out
+    assert re.search(rf"{contract} BROKEN", out), out
