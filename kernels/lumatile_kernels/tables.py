@@ -62,15 +62,39 @@ def srgb_thresholds() -> NDArray[np.float32]:
     return _frozen(np.where(near < exact, np.nextafter(near, np.float32(np.inf)), near))
 
 
+SRGB_LEAST = np.float32(2**-13)
+"""Everything up to here has code 0; its bits are 0x3900 << 16."""
+
+
+@cache
+def srgb_buckets() -> NDArray[np.uint32]:
+    """The thresholds as a table: (1665,) uint32, so that the code of x in [SRGB_LEAST, 1] takes one look-up.
+
+    With the bits of x as an integer, (buckets[(bits >> 16) - 0x3900] + (bits & 0xFFFF)) >> 16. A bucket is the floats
+    that share their upper 16 bits; it holds one threshold at most. Its entry is the code at its lower end << 16, plus
+    what makes the lower 16 bits of the threshold carry.
+    """
+    upper = np.arange(0x3900, 0x3F81, dtype=np.uint32) << np.uint32(16)
+    before = np.searchsorted(srgb_thresholds(), upper.view(np.float32), side="left").astype(np.uint32)
+    buckets = before << np.uint32(16)
+    thresholds = srgb_thresholds().view(np.uint32)
+    holders = (thresholds >> np.uint32(16)) - np.uint32(0x3900)
+    buckets[holders] += np.uint32(0x10000) - (thresholds & np.uint32(0xFFFF))
+    return _frozen(buckets)
+
+
 def encode_srgb(linear: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Codes of linear light, in the same shape: for each x, the number of thresholds <= x. NaN must not occur."""
-    codes: NDArray[np.uint8] = np.searchsorted(srgb_thresholds(), linear, side="right").astype(np.uint8)
+    """Codes of float32 linear light, in the same shape: for each x, the number of thresholds <= x."""
+    bits = np.fmin(np.fmax(linear, SRGB_LEAST), np.float32(1)).view(np.uint32)
+    buckets = srgb_buckets()[(bits >> np.uint32(16)) - np.uint32(0x3900)]
+    codes: NDArray[np.uint8] = ((buckets + (bits & np.uint32(0xFFFF))) >> np.uint32(16)).astype(np.uint8)
     return codes
 
 
 def encode_unorm8(values: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Codes of linear alpha in [0, 1], in the same shape: rint(x * 255) in float32, half to even."""
-    return np.rint(values * np.float32(255)).astype(np.uint8)
+    codes: NDArray[np.uint8] = np.rint(values * np.float32(255)).astype(np.uint8)
+    return codes
 
 
 def automatic_class_color(ids: NDArray[Any]) -> NDArray[np.uint8]:

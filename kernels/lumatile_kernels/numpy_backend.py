@@ -1,0 +1,198 @@
+"""The specification: what every backend computes, said in numpy. Plain before fast."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lumatile_kernels import tables
+from lumatile_kernels.backend import Allocate, BackendName, PointOrder, TileBlock, TileFormat, allocate_array
+from lumatile_kernels.layout import TILE, row_pitch
+from lumatile_kernels.pyramid import depth_plan, image_plan, segmentation_plan, stream_tiles
+
+COLOR_LIMITS: dict[TileFormat, tuple[np.float32, np.float32]] = {
+    "linear": (np.float32(-65504), np.float32(65504)),
+    "srgb8": (np.float32(0), np.float32(1)),
+    "rgba32float": (-np.finfo(np.float32).max / 4, np.finfo(np.float32).max / 4),
+}
+"""Least and greatest linear light, so that neither a texel nor the sum of four overflows."""
+
+
+class NumpyBackend:
+    """The reference backend; see `Backend`."""
+
+    name: BackendName = "numpy"
+
+    def image(
+        self, image: NDArray[Any], *, tile_format: TileFormat = "linear", allocate: Allocate = allocate_array
+    ) -> Iterator[TileBlock]:
+        """Plane `pixels` of an image."""
+        source, carried = partial(image_source, tile_format), partial(image_carried, tile_format)
+        return stream_tiles(image, image_plan(tile_format, image.shape[2]), source, carried, allocate)
+
+    def depth(self, depth: NDArray[Any], *, meter: float, allocate: Allocate = allocate_array) -> Iterator[TileBlock]:
+        """Plane `pixels` of a depth image."""
+        return stream_tiles(depth, depth_plan(), partial(depth_source, np.float32(meter)), depth_carried, allocate)
+
+    def segmentation(
+        self, ids: NDArray[Any], *, palette: NDArray[np.uint8], allocate: Allocate = allocate_array
+    ) -> Iterator[TileBlock]:
+        """Planes `ids` and `colors` of a segmentation."""
+        source, carried = partial(ids_source, palette), partial(ids_carried, palette)
+        return stream_tiles(ids, segmentation_plan(ids.dtype), source, carried, allocate)
+
+    def points(self, positions: NDArray[Any]) -> PointOrder:
+        """Origin, Morton order and levels of a cloud."""
+        from lumatile_kernels.numpy_points import order_points
+
+        return order_points(positions)
+
+
+def image_source(
+    tile_format: TileFormat, band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any] | None
+) -> None:
+    """The `Step` of level 0 of an image; `band`: (rows, width, channels)."""
+    linear = linear_light(band, tile_format)
+    texels = texels_of(linear, tile_format)
+    if tile_format == "linear" and band.dtype.kind == "u" and band.shape[2] != 4:
+        texels[..., :3] = tables.srgb_to_half(band.dtype)[band]  # rounded once, not twice
+    write_tiles(texels, payloads[0])
+    if half is not None:
+        half[:] = mean(np.moveaxis(linear, 2, 1))
+
+
+def image_carried(
+    tile_format: TileFormat, band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any] | None
+) -> None:
+    """The `Step` of the other levels of an image."""
+    write_tiles(texels_of(np.moveaxis(band, 1, 2), tile_format), payloads[0])
+    if half is not None:
+        half[:] = mean(band)
+
+
+def linear_light(image: NDArray[Any], tile_format: TileFormat) -> NDArray[np.float32]:
+    """Linear light premultiplied by alpha, as it is filtered: (rows, width, channels), the shape of `image`."""
+    color, alpha = image[..., :3], image[..., 3:]
+    if image.dtype.kind == "u":
+        color = tables.srgb_to_linear(image.dtype)[color]
+        alpha = tables.unit_interval(image.dtype)[alpha]
+    else:
+        color = _clamped(color, *COLOR_LIMITS[tile_format])
+        alpha = _clamped(alpha, np.float32(0), np.float32(1))
+    if image.shape[2] == 4:
+        color = color * alpha + np.float32(0)
+    return np.concatenate([color, alpha], axis=2)
+
+
+def _clamped(values: NDArray[Any], low: np.float32, high: np.float32) -> NDArray[np.float32]:
+    """Values narrowed to float32, NaN and -0.0 made +0, clamped."""
+    with np.errstate(over="ignore"):
+        narrow = values.astype(np.float32)
+    return np.clip(np.where(np.isnan(narrow), np.float32(0), narrow + np.float32(0)), low, high)
+
+
+def texels_of(linear: NDArray[np.float32], tile_format: TileFormat) -> NDArray[Any]:
+    """Premultiplied linear light of 1, 3 or 4 channels to (rows, width, 4) texels."""
+    texels = np.ones((*linear.shape[:2], 4), np.float32)
+    texels[..., :3] = linear[..., :3]
+    if linear.shape[2] == 4:
+        texels[..., 3] = linear[..., 3]
+    if tile_format == "srgb8":
+        return np.concatenate([tables.encode_srgb(texels[..., :3]), tables.encode_unorm8(texels[..., 3:])], axis=2)
+    return texels.astype(np.float16) if tile_format == "linear" else texels
+
+
+def mean(band: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The box average of each 2x2."""
+    a, b, c, d = _quads(band)
+    average: NDArray[np.float32] = ((a + b) + (c + d)) * np.float32(0.25)
+    return average
+
+
+def depth_source(
+    meter: np.float32, band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any] | None
+) -> NDArray[np.float64]:
+    """The `Step` of level 0 of a depth image; `band`: (rows, width)."""
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        metres = band.astype(np.float32) / meter
+    valid = (metres > 0) & (metres < np.inf)
+    return depth_carried(np.where(valid, metres, np.float32(0))[:, None], payloads, half)
+
+
+def depth_carried(
+    band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any] | None
+) -> NDArray[np.float64]:
+    """The `Step` of the other levels of a depth image."""
+    write_tiles(np.moveaxis(band, 1, 2), payloads[0])
+    if half is not None:
+        half[:] = lower_median(band)
+    ranges = []
+    for tile in _tiles(band[:, 0]):
+        valid = tile[tile > 0]
+        ranges.append((valid.min(), valid.max()) if valid.size else (np.nan, np.nan))
+    return np.array(ranges, np.float64)
+
+
+def lower_median(band: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The lower median of the valid (greater than 0) among each 2x2, 0 if there is none."""
+    quads = np.stack(_quads(band))
+    valid = quads > 0
+    ascending = np.sort(np.where(valid, quads, np.inf), axis=0)
+    middle = np.maximum(valid.sum(axis=0, keepdims=True) - 1, 0) // 2
+    median = np.take_along_axis(ascending, middle, axis=0)[0]
+    return np.where(np.isinf(median), np.float32(0), median)
+
+
+def ids_source(
+    palette: NDArray[np.uint8], band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any] | None
+) -> NDArray[np.float64]:
+    """The `Step` of level 0 of a segmentation; `band`: (rows, width)."""
+    return ids_carried(palette, band[:, None], payloads, half)
+
+
+def ids_carried(
+    palette: NDArray[np.uint8], band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any] | None
+) -> NDArray[np.float64]:
+    """The `Step` of the other levels of a segmentation."""
+    write_tiles(np.moveaxis(band, 1, 2), payloads[0])
+    write_tiles(palette[band[:, 0]], payloads[1])
+    if half is not None:
+        half[:] = mode(band)
+    return np.array([(tile.min(), tile.max()) for tile in _tiles(band[:, 0])], np.float64)
+
+
+def mode(band: NDArray[Any]) -> NDArray[Any]:
+    """The most frequent among each 2x2; of equally frequent ones the first in raster order."""
+    quads = np.stack(_quads(band))
+    counts = (quads[:, None] == quads[None]).sum(axis=1)
+    most_frequent: NDArray[Any] = np.take_along_axis(quads, counts.argmax(axis=0)[None], axis=0)[0]
+    return most_frequent
+
+
+def _quads(band: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Upper left, upper right, lower left and lower right of each 2x2; what is missing at the edge repeats it."""
+    rows, _, width = band.shape
+    even = np.pad(band, ((0, rows % 2), (0, 0), (0, width % 2)), mode="edge")
+    return even[0::2, :, 0::2], even[0::2, :, 1::2], even[1::2, :, 0::2], even[1::2, :, 1::2]
+
+
+def _tiles(texels: NDArray[Any]) -> list[NDArray[Any]]:
+    """Texel rows, (rows, width, ...), cut into tiles."""
+    return [texels[:, x : x + TILE] for x in range(0, texels.shape[1], TILE)]
+
+
+def write_tiles(texels: NDArray[Any], payload: NDArray[np.uint8]) -> None:
+    """Store (rows, width, channels) texels as a row of tiles: one tile after another, rows padded with zeros."""
+    start = 0
+    for tile in _tiles(texels):
+        rows, width, channels = tile.shape
+        texel_bytes = channels * tile.itemsize
+        pitch = row_pitch(width, texel_bytes)
+        stored = payload[start : start + rows * pitch].reshape(rows, pitch)
+        stored[:, : width * texel_bytes] = np.ascontiguousarray(tile).view(np.uint8).reshape(rows, width * texel_bytes)
+        stored[:, width * texel_bytes :] = 0
+        start += rows * pitch

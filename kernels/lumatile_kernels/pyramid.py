@@ -1,0 +1,147 @@
+"""The way of a frame through a backend: from top to bottom, one row of tiles after another, in bounded memory.
+
+Each level keeps one band of at most 256 texel rows. A full band is stored as a row of tiles and halved into the next
+level's band, so the rows of all levels complete in the order of `pyramid_layout`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lumatile_kernels.backend import WHOLE_FRAME_BYTES, Allocate, Plane, TileBlock, TileFormat
+from lumatile_kernels.layout import TILE, PyramidLayout, TileRow, level_sizes, pyramid_layout
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaneFormat:
+    """A plane that a kind of array becomes."""
+
+    plane: Plane
+    texel_bytes: int
+    ranges: bool
+    """Whether the least and greatest value of each tile are kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What one kind of array becomes, and how its levels are carried while it does."""
+
+    planes: tuple[PlaneFormat, ...]
+    carried: np.dtype[Any]
+    """Levels above 0 are (rows, channels, width) arrays of this type until they are stored."""
+    channels: int
+
+
+def image_plan(tile_format: TileFormat, channels: int) -> Plan:
+    """Images are carried as linear light premultiplied by alpha; gray and opaque ones without what they lack."""
+    texel_bytes = {"linear": 8, "srgb8": 4, "rgba32float": 16}[tile_format]
+    pixels = PlaneFormat(plane="pixels", texel_bytes=texel_bytes, ranges=False)
+    return Plan(planes=(pixels,), carried=np.dtype(np.float32), channels=channels)
+
+
+def depth_plan() -> Plan:
+    """Depth is carried in metres, 0 where invalid."""
+    pixels = PlaneFormat(plane="pixels", texel_bytes=4, ranges=True)
+    return Plan(planes=(pixels,), carried=np.dtype(np.float32), channels=1)
+
+
+def segmentation_plan(dtype: np.dtype[Any]) -> Plan:
+    """Segmentations are carried as ids of their own dtype."""
+    ids = PlaneFormat(plane="ids", texel_bytes=dtype.itemsize, ranges=True)
+    colors = PlaneFormat(plane="colors", texel_bytes=4, ranges=False)
+    return Plan(planes=(ids, colors), carried=dtype, channels=1)
+
+
+class Step(Protocol):
+    """What a backend does with a band, at most 256 rows of a level.
+
+    `band`: level 0: rows of the array that was given to the backend; else (rows, channels, width), as carried.
+    It stores the band as one row of tiles in `payloads`, one (nbytes,) uint8 array a plane, padding included;
+    halves it into `half` (ceil(rows/2), channels, ceil(width/2)) unless that is None, repeating the last row or column
+    where a size is odd; and returns each tile's least and greatest valid value, (n, 2) float64, NaN where there
+    is none, or None where no plane keeps ranges.
+    """
+
+    def __call__(
+        self, band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any] | None
+    ) -> NDArray[np.float64] | None:
+        """Store and halve a band."""
+        ...
+
+
+def stream_tiles(
+    array: NDArray[Any], plan: Plan, source_step: Step, carried_step: Step, allocate: Allocate
+) -> Iterator[TileBlock]:
+    """The blocks of all planes of `array`, (height, width[, channels]), in the order in which they complete.
+
+    `source_step` is for level 0, `carried_step` for the others.
+    """
+    height, width = array.shape[:2]
+    levels = level_sizes(height, width)
+    bands = [array, *(_band(size, plan, allocate) for size in levels[1:])]
+    blocks = [_Blocks(plane, pyramid_layout(height, width, plane.texel_bytes), allocate) for plane in plan.planes]
+    for rows in zip(*(b.layout.rows for b in blocks), strict=True):
+        row = rows[0]
+        half = None
+        if row.level + 1 < len(levels):
+            start = row.y % 2 * (TILE // 2)
+            half = bands[row.level + 1][start : start + -(-row.height // 2)]
+        payloads = [b.payload(r) for b, r in zip(blocks, rows, strict=True)]
+        if row.level == 0:
+            ranges = source_step(array[row.y * TILE :][: row.height], payloads, half)
+        else:
+            ranges = carried_step(bands[row.level][: row.height], payloads, half)
+        for b, r in zip(blocks, rows, strict=True):
+            yield from b.complete(r, ranges)
+
+
+def _band(size: tuple[int, int], plan: Plan, allocate: Allocate) -> NDArray[Any]:
+    """A level's band; taken like a payload, because it should be warm memory too."""
+    height, width = size
+    shape = (min(TILE, height), plan.channels, width)
+    return allocate(int(np.prod(shape)) * plan.carried.itemsize).view(plan.carried).reshape(shape)
+
+
+class _Blocks:
+    """Gathers the tile rows of one plane into blocks: one in all, or one each."""
+
+    def __init__(self, plane: PlaneFormat, layout: PyramidLayout, allocate: Allocate) -> None:
+        self.layout = layout
+        self._plane = plane
+        self._allocate = allocate
+        self._whole = layout.nbytes <= WHOLE_FRAME_BYTES
+        self._payload = np.empty(0, np.uint8)
+        self._ranges: list[NDArray[np.float64]] = []
+
+    def payload(self, row: TileRow) -> NDArray[np.uint8]:
+        """Where the tiles of `row` go."""
+        if not self._whole:
+            self._payload = self._allocate(row.nbytes)
+            return self._payload
+        if row is self.layout.rows[0]:
+            self._payload = self._allocate(self.layout.nbytes)
+        return self._payload[row.offset : row.offset + row.nbytes]
+
+    def complete(self, row: TileRow, ranges: NDArray[np.float64] | None) -> Iterator[TileBlock]:
+        """The block that is complete with `row`, if one is."""
+        if self._plane.ranges and ranges is not None:
+            self._ranges.append(ranges)
+        tiles = self.layout.index
+        if not self._whole:
+            tiles = tiles[row.tiles]
+            tiles = replace(tiles, offset=tiles.offset - row.offset)
+        elif row is not self.layout.rows[-1]:
+            return
+        yield TileBlock(
+            plane=self._plane.plane,
+            tiles=tiles,
+            payload=self._payload,
+            value_range=np.concatenate(self._ranges) if self._plane.ranges else None,
+        )
+        self._ranges.clear()
+        self._payload = np.empty(0, np.uint8)
