@@ -1,0 +1,61 @@
+"""Reading the frames file of a committed segment."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import google_crc32c
+import pyarrow as pa
+
+from lumatile.errors import CorruptStoreError, StoreFormatError
+from lumatile.schema import FORMAT_VERSION, FRAMES
+from lumatile.segments import FramesFile
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Frames:
+    """What a frames file says."""
+
+    table: pa.Table
+    """Its rows (schema FRAMES, without metadata)."""
+    application_id: str
+    recording_id: str
+    replaces: tuple[str, ...]
+    """Segments that are invisible from now on."""
+
+
+def read_frames_file(file: FramesFile) -> Frames:
+    """Read and check a frames file.
+
+    Raises FileNotFoundError where it is gone, CorruptStoreError where its bytes are not what was written,
+    StoreFormatError where it is of a newer format version.
+    """
+    content = file.path.read_bytes()
+    if google_crc32c.value(content) != file.crc32c:
+        raise CorruptStoreError(
+            f"{file.path}: its CRC32C must be {file.crc32c:08x}, not {google_crc32c.value(content):08x}"
+        )
+    try:
+        table = pa.ipc.open_file(pa.py_buffer(content)).read_all()
+        metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}
+        version = int(metadata["lumatile.format_version"])
+        if version > FORMAT_VERSION:
+            raise StoreFormatError(
+                f"{file.path}: the store has format version {version}, this lumatile reads up to {FORMAT_VERSION}: "
+                "use a newer one"
+            )
+        if not table.schema.equals(FRAMES):
+            raise CorruptStoreError(f"{file.path}: not the columns of format version {version}")
+        table.validate(full=True)
+        replaces = json.loads(metadata.get("lumatile.replaces", "[]"))
+        if not isinstance(replaces, list) or not all(isinstance(name, str) for name in replaces):
+            raise CorruptStoreError(f"{file.path}: `replaces` must be a list of segments, not {replaces!r:.80}")
+        return Frames(
+            table=table.replace_schema_metadata(None),
+            application_id=metadata["lumatile.application_id"],
+            recording_id=metadata["lumatile.recording_id"],
+            replaces=tuple(replaces),
+        )
+    except (pa.ArrowException, KeyError, ValueError) as e:
+        raise CorruptStoreError(f"{file.path}: {e}") from e

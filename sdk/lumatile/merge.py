@@ -1,0 +1,130 @@
+"""Merging small segments into larger ones, so that a slow stream does not become millions of files."""
+
+from __future__ import annotations
+
+import logging
+import mmap
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lumatile.direct_file import STAGING
+from lumatile.errors import CorruptStoreError, StoreError
+from lumatile.frames_file import read_frames_file
+from lumatile.ipc_file import TilesFile
+from lumatile.segment import Segment
+from lumatile.segments import FramesFile, RecordingDirectory, segment_time
+from lumatile.settings import RecordingSettings
+from lumatile.tiles_file import TilesReader
+
+log = logging.getLogger(__name__)
+
+SMALL_BYTES = 8 << 20
+"""Segments below this size are merged."""
+
+FAN_IN = 16
+"""So many small segments of one generation become one of the next."""
+
+KEEP_SECONDS = 60.0
+"""How long replaced segments stay for readers that already know them."""
+
+
+class Merger:
+    """Merges one writer's small segments, in a thread of its own, and deletes what was replaced.
+
+    What goes wrong there is logged and left for later: segments that are not merged are as good as any.
+    """
+
+    def __init__(self, directory: RecordingDirectory, settings: RecordingSettings) -> None:
+        """Begin with deleting what earlier writers replaced."""
+        self._directory = directory
+        self._settings = settings
+        self._small: defaultdict[int, list[FramesFile]] = defaultdict(list)  # generation -> segments
+        self._replaced: list[tuple[float, list[FramesFile]]] = []  # since when, on the monotonic clock
+        self._staging = mmap.mmap(-1, STAGING)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lumatile-merge")
+        self._submit(self._delete_earlier)
+
+    def committed(self, file: FramesFile, size: int) -> None:
+        """Take note of a segment of `size` bytes that this writer has committed."""
+        self._submit(lambda: self._add(file, size, generation=0))
+
+    def close(self) -> None:
+        """Finish what is under way, and delete what is due."""
+        self._submit(self._delete_due)
+        self._thread.shutdown(wait=True)
+
+    def _submit(self, task: Callable[[], None]) -> None:
+        self._thread.submit(self._run, task)
+
+    def _run(self, task: Callable[[], None]) -> None:
+        try:
+            task()
+        except (OSError, pa.ArrowException):
+            log.warning("%s: segments are not merged", self._directory.path, exc_info=True)
+
+    def _add(self, file: FramesFile, size: int, *, generation: int) -> None:
+        self._delete_due()
+        if size >= SMALL_BYTES:
+            return
+        files = self._small[generation]
+        files.append(file)
+        if len(files) == FAN_IN:
+            del self._small[generation]
+            merged, merged_size = merge(self._directory, self._settings, self._staging, files)
+            self._replaced.append((time.monotonic(), files))
+            self._add(merged, merged_size, generation=generation + 1)
+
+    def _delete_due(self) -> None:
+        while self._replaced and self._replaced[0][0] < time.monotonic() - KEEP_SECONDS:
+            self._directory.delete(self._replaced[0][1])
+            del self._replaced[0]
+
+    def _delete_earlier(self) -> None:
+        """Oldest first: what hides a segment goes after it."""
+        due = time.time_ns() - int(KEEP_SECONDS * 1e9)
+        files = self._directory.committed()
+        names: set[str] = set()
+        for file in files:
+            if segment_time(file.segment) < due:
+                try:
+                    names.update(read_frames_file(file).replaces)
+                except (FileNotFoundError, StoreError):
+                    continue  # another writer's to delete; verify's to name
+        self._directory.delete([file for file in files if file.segment in names])
+
+
+def merge(
+    directory: RecordingDirectory, settings: RecordingSettings, staging: mmap.mmap, files: Sequence[FramesFile]
+) -> tuple[FramesFile, int]:
+    """Write one segment with all rows of `files`, which it replaces; returns it and its size in bytes.
+
+    Raises OSError, and CorruptStoreError where a file is not what was written: nothing is changed then.
+    """
+    segment = Segment(directory, settings, staging)
+    try:
+        frames: list[pa.Table] = []
+        for file in files:
+            frames.append(_copy(directory, file, segment.tiles, sum(len(table) for table in frames)))
+    except BaseException:
+        segment.abort()
+        raise
+    return segment.commit(pa.concat_tables(frames), [file.segment for file in files])
+
+
+def _copy(directory: RecordingDirectory, file: FramesFile, target: TilesFile, frames: int) -> pa.Table:
+    """Write the tiles of a segment to `target`, after `frames` frames; returns its frames rows as they are there."""
+    table = read_frames_file(file).table
+    moved = pc.add(table["first_tile"], target.rows)
+    reader = TilesReader(directory.tiles_path(file.segment))
+    for i in range(len(reader)):
+        frame, tiles, checksums = reader.batch(i)
+        index = target.write(frames + frame, tiles)
+        if not np.array_equal(index["crc32c"], checksums):
+            raise CorruptStoreError(f"{reader.path}: record batch {i} has other bytes than were written")
+    return table.set_column(table.schema.get_field_index("first_tile"), "first_tile", moved)

@@ -1,0 +1,151 @@
+"""How a cloud's columns become the bytes of its tiles rows, and back.
+
+Points are stored in chunks of at most 65,536: row (plane, level, x) holds one column of chunk x of a level, so
+that a viewer fetches the columns it draws. The columns as they were given are kept beside them, as one Arrow IPC
+stream (`encode_source`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from lumatile.errors import CorruptStoreError, InvalidTypeError
+
+CHUNK = 65_536
+"""Most points of a chunk."""
+
+SOURCE_PART = 64 << 20
+"""A source plane is cut into rows of this many bytes; the last one may be shorter."""
+
+PLANES: Mapping[str, tuple[str, int]] = {
+    "position": ("<f4", 0),
+    "color": ("u1", 4),
+    "radius": ("<f4", 1),
+    "class_id": ("<u2", 1),
+    "keypoint_id": ("<u2", 1),
+    "identifier": ("<u8", 1),
+}
+"""dtype and components a point of every plane of numbers; positions have as many components as dimensions.
+
+The other two: `label` (strings) and `source_index` (uint32, or uint64 in a cloud of more than 2^32 points)."""
+
+
+def encode_numbers(plane: str, values: NDArray[Any]) -> NDArray[np.uint8]:
+    """The stored bytes of one chunk of `plane`: (n,) or (n, components) in the plane's dtype, C order, no padding."""
+    dtype = values.dtype if plane == "source_index" else np.dtype(PLANES[plane][0])
+    return np.ascontiguousarray(values, dtype).reshape(-1).view(np.uint8)
+
+
+def encode_labels(labels: Sequence[str | None]) -> NDArray[np.uint8]:
+    """The stored bytes of one chunk of labels.
+
+    n+1 uint32 offsets into the text, n bytes that are 1 where there is a label and 0 where it is None, then the
+    text, UTF-8.
+    """
+    texts = [b"" if label is None else label.encode() for label in labels]
+    offsets = np.zeros(len(texts) + 1, np.uint64)
+    np.cumsum([len(text) for text in texts], out=offsets[1:])
+    if offsets[-1] >= 2**32:
+        raise InvalidTypeError(f"the labels of {CHUNK} points must be less than 4 GiB, not {offsets[-1]} bytes")
+    present = np.array([label is not None for label in labels], np.uint8)
+    return np.frombuffer(b"".join((offsets.astype("<u4").tobytes(), present.tobytes(), *texts)), np.uint8)
+
+
+def decode_numbers(plane: str, data: NDArray[np.uint8], count: int, dimensions: int) -> NDArray[Any]:
+    """The values of one chunk, as a view of `data`: (count,), or (count, components) for positions and colors.
+
+    Raises CorruptStoreError where `data` is not `count` points.
+    """
+    if plane == "source_index":
+        dtype, components = np.dtype("<u8" if count and len(data) // count == 8 else "<u4"), 1
+    else:
+        dtype, components = np.dtype(PLANES[plane][0]), PLANES[plane][1] or dimensions
+    if len(data) != count * components * dtype.itemsize:
+        raise CorruptStoreError(f"plane {plane!r}: {len(data)} bytes are not {count} points")
+    values = data.view(dtype)
+    return values.reshape(count, components) if plane in ("position", "color") else values
+
+
+def decode_labels(data: NDArray[np.uint8], count: int) -> list[str | None]:
+    """The labels of one chunk. Raises CorruptStoreError where `data` is not `count` labels."""
+    head = 4 * (count + 1)
+    if len(data) < head + count:
+        raise CorruptStoreError(f"plane 'label': {len(data)} bytes are not {count} labels")
+    offsets = data[:head].view("<u4").astype(np.int64)
+    present = data[head : head + count]
+    text = data[head + count :].tobytes()
+    if offsets[0] != 0 or (np.diff(offsets) < 0).any() or offsets[-1] != len(text):
+        raise CorruptStoreError("plane 'label': offsets outside the text")
+    bounds = offsets.tolist()
+    try:
+        return [text[bounds[i] : bounds[i + 1]].decode() if present[i] else None for i in range(count)]
+    except UnicodeDecodeError as e:
+        raise CorruptStoreError(f"plane 'label': {e}") from e
+
+
+def encode_source(columns: Mapping[str, Any]) -> NDArray[np.uint8]:
+    """The source plane of a cloud: its columns as given, as one Arrow IPC stream of one row.
+
+    Arrays and sequences become lists of all their values in C order, with the array's shape and dtype in the field's
+    metadata; None, strings and numbers are kept as they are. Raises InvalidTypeError for what Arrow has no type for.
+    """
+    fields, arrays = [], []
+    for name, value in columns.items():
+        try:
+            field, array = _encode_column(name, value)
+        except (pa.ArrowException, TypeError) as e:
+            raise InvalidTypeError(f"{name}: cannot be stored: {e}") from e
+        fields.append(field)
+        arrays.append(array)
+    batch = pa.record_batch(arrays, schema=pa.schema(fields))
+    stream = pa.BufferOutputStream()
+    with pa.ipc.new_stream(stream, batch.schema) as writer:
+        writer.write_batch(batch)
+    return np.frombuffer(stream.getvalue(), np.uint8)
+
+
+def _encode_column(name: str, value: Any) -> tuple[pa.Field, pa.Array]:
+    """One row of one column."""
+    metadata = {}
+    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
+        flat = np.ascontiguousarray(value).reshape(-1)
+        metadata = {"shape": json.dumps(value.shape), "dtype": value.dtype.name}
+        values = pa.array(flat)
+    elif value is None or isinstance(value, (str, bool, int, float)):
+        row = pa.array([value])
+        return pa.field(name, row.type), row
+    else:
+        values = pa.array(list(value))
+    row = pa.LargeListArray.from_arrays(pa.array([0, len(values)], pa.int64()), values)
+    return pa.field(name, row.type, metadata=metadata), row
+
+
+def decode_source(data: NDArray[np.uint8]) -> dict[str, Any]:
+    """The columns `encode_source` was given: arrays in native byte order, other sequences as lists.
+
+    Raises CorruptStoreError where `data` is not such a stream.
+    """
+    try:
+        with pa.ipc.open_stream(pa.py_buffer(data)) as reader:
+            batch = reader.read_next_batch()
+        batch.validate(full=True)
+        return {field.name: _decode_column(field, batch.column(i)) for i, field in enumerate(batch.schema)}
+    except (pa.ArrowException, StopIteration, IndexError, KeyError, TypeError, ValueError, OSError) as e:
+        raise CorruptStoreError(f"the source plane of a cloud is not an Arrow stream of its columns: {e}") from e
+
+
+def _decode_column(field: pa.Field, row: pa.Array) -> Any:
+    if not isinstance(row, pa.LargeListArray):
+        return row[0].as_py()
+    values = row.values
+    if not field.metadata:
+        return values.to_pylist()
+    shape = tuple(json.loads(field.metadata[b"shape"]))
+    array: NDArray[Any] = values.to_numpy(zero_copy_only=False)
+    return array.astype(np.dtype(field.metadata[b"dtype"].decode()), copy=False).reshape(shape)

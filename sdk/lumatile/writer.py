@@ -1,0 +1,119 @@
+"""Writing a recording: values into segments, segments into the store."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import google_crc32c
+import pyarrow as pa
+
+from lumatile.direct_file import STAGING
+from lumatile.errors import SinkError
+from lumatile.merge import Merger
+from lumatile.schema import FRAMES
+from lumatile.segment import Segment
+from lumatile.segments import RecordingDirectory, recording_directory_name
+from lumatile.settings import RecordingSettings
+from lumatile.tile_rows import TileRows
+
+SEGMENT_BYTES = 128 << 20
+"""A segment closes after the value that crosses this size."""
+
+SEGMENT_SECONDS = 0.5
+"""A segment closes this long after its first value."""
+
+
+class SegmentWriter:
+    """Writes one recording; for one thread. Other writers may write the same recording."""
+
+    def __init__(self, store: Path, settings: RecordingSettings) -> None:
+        """Make the recording's directories where they are missing.
+
+        Raises SinkError where the store cannot be written, InvalidValueError for a recording id that is too long.
+        """
+        self._directory = RecordingDirectory(path=store.absolute() / recording_directory_name(settings.recording_id))
+        try:
+            self._directory.create()
+        except OSError as e:
+            raise SinkError(f"the store must be a directory that can be written: {store}: {e}") from e
+        for path in (self._directory.frames, self._directory.tiles):
+            if not os.access(path, os.W_OK | os.X_OK):
+                raise SinkError(f"the store must be a directory that can be written: {path}: permission denied")
+        self._settings = settings
+        self._staging = mmap.mmap(-1, STAGING)
+        self._merger = Merger(self._directory, settings)
+        self._segment: Segment | None = None
+        self._rows: list[dict[str, Any]] = []
+        self.deadline: float | None = None
+        """When the open segment is to be committed, on the monotonic clock; None: none is open."""
+
+    @property
+    def values(self) -> int:
+        """Values in the open segment."""
+        return len(self._rows)
+
+    @property
+    def full(self) -> bool:
+        """The open segment has crossed its size: commit it."""
+        return self._segment is not None and self._segment.tiles.nbytes >= SEGMENT_BYTES
+
+    def append(self, row: Mapping[str, Any], tiles: Iterable[TileRows]) -> None:
+        """Add one value to the open segment, opening one if none is.
+
+        `row`: the columns of FRAMES less first_tile, tile_count and index_crc32c; read once `tiles` is exhausted.
+        Times are ints (nanoseconds), `sequences` and `times` mappings; absent columns are null. Each TileRows is
+        written as it comes, and not referred to afterwards.
+
+        Whatever it raises (OSError from the disk, anything from `tiles`), the open segment has been aborted: the
+        caller appends all its values again.
+        """
+        try:
+            if self._segment is None:
+                self._segment = Segment(self._directory, self._settings, self._staging)
+                self.deadline = time.monotonic() + SEGMENT_SECONDS
+            file = self._segment.tiles
+            first, checksum = file.rows, 0
+            for part in tiles:
+                checksum = google_crc32c.extend(checksum, file.write(len(self._rows), part).tobytes())
+            maps = {name: list((row.get(name) or {}).items()) for name in ("sequences", "times")}
+            counts = {"first_tile": first, "tile_count": file.rows - first, "index_crc32c": checksum}
+            self._rows.append({**row, **maps, **counts})
+        except BaseException:
+            self.abort()
+            raise
+
+    def commit(self) -> None:
+        """Make the open segment durable; nothing to do where none is open.
+
+        Raises OSError; the open segment has been aborted then: the caller appends its values again.
+        """
+        if self._segment is None:
+            return
+        try:
+            file, size = self._segment.commit(pa.Table.from_pylist(self._rows, schema=FRAMES))
+        except BaseException:
+            self.abort()
+            raise
+        self._merger.committed(file, size)
+        self._forget()
+
+    def abort(self) -> None:
+        """Drop the open segment and its values."""
+        if self._segment is not None:
+            self._segment.abort()
+        self._forget()
+
+    def close(self) -> None:
+        """Commit, and wait for a merge that is under way. Raises OSError as `commit` does."""
+        try:
+            self.commit()
+        finally:
+            self._merger.close()
+
+    def _forget(self) -> None:
+        self._segment, self._rows, self.deadline = None, [], None
