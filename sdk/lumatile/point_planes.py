@@ -8,7 +8,8 @@ stream (`encode_source`).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lumatile.errors import CorruptStoreError, InvalidTypeError
+from lumatile.tile_rows import TileRows
 
 CHUNK = 65_536
 """Most points of a chunk."""
@@ -55,6 +57,62 @@ def encode_labels(labels: Sequence[str | None]) -> NDArray[np.uint8]:
         raise InvalidTypeError(f"the labels of {CHUNK} points must be less than 4 GiB, not {offsets[-1]} bytes")
     present = np.array([label is not None for label in labels], np.uint8)
     return np.frombuffer(b"".join((offsets.astype("<u4").tobytes(), present.tobytes(), *texts)), np.uint8)
+
+
+def point_rows(plane: str, values: NDArray[Any] | Sequence[str | None], counts: Sequence[int]) -> TileRows:
+    """The tiles rows of one column of a cloud.
+
+    `values`: one entry a point (labels: strings), in stored order, coarsest level first. `counts`: points of level 0,
+    1 ... k.
+    """
+    chunks = [
+        (level, x, min(CHUNK, counts[level] - start))
+        for level in reversed(range(len(counts)))
+        for x, start in enumerate(range(0, counts[level], CHUNK))
+    ]
+    level, x, points = np.array(chunks, np.int32).reshape(-1, 3).T
+    if isinstance(values, np.ndarray):
+        payload = encode_numbers(plane, values)
+        sizes = points.astype(np.int64) * (payload.nbytes // max(len(values), 1))
+    else:
+        bounds = np.concatenate([[0], np.cumsum(points)]).tolist()
+        parts = [encode_labels(values[a:b]) for a, b in pairwise(bounds)]
+        payload = np.concatenate([np.zeros(0, np.uint8), *parts])
+        sizes = np.array([part.nbytes for part in parts], np.int64)
+    return TileRows(
+        plane=plane,
+        codec="raw",
+        level=level,
+        x=x,
+        y=np.zeros_like(level),
+        width=points,
+        height=np.ones_like(level),
+        row_pitch=sizes,
+        raw_size=sizes,
+        offsets=np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)]),
+        payload=payload,
+    )
+
+
+def source_rows(data: NDArray[np.uint8]) -> Iterator[TileRows]:
+    """The tiles rows of a source plane: one for each SOURCE_PART of `data`, views of it."""
+    zero = np.zeros(1, np.int32)
+    for part, start in enumerate(range(0, data.nbytes, SOURCE_PART)):
+        payload = data[start : start + SOURCE_PART]
+        size = np.array([payload.nbytes], np.int64)
+        yield TileRows(
+            plane="source",
+            codec="raw",
+            level=zero,
+            x=zero,
+            y=zero + np.int32(part),
+            width=zero,
+            height=zero,
+            row_pitch=size,
+            raw_size=size,
+            offsets=np.append(0, size),
+            payload=payload,
+        )
 
 
 def decode_numbers(plane: str, data: NDArray[np.uint8], count: int, dimensions: int) -> NDArray[Any]:
