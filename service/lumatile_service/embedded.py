@@ -75,9 +75,7 @@ class EmbeddedSink:
         self._pipeline = pipeline
         self._pipeline_lock = threading.Lock()
         """Held for each step of the pipeline: the writing thread uses it too when it writes again."""
-        self._queue: ByteQueue[LoggedValue] = ByteQueue(
-            settings.queue_bytes, settings.queue_policy, settings.max_block
-        )
+        self._queue: ByteQueue[LoggedValue] = ByteQueue(settings.queue_bytes, settings.queue_policy, settings.max_block)
         self._decoded: ByteQueue[tuple[int, DecodedValue]] = ByteQueue(AHEAD_BYTES)
         self._tiles: ByteQueue[_FrameStart | TileRows | _FrameEnd | _Wake] = ByteQueue(AHEAD_BYTES)
         self._gaps = Gaps()
@@ -193,7 +191,7 @@ class EmbeddedSink:
             work()
         except QueueClosedError:
             pass
-        except BaseException as e:  # noqa: BLE001 - it is said by every later call
+        except BaseException as e:
             log.critical("the sink's %s thread died", threading.current_thread().name, exc_info=True)
             with self._changed:
                 self._dead = self._dead or e

@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lumatile.buffers import POOL
-from lumatile.point_planes import point_rows, source_rows
+from lumatile.point_planes import encode_source, point_rows, source_rows
 from lumatile.settings import RecordingSettings
 from lumatile.tile_rows import Codec, TileRows
 from lumatile.values import LoggedValue
 from lumatile_kernels import Backend, TileBlock
+from lumatile_kernels.errors import DecodeError
 from lumatile_kernels.image_header import check_pixel_limit, read_header
-from lumatile_kernels.jpeg import DecodeError, JpegDecoder, select_jpeg_decoder
+from lumatile_kernels.jpeg import JpegDecoder, select_jpeg_decoder
 from lumatile_kernels.layout import level_sizes
 from lumatile_service.compression import compress
 from lumatile_service.contexts import KnownContexts
@@ -76,7 +77,7 @@ class Pipeline:
         if files:
             with self._decoder_lock:
                 decoder = self._decoder = self._decoder or select_jpeg_decoder("auto")
-                images = decoder.decode([file for _, file in files])
+                images = decoder.decode([file for _, file in files], allocate=POOL.take)
             for (i, _), image in zip(files, images, strict=True):
                 if isinstance(image, DecodeError):
                     results[i] = DecodedValue(value=values[i], error=str(image), decoder=decoder.name)
@@ -101,8 +102,8 @@ class Pipeline:
             "kind": value.kind,
             "log_time": time.log_time,
             "log_tick": time.log_tick,
-            "sequences": list(time.sequences.items()),
-            "times": list(time.times.items()),
+            "sequences": time.sequences,
+            "times": time.times,
             "timeless": time.timeless,
             "shape": None,
             "source_shape": value.source_shape,
@@ -160,7 +161,7 @@ class Pipeline:
             value.encoded is None
             and image.dtype == np.uint8
             and tile_format in ("linear", "srgb8")
-            and (image.shape[2] != 4 or bool((image[..., 3] == 255).all()))  # noqa: PLR2004
+            and (image.shape[2] != 4 or bool((image[..., 3] == 255).all()))
         ):
             row["source"] = "tiles"
         for block in self._backend.image(image, tile_format=tile_format, allocate=POOL.take):
@@ -185,7 +186,36 @@ class Pipeline:
             yield self._rows(block)
 
     def _points(self, value: LoggedValue, row: dict[str, Any]) -> Iterator[TileRows]:
-        raise NotImplementedError
+        points = value.points
+        assert points is not None  # noqa: S101 - the caller has looked
+        stored = self._backend.points(points.positions)
+        row["shape"] = points.positions.shape
+        row["levels"] = len(stored.counts)
+        row["point_origin"] = stored.origin.tolist()
+        colors = points.colors
+        if colors is None and points.class_ids is None:
+            colors = np.full((len(points), 4), 255, np.uint8)
+        if colors is None and points.class_ids is not None:
+            context = self._contexts.nearest(value.entity_path)
+            colors = context.point_colors(points.class_ids, points.keypoint_ids)
+            row["palette_hash"] = context.palette_hash
+        columns = {
+            "color": colors,
+            "radius": points.radii,
+            "class_id": points.class_ids,
+            "keypoint_id": points.keypoint_ids,
+            "identifier": points.identifiers,
+        }
+        planes: dict[str, NDArray[Any] | list[str | None]] = {"position": stored.positions}
+        planes |= {name: column[stored.order] for name, column in columns.items() if column is not None}
+        if points.labels is not None:
+            planes["label"] = [points.labels[i] for i in stored.order.tolist()]
+        planes["source_index"] = stored.order.astype(np.uint32 if len(points) < 1 << 32 else np.uint64)
+        for plane, column in planes.items():
+            yield compress(point_rows(plane, column, stored.counts), self._codec(plane))
+        if self._settings.keep_source:
+            row["source"] = "plane"
+            yield from self._source(encode_source(points.source))
 
     def _rows(self, block: TileBlock) -> TileRows:
         """A block, compressed as its plane is."""
