@@ -18,6 +18,15 @@ LumatileWarning is what lenient mode gives instead of an exception.
 
 from __future__ import annotations
 
+import sys
+import warnings
+
+PACKAGES = ("lumatile", "lumatile_kernels", "lumatile_service")
+"""Whose lines a warning does not point at."""
+
+SHOWN = 120
+"""Most characters of a received value in a message."""
+
 
 class LumatileError(Exception):
     """The base of all errors of this package."""
@@ -78,3 +87,21 @@ class NotFoundError(LumatileError, KeyError):
 
 class SourceNotKeptError(LumatileError):
     """The logged bytes were not kept (keep_source=False), and the tiles don't give them back exactly."""
+
+
+def warn(message: str) -> None:
+    """Give a LumatileWarning at the user's line: the nearest frame outside these packages."""
+    level, frame = 1, sys._getframe()  # noqa: SLF001 - the documented way to a caller's frame
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in PACKAGES:
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, LumatileWarning, stacklevel=level)
+
+
+def shown(value: object) -> str:
+    """A received value as a message shows it: short, in valid UTF-8, whatever it is."""
+    try:
+        text = repr(value[:SHOWN] if isinstance(value, str | bytes) else value)
+    except Exception:  # noqa: BLE001 - any object may come, and any repr may fail
+        text = f"an object of type {type(value).__name__}"
+    text = " ".join(text.encode(errors="backslashreplace").decode().split())
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,3 +96,34 @@ class LoggedValue:
     """Batch input: uri, member, content_hash."""
     nbytes: int = 0
     """Memory it holds, in bytes, as the queue counts it."""
+
+
+class Content(TypedDict, total=False):
+    """The fields of a LoggedValue that come from what was logged, once it is checked and frozen."""
+
+    array: NDArray[Any]
+    encoded: bytes
+    points: PointColumns
+    source_shape: tuple[int, ...]
+    source_dtype: str
+    meter: float
+    body: str
+    recursive: bool
+
+
+OVERHEAD = 1024
+"""What the queue counts for a value beside its content: about what its objects hold, in bytes."""
+
+
+def held_bytes(content: Content, ext: str | None) -> int:
+    """Memory that a value of this content holds, in bytes; an array that is shown twice counts once."""
+    arrays = {id(array): array for array in (content.get("array"),) if array is not None}
+    texts = len(content.get("encoded", b"")) + len(content.get("body", "")) + len(ext or "")
+    if (points := content.get("points")) is not None:
+        columns = (getattr(points, column.name) for column in fields(points) if column.name != "source")
+        for column in (*columns, *points.source.values()):
+            if isinstance(column, np.ndarray):
+                arrays[id(column)] = column
+            elif column is not None:
+                texts += sum(64 + len(label or "") for label in column)
+    return OVERHEAD + texts + sum(array.nbytes for array in arrays.values())

@@ -1,0 +1,86 @@
+"""Anything that is an array, as a numpy array that belongs to the logged value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lumatile.buffers import POOL
+from lumatile.errors import InvalidTypeError, InvalidValueError, shown
+
+HOST = (1, 3, 13)
+"""DLPack's kDLCPU, kDLCUDAHost and kDLCUDAManaged: memory that numpy can read."""
+
+
+def as_array(name: str, value: Any) -> tuple[NDArray[Any], bool]:
+    """`value` as a numpy array of bool, (u)int or float in native byte order, and whether nobody else can write to it.
+
+    Takes what has __dlpack__, __array__, __array_interface__, __cuda_array_interface__ or the buffer protocol, and
+    nested sequences of numbers. An array on a GPU is copied to the host; bfloat16 becomes float32.
+    `name`: of the argument, for messages.
+    Raises InvalidTypeError for anything else, InvalidValueError for ragged sequences.
+    """
+    private = False
+    if isinstance(value, np.ndarray):
+        array = np.asarray(value)
+    else:
+        try:
+            array = _imported(value)
+        except ValueError as e:
+            raise InvalidValueError(f"{name} must be an array, not {shown(value)}: {shown(e)}") from e
+        except Exception as e:
+            raise InvalidTypeError(f"{name} must be an array, not {shown(value)}: {shown(e)}") from e
+        private = isinstance(value, list | tuple) or isinstance(array.base, bytes)
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        if array.dtype.name == "bfloat16":
+            return array.astype(np.float32), True
+        received = shown(value) if array.dtype.kind == "O" and array.ndim == 0 else f"dtype {array.dtype.name}"
+        raise InvalidTypeError(f"{name} must be an array of numbers, not {received}")
+    if not array.dtype.isnative:
+        return array.astype(array.dtype.newbyteorder("=")), True
+    return array, private
+
+
+def frozen(array: NDArray[Any], *, private: bool) -> NDArray[Any]:
+    """`array`, C-contiguous, read-only and private: copied once, into warm memory, where it is not so already."""
+    if not private or not array.flags.c_contiguous:
+        copy = POOL.take(array.nbytes).view(array.dtype).reshape(array.shape)
+        np.copyto(copy, array)
+        array = copy
+    array.flags.writeable = False
+    return array
+
+
+def _imported(value: Any) -> NDArray[Any]:
+    if hasattr(value, "__dlpack__"):
+        value = _readable(value)
+        try:
+            return np.from_dlpack(value)
+        except Exception:  # noqa: BLE001, S110 - DLPack has no name for its dtype or layout; __array__ may know one
+            pass
+    elif hasattr(value, "__cuda_array_interface__"):
+        value = _on_host(value)
+    return np.asarray(value)
+
+
+def _readable(value: Any) -> Any:
+    """`value`, which speaks DLPack, on the host, without what numpy has no word for."""
+    if hasattr(value, "detach"):  # torch: gradients, lazy negation, bfloat16
+        value = value.detach()
+        if hasattr(value, "resolve_neg"):
+            value = value.resolve_neg()
+        if str(value.dtype) == "torch.bfloat16":
+            value = value.float()
+    if int(value.__dlpack_device__()[0]) not in HOST:
+        value = _on_host(value)
+    return value
+
+
+def _on_host(value: Any) -> Any:
+    """A copy of a device array on the host, as its own library makes one."""
+    for method in ("cpu", "get", "copy_to_host"):  # torch, cupy, numba
+        if hasattr(value, method):
+            return getattr(value, method)()
+    return value

@@ -1,0 +1,43 @@
+"""Where in a recording a value lives."""
+
+from __future__ import annotations
+
+import unicodedata
+from functools import lru_cache
+from typing import Any
+
+from lumatile.errors import InvalidTypeError, InvalidValueError, shown
+
+MAX_BYTES = 1024
+"""Longest entity path, in bytes of UTF-8."""
+
+RULE = (
+    f"entity path must be 1 to {MAX_BYTES} bytes of parts joined by single slashes, no part empty, '.' or '..' "
+    "(nor a look-alike of those), without control characters"
+)
+
+
+def normalise_entity_path(path: Any, *, root: bool = False) -> str:
+    """`path` without the slash at either end; "" for the root, which is "/" and must be allowed by `root`.
+
+    Raises InvalidTypeError for anything but a string, InvalidValueError for a path that breaks the rule.
+    """
+    if not isinstance(path, str):
+        raise InvalidTypeError(f"entity path must be a string, not {shown(path)}")
+    if len(path) > MAX_BYTES + 2:
+        raise InvalidValueError(f"{RULE}; not {shown(path)}")
+    return "" if root and path == "/" else _normalise(str(path))
+
+
+@lru_cache(maxsize=4096)
+def _normalise(path: str) -> str:
+    normal = path.removeprefix("/").removesuffix("/")
+    # compatibility forms show what a part looks like: U+2024 is ".", U+FF0F is "/"
+    lookalike = "".join(c for c in unicodedata.normalize("NFKC", normal) if unicodedata.category(c) != "Cf")
+    if (
+        any(part in ("", ".", "..") for part in (*normal.split("/"), *lookalike.split("/")))
+        or any(unicodedata.category(c) in ("Cc", "Cs", "Zl", "Zp") for c in normal)
+        or len(normal.encode()) > MAX_BYTES
+    ):
+        raise InvalidValueError(f"{RULE}; not {shown(path)}")
+    return normal

@@ -1,0 +1,53 @@
+"""Extension components: what a user adds to a value, as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from lumatile.errors import InvalidTypeError, InvalidValueError, shown
+
+
+def extension_json(ext: Any) -> str | None:
+    """`ext`, a mapping with string keys, as a JSON object; None for None.
+
+    Arrays and numpy numbers become lists and numbers; floats that JSON has no number for become the strings "NaN",
+    "Infinity" and "-Infinity" (as in the JSON form of Protocol Buffers).
+    Raises InvalidTypeError or InvalidValueError for what has no JSON.
+    """
+    if ext is None:
+        return None
+    if not isinstance(ext, Mapping):
+        raise InvalidTypeError(f"ext must be a dictionary, not {shown(ext)}")
+    try:
+        return json.dumps(_plain(ext), separators=(",", ":"))
+    except RecursionError:
+        raise InvalidValueError("ext must not be nested so deeply, nor contain itself") from None
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value).replace("inf", "Infinity").replace("nan", "NaN")
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise InvalidTypeError(f"keys of ext must be strings, not {shown(key)}")
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic) and not isinstance(value, np.void):
+        return _plain(value.item())
+    if hasattr(value, "__array__") or hasattr(value, "__dlpack__"):
+        from lumatile.arrays import as_array
+
+        array = value if isinstance(value, np.ndarray) else as_array("ext", value)[0]
+        return _plain(array.tolist())
+    raise InvalidTypeError(
+        f"ext must be of numbers, strings, booleans, None, lists, dictionaries and arrays, not {shown(value)}"
+    )

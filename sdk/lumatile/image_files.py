@@ -1,0 +1,95 @@
+"""Image files: JPEG, which stays compressed, and PNG."""
+
+from __future__ import annotations
+
+import enum
+import os
+from pathlib import Path
+from typing import Any
+
+from lumatile.errors import (
+    ImageFileError,
+    ImageFileNotFoundError,
+    InvalidTypeError,
+    InvalidValueError,
+    shown,
+)
+from lumatile.images import image_content
+from lumatile.settings import RecordingSettings
+from lumatile.values import Content
+
+
+class ImageFormat(enum.Enum):
+    """Format of an image file; a member's value, "jpeg" or "png", is taken for it too."""
+
+    JPEG = "jpeg"
+    PNG = "png"
+
+
+def image_file_content(img_bytes: Any, img_path: Any, img_format: Any, settings: RecordingSettings) -> Content:
+    """The image in a file, given by its bytes or its path.
+
+    The format is the content's; `img_format` may state it. PNG is decoded here, JPEG only with strict settings, to
+    see that it can be.
+    Raises InvalidValueError, InvalidTypeError, ImageFileError or ImageFileNotFoundError.
+    """
+    if (img_bytes is None) == (img_path is None):
+        raise InvalidValueError(f"give img_bytes or img_path, not {'both' if img_path is not None else 'neither'}")
+    stated = None if img_format is None else _format(img_format)
+    data = _read(img_path) if img_bytes is None else _bytes(img_bytes)
+    return _decoded(data, stated, settings)
+
+
+def _decoded(data: bytes, stated: ImageFormat | None, settings: RecordingSettings) -> Content:
+    from lumatile_kernels.errors import DecodeError, DecoderUnavailableError
+    from lumatile_kernels.image_header import check_pixel_limit, read_header
+
+    try:
+        header = read_header(data)
+        if stated is not None and stated.value != header.format:
+            raise InvalidValueError(f"img_format is {stated.name}, but the file is {header.format.upper()}")
+        check_pixel_limit(header, settings.pixel_limit)
+        if header.format == "png":
+            from lumatile_kernels.png import decode_png
+
+            return image_content(decode_png(data))
+        if settings.strict:
+            from lumatile_kernels.jpeg import select_jpeg_decoder
+
+            (picture,) = select_jpeg_decoder("turbo").decode([data])  # all decoders refuse the same files
+            if isinstance(picture, DecodeError):
+                raise picture
+    except (DecodeError, DecoderUnavailableError) as e:
+        raise ImageFileError(str(e)) from e
+    return {"encoded": data, "source_dtype": "jpeg"}
+
+
+def _format(img_format: Any) -> ImageFormat:
+    if isinstance(img_format, ImageFormat):
+        return img_format
+    name = str(img_format).lower() if isinstance(img_format, str) else None
+    try:
+        return ImageFormat("jpeg" if name == "jpg" else name)
+    except ValueError:
+        raise InvalidValueError(f"img_format must be ImageFormat.JPEG or .PNG, not {shown(img_format)}") from None
+
+
+def _bytes(img_bytes: Any) -> bytes:
+    if not isinstance(img_bytes, bytes | bytearray | memoryview):
+        raise InvalidTypeError(f"img_bytes must be bytes, not {shown(img_bytes)}")
+    return bytes(img_bytes)
+
+
+def _read(img_path: Any) -> bytes:
+    if not isinstance(img_path, str | os.PathLike):
+        raise InvalidTypeError(f"img_path must be a path, not {shown(img_path)}")
+    try:
+        path = Path(img_path)
+        if not path.is_file():
+            reason = "not a regular file" if path.exists() else "no such file"
+            raise ImageFileNotFoundError(f"img_path cannot be read: {reason}: {shown(str(path))}")
+        return path.read_bytes()
+    except (OSError, ValueError) as e:
+        if isinstance(e, ImageFileNotFoundError):
+            raise
+        raise ImageFileNotFoundError(f"img_path cannot be read: {shown(img_path)}: {shown(e)}") from e

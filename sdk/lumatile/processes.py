@@ -1,0 +1,68 @@
+"""What recordings do when their process forks and when it ends."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import time
+from multiprocessing import util
+from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+from lumatile.errors import FlushError, SinkError, warn
+
+if TYPE_CHECKING:
+    from lumatile.recording import RecordingStream
+
+EXIT_WAIT = 30.0
+"""Longest that the end of a process waits for values to become durable, in seconds, for all recordings together."""
+
+_ALL: WeakSet[RecordingStream] = WeakSet()
+"""Recordings that a forked child has to make its own."""
+
+_OPEN: set[RecordingStream] = set()
+"""Recordings with an open sink: they live until it is closed."""
+
+_FINALIZED: set[int] = set()
+"""Ids of this process and those it was forked from, where they close their recordings at the end."""
+
+
+def follow(recording: RecordingStream) -> None:
+    """Renew `recording` in every child that this process forks."""
+    _ALL.add(recording)
+
+
+def opened(recording: RecordingStream) -> None:
+    """Close `recording` when this process ends."""
+    if os.getpid() not in _FINALIZED:
+        _FINALIZED.add(os.getpid())
+        # a child of multiprocessing ends with os._exit: its finalizers run, what atexit knows does not
+        util.Finalize(None, close_all, exitpriority=0)
+    _OPEN.add(recording)
+
+
+def closed(recording: RecordingStream) -> None:
+    """`recording` has no open sink any more."""
+    _OPEN.discard(recording)
+
+
+def close_all() -> None:
+    """Close all recordings; warns with the number of values that did not become durable in time."""
+    deadline = time.monotonic() + EXIT_WAIT
+    for recording in list(_OPEN):
+        try:
+            recording.disconnect(timeout=max(0.0, deadline - time.monotonic()))
+        except FlushError as e:
+            warn(f"recording {recording.recording_id}: {e.undelivered} values were lost at exit: {e}")
+        except SinkError as e:
+            warn(f"recording {recording.recording_id}: values may have been lost at exit: {e}")
+
+
+def _in_child() -> None:
+    _OPEN.clear()
+    for recording in list(_ALL):
+        recording.renew()
+
+
+atexit.register(close_all)
+os.register_at_fork(after_in_child=_in_child)

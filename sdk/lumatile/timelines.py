@@ -1,0 +1,117 @@
+"""The time points of a recording's values."""
+
+from __future__ import annotations
+
+import math
+import operator
+import threading
+import time
+import unicodedata
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from lumatile.errors import InvalidTypeError, InvalidValueError, shown
+from lumatile.values import TimePoint
+
+TimelineKind = Literal["sequence", "time"]
+
+NOTHING: Mapping[str, int] = {}
+
+
+class _Now(threading.local):
+    """Where one thread stands. Its mappings are replaced, never changed: time points keep them."""
+
+    def __init__(self) -> None:
+        self.at: dict[TimelineKind, Mapping[str, int]] = _nowhere()
+
+
+def _nowhere() -> dict[TimelineKind, Mapping[str, int]]:
+    return {"sequence": NOTHING, "time": NOTHING}
+
+
+class Timelines:
+    """Where each thread stands on each of a recording's own timelines."""
+
+    def __init__(self) -> None:
+        """No timeline is set."""
+        self._now = _Now()
+        self._kinds: dict[str, TimelineKind] = {}
+        """What every name was first used as, in all threads."""
+
+    def set(self, kind: TimelineKind, name: Any, at: int | None) -> None:
+        """Stand at `at` (sequence number, or nanoseconds since the epoch) on timeline `name`; None: leave it.
+
+        Raises InvalidValueError for a name that is also used as the other kind, InvalidTypeError for no string.
+        """
+        _check_name(name)
+        now = self._now.at
+        if at is None:
+            for each in now:
+                now[each] = {known: where for known, where in now[each].items() if known != name}
+            return
+        if not -(2**63) <= at < 2**63:
+            raise InvalidValueError(f"timeline {name!r}: a time point must fit in 64 bits, not {shown(at)}")
+        used_as = self._kinds.setdefault(name, kind)
+        if used_as != kind:
+            raise InvalidValueError(f"timeline {name!r} is a {used_as} in this recording, and cannot be a {kind} too")
+        now[kind] = {**now[kind], name: at}
+
+    def reset(self) -> None:
+        """Leave all timelines, in this thread."""
+        self._now.at = _nowhere()
+
+    def time_point(self, log_tick: int, *, timeless: bool) -> TimePoint:
+        """Now, in this thread."""
+        now = self._now.at
+        return TimePoint(
+            log_time=time.time_ns(),
+            log_tick=log_tick,
+            sequences=NOTHING if timeless else now["sequence"],
+            times=NOTHING if timeless else now["time"],
+            timeless=timeless,
+        )
+
+
+def sequence_number(sequence: Any) -> int | None:
+    """A point on a sequence timeline. Raises InvalidTypeError for anything but an integer or None."""
+    if sequence is None:
+        return None
+    try:
+        return operator.index(sequence)
+    except TypeError:
+        raise InvalidTypeError(f"sequence must be an integer or None, not {shown(sequence)}") from None
+
+
+def nanoseconds_of_seconds(seconds: Any) -> int | None:
+    """round(seconds * 1e9). Raises InvalidTypeError for no number, InvalidValueError for one that is not finite."""
+    if seconds is None:
+        return None
+    if isinstance(seconds, str | bytes):
+        raise InvalidTypeError(f"seconds must be a number or None, not {shown(seconds)}")
+    try:
+        nanos = float(seconds) * 1e9
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidTypeError(f"seconds must be a number or None, not {shown(seconds)}") from None
+    if not math.isfinite(nanos):
+        raise InvalidValueError(f"seconds must be finite, not {shown(seconds)}")
+    return round(nanos)
+
+
+def nanoseconds(nanos: Any) -> int | None:
+    """A point on a time timeline. Raises InvalidTypeError for anything but an integer or None."""
+    if nanos is None:
+        return None
+    try:
+        return operator.index(nanos)
+    except TypeError:
+        raise InvalidTypeError(f"nanos must be an integer or None, not {shown(nanos)}") from None
+
+
+def _check_name(name: Any) -> None:
+    if not isinstance(name, str):
+        raise InvalidTypeError(f"timeline must be a string, not {shown(name)}")
+    if not name or name in ("log_time", "log_tick") or any(unicodedata.category(c) in ("Cc", "Cs") for c in name):
+        raise InvalidValueError(
+            "timeline must be a non-empty name without control characters, and not log_time or log_tick, "
+            f"which are always there; not {shown(name)}"
+        )
