@@ -1,0 +1,271 @@
+"""JPEG files to arrays: through DALI where it is installed, else through a libjpeg-turbo wheel (simplejpeg).
+
+Both are libjpeg-turbo inside, with the accurate DCT and smooth chroma upsampling, and give the same bytes. What makes
+them agree on the rest: orientation is applied here, CMYK always goes through simplejpeg, and the strict mode of
+libjpeg-turbo decides what is corrupt (DALI's decoder fills gaps with gray and says nothing). So nothing reaches DALI
+that libjpeg-turbo has not walked through without a complaint.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from types import ModuleType
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lumatile_kernels.backend import Allocate, allocate_array
+from lumatile_kernels.errors import DecodeError, DecoderUnavailableError
+from lumatile_kernels.image_header import ImageHeader, read_header
+from lumatile_kernels.orientation import upright
+
+log = logging.getLogger(__name__)
+
+SCAN_LIMIT = 500
+"""Scans a JPEG may have: each costs a pass over the whole picture, however few bytes it takes in the file."""
+
+Picture = NDArray[np.uint8]
+"""(h, w, 1) gray or (h, w, 3) RGB, sRGB gamma."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class JpegDecoder(Protocol):
+    """Decodes JPEG files. All decoders on a CPU give the same bytes and refuse the same files.
+
+    A decoder may be used by one thread at a time, and in forked children too.
+    """
+
+    @property
+    def name(self) -> str:
+        """Library and version, as stored with the frame."""
+        ...
+
+    def decode(self, files: Sequence[bytes], *, allocate: Allocate = allocate_array) -> list[Picture | DecodeError]:
+        """One result a file, in order: the picture, EXIF orientation applied, or why there is none.
+
+        CMYK and YCCK become RGB by Pillow's formula. `allocate` gives the memory of the pictures, and must be safe to
+        call from several threads; a 4K picture in fresh memory takes twice as long as in warm.
+        """
+        ...
+
+
+class TurboDecoder:
+    """libjpeg-turbo through the simplejpeg wheel."""
+
+    def __init__(self, threads: int | None = None) -> None:
+        """`threads`: files decoded at once; by default one a core, at most 4.
+
+        Raises DecoderUnavailableError without simplejpeg.
+        """
+        self._threads = threads or _default_threads()
+        self.name = f"simplejpeg {_simplejpeg().__version__}"
+
+    def decode(self, files: Sequence[bytes], *, allocate: Allocate = allocate_array) -> list[Picture | DecodeError]:
+        """See JpegDecoder."""
+        return _each(partial(_turbo_decode, allocate), files, self._threads)
+
+
+class DaliDecoder:
+    """NVIDIA DALI's CPU decoder; needs no GPU. Pipelines stay warm between calls."""
+
+    def __init__(self, threads: int | None = None) -> None:
+        """`threads`: files decoded at once; by default one a core, at most 4.
+
+        Raises DecoderUnavailableError without DALI or simplejpeg.
+        """
+        _simplejpeg()
+        try:
+            import nvidia.dali
+        except (ImportError, OSError) as e:
+            raise DecoderUnavailableError(f"JPEG decoder 'dali' needs NVIDIA DALI: {e}") from e
+        self._threads = threads or _default_threads()
+        self._pipelines: dict[int, Any] = {}
+        """By number of components; made on first use."""
+        self.name = f"dali-cpu {nvidia.dali.__version__}"
+        _DALI_DECODERS.add(self)
+
+    def decode(self, files: Sequence[bytes], *, allocate: Allocate = allocate_array) -> list[Picture | DecodeError]:
+        """See JpegDecoder."""
+        results: list[Any] = [*_each(_check, files, self._threads)]
+        for components in (1, 3, 4):
+            rows = [i for i, r in enumerate(results) if isinstance(r, ImageHeader) and r.components == components]
+            for start in range(0, len(rows), self._threads):
+                batch = rows[start : start + self._threads]
+                pictures = self._decode_batch([files[i] for i in batch], [results[i] for i in batch], allocate)
+                for i, picture in zip(batch, pictures, strict=True):
+                    results[i] = picture
+        return results
+
+    def _decode_batch(
+        self, files: Sequence[bytes], headers: Sequence[ImageHeader], allocate: Allocate
+    ) -> list[Picture | DecodeError]:
+        """Files of one number of components, at most as many as threads."""
+        components = headers[0].components
+        if components == 4:
+            return _each(partial(_turbo_decode, allocate), files, self._threads)
+        try:
+            with _PIPELINES_IN_USE:
+                pipeline = self._pipeline(components)
+                pipeline.feed_input("files", [np.frombuffer(file, np.uint8) for file in files])
+                (tensors,) = pipeline.run()
+                return [_place(np.asarray(tensors[i]), header, allocate) for i, header in enumerate(headers)]
+        except RuntimeError as e:
+            # one bad file fails its whole batch, and DALI calls the pipeline invalid from then on
+            self._pipelines.pop(components, None)
+            if len(files) > 1:
+                return [self._decode_batch([f], [h], allocate)[0] for f, h in zip(files, headers, strict=True)]
+            reason = " ".join(str(e).rpartition("encountered:")[2].split())
+            return [DecodeError(f"DALI cannot decode this JPEG of {len(files[0])} bytes: {reason}")]
+
+    def _pipeline(self, components: int) -> Any:
+        if components not in self._pipelines:
+            from nvidia.dali import Pipeline, fn, types
+
+            pipeline = Pipeline(
+                batch_size=self._threads, num_threads=self._threads, device_id=None, prefetch_queue_depth=1
+            )
+            with pipeline:
+                pictures = fn.decoders.image(
+                    fn.external_source(name="files", device="cpu"),
+                    device="cpu",
+                    output_type=types.GRAY if components == 1 else types.RGB,  # ANY_DATA kills the process on gray
+                    adjust_orientation=False,
+                    use_fast_idct=False,
+                )
+                pipeline.set_outputs(pictures)
+            pipeline.build()
+            self._pipelines[components] = pipeline
+        return self._pipelines[components]
+
+
+_PIPELINES_IN_USE = threading.Lock()
+"""Held while a pipeline runs, and during a fork."""
+
+_DALI_DECODERS: weakref.WeakSet[DaliDecoder] = weakref.WeakSet()
+
+
+def _close_pipelines() -> None:
+    """Before a fork: a child that inherits a pipeline without its threads waits for them forever when it exits."""
+    _PIPELINES_IN_USE.acquire()
+    for decoder in list(_DALI_DECODERS):
+        decoder._pipelines.clear()  # noqa: SLF001
+
+
+os.register_at_fork(
+    before=_close_pipelines, after_in_parent=_PIPELINES_IN_USE.release, after_in_child=_PIPELINES_IN_USE.release
+)
+
+
+def select_jpeg_decoder(name: str = "auto") -> JpegDecoder:
+    """The decoder called `name`: "auto", "dali" or "turbo".
+
+    "auto" takes DALI where it is installed and works, else libjpeg-turbo, and says at INFO which.
+
+    Raises ValueError for another name and DecoderUnavailableError for one that cannot run here.
+    """
+    if name == "turbo":
+        return TurboDecoder()
+    if name == "dali":
+        decoder = DaliDecoder()
+        (picture,) = decoder.decode([_simplejpeg().encode_jpeg(np.zeros((1, 1, 3), np.uint8))])
+        if isinstance(picture, DecodeError):
+            raise DecoderUnavailableError(f"JPEG decoder 'dali' cannot run here: {picture}")
+        return decoder
+    if name != "auto":
+        raise ValueError(f"JPEG decoder must be 'auto', 'dali' or 'turbo', not {name!r}")
+    try:
+        chosen = select_jpeg_decoder("dali")
+    except DecoderUnavailableError as e:
+        log.debug("%s", e)
+        chosen = select_jpeg_decoder("turbo")
+    log.info("JPEG decoder: %s", chosen.name)
+    return chosen
+
+
+def _default_threads() -> int:
+    return min(4, os.cpu_count() or 1)
+
+
+def _each(work: Callable[[Item], Result], items: Sequence[Item], threads: int) -> list[Result | DecodeError]:
+    """`work` of each item, or the DecodeError it raised. The threads end with the call, so a fork meets none."""
+
+    def attempt(item: Item) -> Result | DecodeError:
+        try:
+            return work(item)
+        except DecodeError as e:
+            return e
+
+    if len(items) < 2 or threads < 2:
+        return [attempt(item) for item in items]
+    with ThreadPoolExecutor(min(threads, len(items))) as pool:
+        return list(pool.map(attempt, items))
+
+
+def _simplejpeg() -> ModuleType:
+    try:
+        import simplejpeg
+    except ImportError as e:
+        raise DecoderUnavailableError(f"JPEG needs the package simplejpeg (pip install 'lumatile[local]'): {e}") from e
+    return simplejpeg  # type: ignore[no-any-return]
+
+
+def _read_header(file: bytes) -> ImageHeader:
+    header = read_header(file)
+    if header.format != "jpeg":
+        raise DecodeError(f"not a JPEG image but {header.format.upper()}")
+    scans = file.count(b"\xff\xda")
+    if scans > SCAN_LIMIT:
+        raise DecodeError(f"a JPEG may have {SCAN_LIMIT} scans, and this one has {scans}")
+    return header
+
+
+def _turbo(file: bytes, colorspace: str, **options: Any) -> Picture:
+    """The stored picture by libjpeg-turbo; whatever it warns of is an error."""
+    try:
+        return _simplejpeg().decode_jpeg(file, colorspace, strict=True, **options)  # type: ignore[no-any-return]
+    except ValueError as e:
+        if "Premature end" in str(e):
+            raise DecodeError(f"truncated JPEG: no end-of-image marker after {len(file)} bytes") from e
+        raise DecodeError(f"corrupt JPEG of {len(file)} bytes: {e}") from e
+
+
+def _check(file: bytes) -> ImageHeader:
+    """The header of a file that is whole: at an eighth of the size all codes are read, and little else is done."""
+    header = _read_header(file)
+    _turbo(file, "CMYK" if header.components == 4 else "GRAY", min_height=1, min_width=1)
+    return header
+
+
+def _turbo_decode(allocate: Allocate, file: bytes) -> Picture:
+    header = _read_header(file)
+    if header.components == 4:
+        return _place(_rgb_of_cmyk(_turbo(file, "CMYK")), header, allocate)
+    colorspace = "GRAY" if header.components == 1 else "RGB"
+    if header.orientation > 1:
+        return _place(_turbo(file, colorspace), header, allocate)
+    buffer = allocate(header.width * header.height * header.components)
+    _turbo(file, colorspace, buffer=buffer)
+    return buffer.reshape(header.shape)
+
+
+def _place(image: Picture, header: ImageHeader, allocate: Allocate) -> Picture:
+    """`image`, upright, in memory from `allocate`."""
+    placed = allocate(image.size).reshape(header.shape)
+    placed[...] = upright(image, header.orientation)
+    return placed
+
+
+def _rgb_of_cmyk(cmyk: Picture) -> Picture:
+    """RGB of inverted CMYK (255: no ink), as JPEG files hold it: color * black / 255, rounded as Pillow does."""
+    black = cmyk[:, :, 3:].astype(np.uint16)
+    ink = (255 - cmyk[:, :, :3]) * black + 128
+    return (black - ((ink + (ink >> 8)) >> 8)).astype(np.uint8)
