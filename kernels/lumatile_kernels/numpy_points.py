@@ -1,0 +1,66 @@
+"""The order of a point cloud, plainly: the specification that the fast versions equal bit for bit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lumatile_kernels.backend import PointOrder
+from lumatile_kernels.layout import level_counts
+
+NAN_BITS = 0x7FC00000
+"""What is stored in every axis of a non-finite position."""
+
+AXIS_BITS = 21
+"""Bits of the Morton code an axis."""
+
+MIN_EXTENT = 2.0**-100
+"""Clouds smaller than this have Morton code 0 throughout: 2^21 / extent would leave float32."""
+
+
+def order_points(positions: NDArray[Any]) -> PointOrder:
+    """Origin, Morton order (Morton, 1966) and levels of a cloud.
+
+    `positions`: (N, 2 or 3), float32 or float64. A position is finite if all its axes are, and so are its offsets from
+    the origin in float32. Zeros come out as +0, in offsets and origin.
+    """
+    offsets, origin = _offsets(positions.astype(np.float64))
+    finite = np.isfinite(offsets).all(axis=1)
+    keys = np.where(finite, _morton_codes(np.where(finite[:, None], offsets, np.float32(0))), np.uint64(1 << 63))
+    by_key = np.argsort(keys, kind="stable")  # non-finite last
+    offsets[~finite] = np.array(NAN_BITS, np.uint32).view(np.float32)
+
+    ranks = np.arange(len(positions))
+    counts = level_counts(len(positions))
+    coarsest = len(counts) - 1
+    level = np.zeros(len(positions), np.int64)
+    for n in range(1, coarsest + 1):
+        level[ranks % 4**n == 0] = n
+    order = by_key[np.argsort(-level, kind="stable")]
+    return PointOrder(origin=origin, positions=offsets[order], order=order, counts=counts)
+
+
+def _offsets(positions: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """(N, d) offsets from the origin, and the origin (d,): the least coordinate of the finite positions."""
+    finite = positions[np.isfinite(positions).all(axis=1)]
+    origin = finite.min(axis=0) if len(finite) else np.zeros(positions.shape[1])
+    origin += 0.0  # -0 becomes +0
+    with np.errstate(over="ignore", invalid="ignore"):
+        return (positions - origin).astype(np.float32) + np.float32(0), origin
+
+
+def _morton_codes(offsets: NDArray[np.float32]) -> NDArray[np.uint64]:
+    """(N,) codes of finite offsets >= 0: the bits of x, y and z in turn, x lowest."""
+    extent = offsets.max(initial=np.float32(0))
+    codes = np.zeros(len(offsets), np.uint64)
+    if extent < MIN_EXTENT:
+        return codes
+    scale = np.float32(1 << AXIS_BITS) / extent
+    cells = np.minimum(np.floor(offsets * scale), np.float32((1 << AXIS_BITS) - 1)).astype(np.uint64)
+    dimensions = offsets.shape[1]
+    for bit in range(AXIS_BITS):
+        for axis in range(dimensions):
+            codes |= (cells[:, axis] >> np.uint64(bit) & np.uint64(1)) << np.uint64(bit * dimensions + axis)
+    return codes
