@@ -12,6 +12,9 @@ from lumatile.errors import CorruptStoreError, StoreFormatError
 from lumatile.schema import FORMAT_VERSION, FRAMES
 from lumatile.segments import FramesFile
 
+ALWAYS_THERE = ("entity_path", "kind", "log_time", "log_tick", "producer", "seq", "first_tile", "tile_count")
+"""Columns that are never null."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Frames:
@@ -48,6 +51,9 @@ def read_frames_file(file: FramesFile) -> Frames:
         if not table.schema.equals(FRAMES):
             raise CorruptStoreError(f"{file.path}: not the columns of format version {version}")
         table.validate(full=True)
+        missing = [name for name in ALWAYS_THERE if table[name].null_count]
+        if missing:
+            raise CorruptStoreError(f"{file.path}: rows without {', '.join(missing)}")
         replaces = json.loads(metadata.get("lumatile.replaces", "[]"))
         if not isinstance(replaces, list) or not all(isinstance(name, str) for name in replaces):
             raise CorruptStoreError(f"{file.path}: `replaces` must be a list of segments, not {replaces!r:.80}")

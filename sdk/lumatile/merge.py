@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import mmap
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 
 import numpy as np
 import pyarrow as pa
@@ -47,26 +48,27 @@ class Merger:
         self._small: defaultdict[int, list[FramesFile]] = defaultdict(list)  # generation -> segments
         self._replaced: list[tuple[float, list[FramesFile]]] = []  # since when, on the monotonic clock
         self._staging = mmap.mmap(-1, STAGING)
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="lumatile-merge")
-        self._submit(self._delete_earlier)
+        self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._tasks.put(self._delete_earlier)
+        self._thread = threading.Thread(target=self._run, name="lumatile-merge", daemon=True)
+        self._thread.start()
 
     def committed(self, file: FramesFile, size: int) -> None:
         """Take note of a segment of `size` bytes that this writer has committed."""
-        self._submit(lambda: self._add(file, size, generation=0))
+        self._tasks.put(lambda: self._add(file, size, generation=0))
 
     def close(self) -> None:
         """Finish what is under way, and delete what is due."""
-        self._submit(self._delete_due)
-        self._thread.shutdown(wait=True)
+        self._tasks.put(self._delete_due)
+        self._tasks.put(None)
+        self._thread.join()
 
-    def _submit(self, task: Callable[[], None]) -> None:
-        self._thread.submit(self._run, task)
-
-    def _run(self, task: Callable[[], None]) -> None:
-        try:
-            task()
-        except (OSError, pa.ArrowException):
-            log.warning("%s: segments are not merged", self._directory.path, exc_info=True)
+    def _run(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            try:
+                task()
+            except (OSError, pa.ArrowException):
+                log.warning("%s: segments are not merged", self._directory.path, exc_info=True)
 
     def _add(self, file: FramesFile, size: int, *, generation: int) -> None:
         self._delete_due()

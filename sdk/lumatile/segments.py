@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote
 
 from lumatile.errors import InvalidValueError
 
@@ -30,11 +29,6 @@ def recording_directory_name(recording_id: str) -> str:
             f"recording_id must take 1 to {NAME_BYTES} bytes percent-encoded, not {len(name)}: {recording_id!r:.80}"
         )
     return name
-
-
-def recording_id_of(directory_name: str) -> str:
-    """The inverse of `recording_directory_name`."""
-    return unquote(directory_name, errors="replace")
 
 
 def new_segment_name() -> str:

@@ -1,0 +1,380 @@
+"""One logged value, as it is read back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from lumatile.errors import CorruptStoreError, InvalidTypeError, NotFoundError, SourceNotKeptError
+from lumatile.frame_tiles import TEXELS, FrameTiles
+from lumatile.point_cloud import PointCloud, PointColumns
+from lumatile.point_planes import PLANES, decode_numbers, decode_source
+from lumatile.rows import RowBatch
+from lumatile.source import depth_from_tiles, from_plane, image_from_tiles
+from lumatile.values import Kind
+from lumatile_kernels.layout import level_sizes
+
+if TYPE_CHECKING:
+    from lumatile.annotations import AnnotationContext
+
+DRAW_ORDERS = {"image": -10.0, "depth": -10.0, "segmentation": -10.0, "points": 30.0}
+"""By kind."""
+
+RASTER = ("image", "depth", "segmentation")
+
+FIRST_PLANES = {"image": "pixels", "depth": "pixels", "segmentation": "ids", "points": "position"}
+"""What `Frame.tile` takes without a plane."""
+
+
+class Frame:
+    """One logged value. Made by a recording's queries; its content is read when it is asked for.
+
+    Methods raise CorruptStoreError where the stored bytes don't make sense, NotFoundError for a level or tile that is
+    not there, InvalidTypeError where the frame is of another kind.
+    """
+
+    def __init__(
+        self,
+        batch: RowBatch,
+        row: int,
+        open_tiles: Callable[[Frame], FrameTiles],
+        find_context: Callable[[Frame], AnnotationContext],
+    ) -> None:
+        """Row `row` of `batch`. `open_tiles`, `find_context`: how its recording finds what lies elsewhere."""
+        self._batch = batch
+        self._row = row
+        self._open_tiles = open_tiles
+        self._find_context = find_context
+
+    def __repr__(self) -> str:
+        """Kind, path and time."""
+        return f"<Frame {self.kind} {self.entity_path!r} shape={self.shape} log_time={self.times['log_time']}>"
+
+    def _get(self, column: str) -> Any:
+        return self._batch.table[column][self._row].as_py()
+
+    @property
+    def segment(self) -> str:
+        """The segment it was read from."""
+        return self._batch.segments[int(self._batch.segment[self._row])]
+
+    @property
+    def segment_row(self) -> int:
+        """Its row in that segment's frames file."""
+        return int(self._batch.frame[self._row])
+
+    @property
+    def key(self) -> tuple[bytes, int]:
+        """(producer, seq)."""
+        return self._get("producer"), int(self._batch.seq[self._row])
+
+    @property
+    def tile_count(self) -> int:
+        """Tiles rows of all planes."""
+        return int(self._get("tile_count"))
+
+    @property
+    def entity_path(self) -> str:
+        """Where in the recording it was logged."""
+        return str(self._get("entity_path"))
+
+    @property
+    def kind(self) -> Kind:
+        """What was logged."""
+        return cast("Kind", self._get("kind"))
+
+    @property
+    def log_time(self) -> int:
+        """When it was logged, in nanoseconds since the epoch."""
+        return int(self._batch.log_time[self._row])
+
+    @property
+    def timeless(self) -> bool:
+        """On no timeline: holds always."""
+        return bool(self._batch.timeless[self._row])
+
+    @cached_property
+    def times(self) -> dict[str, int | np.datetime64]:
+        """Its time points: int on a sequence, datetime64[ns] (UTC) on a time. `log_time` is filled for timeless too."""
+        times: dict[str, int | np.datetime64] = {
+            "log_time": np.datetime64(self.log_time, "ns"),
+            "log_tick": int(self._get("log_tick")),
+        }
+        for column in ("sequences", "times"):
+            entries = self._batch.table[column].slice(self._row, 1).combine_chunks()
+            first, last = entries.offsets[0].as_py(), entries.offsets[1].as_py()
+            values = entries.items[first:last].cast(pa.int64()).to_pylist()
+            if column == "times":
+                values = [np.datetime64(value, "ns") for value in values]
+            times.update(zip(entries.keys[first:last].to_pylist(), values, strict=True))
+        return times
+
+    @property
+    def dtype(self) -> np.dtype[Any] | None:
+        """Of the logged array (points: of the positions; JPEG: uint8); None where there was none."""
+        name = self._get("source_dtype")
+        if name is None:
+            return None
+        try:
+            return np.dtype("uint8" if name == "jpeg" else name)
+        except TypeError as e:
+            raise CorruptStoreError(f"segment {self.segment}, row {self.segment_row}: dtype {name!r}") from e
+
+    @cached_property
+    def shape(self) -> tuple[int, ...] | None:
+        """Images (h, w, c), depth and segmentation (h, w), points (N, d); None for others and for error rows."""
+        shape = self._get("shape")
+        if shape is None:
+            return None
+        dimensions = {"image": 3, "depth": 2, "segmentation": 2, "points": 2}.get(self.kind)
+        if len(shape) != dimensions or any(size is None or size < 0 for size in shape):
+            raise CorruptStoreError(f"segment {self.segment}, row {self.segment_row}: shape {shape!r:.80}")
+        return tuple(shape)
+
+    @property
+    def format(self) -> str | None:
+        """WebGPU name of the texels (segmentation: of the ids); None for what has none."""
+        name = self._get("tile_format")
+        return None if name is None else str(name)
+
+    @cached_property
+    def levels(self) -> tuple[tuple[int, int], ...]:
+        """(height, width) of each level, finest first; points: (1, points of the level)."""
+        if self.shape is None:
+            return ()
+        if self.kind != "points":
+            return level_sizes(*self.shape[:2])
+        counts: dict[int, int] = {}
+        for (_, level, *_), tile in self._tiles.rows("position"):
+            counts[level] = counts.get(level, 0) + tile.width
+        return tuple((1, counts.get(level, 0)) for level in range(max(counts, default=-1) + 1))
+
+    @property
+    def meter(self) -> float | None:
+        """Depth: units per metre of the logged values."""
+        return cast("float | None", self._get("meter"))
+
+    @property
+    def draw_order(self) -> float | None:
+        """Greater is drawn over less; the kind's default where none was given."""
+        given = self._get("draw_order")
+        return DRAW_ORDERS.get(self.kind) if given is None else float(given)
+
+    @property
+    def ext(self) -> dict[str, Any] | None:
+        """Extension components."""
+        text = self._get("ext")
+        return None if text is None else self._json(text)
+
+    @property
+    def recursive(self) -> bool:
+        """Clears: the entity's descendants too."""
+        return bool(self._get("recursive"))
+
+    @property
+    def decoder(self) -> str | None:
+        """What decoded an image file."""
+        return cast("str | None", self._get("decoder"))
+
+    @property
+    def palette_hash(self) -> str | None:
+        """Of the palette that stored colors were looked up with; None: they are explicit, or there are none."""
+        return cast("str | None", self._get("palette_hash"))
+
+    @property
+    def error(self) -> str | None:
+        """Why nothing was stored; None: all is well."""
+        return cast("str | None", self._get("error"))
+
+    def tile(self, *, level: int = 0, x: int = 0, y: int = 0, plane: str | None = None) -> NDArray[Any]:
+        """One tile: (h, w, channels), read-only; a view of the mapped file where its codec is raw.
+
+        `plane`: pixels (image, depth), ids or colors (segmentation; default ids); points: position (default), color,
+        radius, class_id, keypoint_id, identifier, source_index: chunk `x` of the level, (n,) or (n, components).
+        """
+        plane = plane or FIRST_PLANES.get(self.kind, "")
+        key = (plane, level, x, y)
+        if self.kind != "points":
+            return self._tiles.texels(key, self._plane_format(plane))
+        tile = self._tiles.stored(key)
+        if plane not in PLANES and plane != "source_index":
+            raise InvalidTypeError(f"plane {plane!r} has no array form; points() decodes it")
+        return decode_numbers(plane, self._tiles.decoded(tile), tile.width, self._shape_of("points")[1])
+
+    def annotation_context(self) -> AnnotationContext:
+        """The context that was logged."""
+        if self.kind != "annotation_context":
+            raise InvalidTypeError(f"the frame must be of kind 'annotation_context' for this, not {self.kind!r}")
+        from lumatile.annotations import AnnotationContext
+
+        try:
+            return AnnotationContext.from_json(self._get("body"))
+        except (ValueError, KeyError, TypeError, AttributeError) as e:
+            raise CorruptStoreError(f"segment {self.segment}, row {self.segment_row}: annotation context: {e}") from e
+
+    def moved(self, batch: RowBatch, row: int) -> None:
+        """Its row is in another segment now: the one it was found in has been merged."""
+        self._batch, self._row = batch, row
+
+    def check_tile(self, *, level: int = 0, x: int = 0, y: int = 0, plane: str | None = None) -> None:
+        """Compare the checksum of a tile, which `tile` does not. Raises CorruptStoreError."""
+        self._tiles.check((plane or FIRST_PLANES.get(self.kind, ""), level, x, y))
+
+    def image(self, level: int = 0) -> NDArray[Any]:
+        """(h, w, 4) linear light, premultiplied: float16, or float32 where the tile format is rgba32float."""
+        self._shape_of("image")
+        texels = self._level("pixels", level)
+        if texels.dtype != np.uint8:
+            return texels
+        from lumatile_kernels.tables import srgb_to_half, unit_interval
+
+        linear: NDArray[np.float16] = srgb_to_half(np.dtype(np.uint8))[texels]
+        linear[..., 3] = unit_interval(np.dtype(np.uint8))[texels[..., 3]]
+        return linear
+
+    def depth(self, level: int = 0) -> NDArray[np.float32]:
+        """(h, w) metres; 0: invalid."""
+        self._shape_of("depth")
+        return self._level("pixels", level)[..., 0]
+
+    def ids(self, level: int = 0) -> NDArray[Any]:
+        """(h, w) class ids, uint8 or uint16."""
+        self._shape_of("segmentation")
+        return self._level("ids", level)[..., 0]
+
+    def colors(self, level: int = 0) -> NDArray[np.uint8]:
+        """(h, w, 4) sRGB with straight alpha: the class ids in the colors of the annotation context that holds."""
+        self._shape_of("segmentation")
+        context = self._find_context(self)
+        if self.palette_hash == context.palette_hash:
+            return self._level("colors", level)
+        ids = self.ids(level)
+        colors: NDArray[np.uint8] = context.palette(256 if ids.dtype == np.uint8 else 65536)[ids]
+        return colors
+
+    def points(self) -> PointCloud:
+        """The cloud, in logged order."""
+        shape = self._shape_of("points")
+        columns = PointColumns(self._tiles, shape)
+        class_ids, keypoint_ids = columns.numbers("class_id"), columns.numbers("keypoint_id")
+        colors, labels = columns.numbers("color"), columns.labels()
+        display_labels = labels
+        if class_ids is not None:
+            context = self._find_context(self)
+            if colors is None or self.palette_hash not in (None, context.palette_hash):
+                colors = context.point_colors(class_ids, keypoint_ids)
+            names = context.point_labels(class_ids, keypoint_ids)
+            explicit = labels or [None] * len(names)
+            display_labels = [name if label is None else label for label, name in zip(explicit, names, strict=True)]
+        return PointCloud(
+            positions=self._positions(columns),
+            colors=colors,
+            radii=columns.numbers("radius"),
+            class_ids=class_ids,
+            keypoint_ids=keypoint_ids,
+            identifiers=columns.numbers("identifier"),
+            labels=labels,
+            display_labels=display_labels,
+        )
+
+    def source(self) -> Any:
+        """Exactly what was logged.
+
+        Images, depth, segmentation: an array of the logged shape and dtype; an image file: its bytes (JPEG) or its
+        pixels (PNG). Points: the columns as given, by their names in `log_points`. Annotation contexts, extension
+        components and clears: their JSON, parsed. Raises SourceNotKeptError.
+        """
+        if self.kind in ("annotation_context", "ext"):
+            return self._json(self._get("body" if self.kind == "annotation_context" else "ext"))
+        if self.kind == "clear":
+            return {"recursive": self.recursive}
+        if self.kind == "gap":
+            return self._get("body")
+        kept, dtype, shape = (self._get(column) for column in ("source", "source_dtype", "source_shape"))
+        if kept == "plane":
+            data = self._tiles.joined("source")
+            if self.kind == "points":
+                return decode_source(data)
+            return data.tobytes() if dtype == "jpeg" else from_plane(data, dtype, shape)
+        if kept != "tiles":
+            raise SourceNotKeptError(f"{self.entity_path!r}: logged with keep_source=False")
+        if self.kind == "image":
+            array: NDArray[Any] = image_from_tiles(self._level("pixels", 0), self._shape_of("image")[2])
+        elif self.kind == "depth":
+            array = depth_from_tiles(self.depth(), self.meter or 0.0, dtype)
+        else:
+            array = self.ids().astype(dtype)
+        try:
+            return array.reshape(shape)
+        except ValueError as e:
+            raise CorruptStoreError(f"segment {self.segment}, row {self.segment_row}: source shape: {e}") from e
+
+    def to_rgba8(self, level: int = 0) -> NDArray[np.uint8]:
+        """(h, w, 4) sRGB with straight alpha, for eyes: depth through the colormap turbo, invalid is transparent."""
+        from lumatile_kernels.tables import encode_srgb, encode_unorm8, turbo
+
+        if self.kind == "segmentation":
+            return self.colors(level)
+        if self.kind == "depth":
+            depth = self.depth(level)
+            valid = depth > 0
+            low, high = (depth[valid].min(), depth[valid].max()) if valid.any() else (0, 1)
+            scaled = (depth.astype(np.float64) - low) / max(high - low, np.finfo(np.float32).tiny)
+            shown = np.zeros((*depth.shape, 4), np.uint8)
+            shown[valid, :3] = turbo()[np.rint(scaled[valid] * 255).astype(np.uint8)]
+            shown[valid, 3] = 255
+            return shown
+        linear = self.image(level).astype(np.float32)
+        alpha = np.clip(linear[..., 3:], 0, 1)
+        straight = np.divide(linear[..., :3], alpha, out=np.zeros_like(linear[..., :3]), where=alpha > 0)
+        return np.concatenate([encode_srgb(straight), encode_unorm8(alpha)], axis=2)
+
+    @cached_property
+    def _tiles(self) -> FrameTiles:
+        return self._open_tiles(self)
+
+    def _shape_of(self, kind: Kind) -> tuple[int, ...]:
+        """Its shape, where it is of `kind` and not an error row."""
+        if self.kind != kind:
+            raise InvalidTypeError(f"the frame must be of kind {kind!r} for this, not {self.kind!r}")
+        if self.shape is None:
+            raise NotFoundError(f"{self.entity_path!r} logged no {kind} here: {self.error}")
+        return self.shape
+
+    def _plane_format(self, plane: str) -> str:
+        """The texels of a raster plane."""
+        name = "rgba8unorm-srgb" if plane == "colors" else self.format
+        if self.kind not in RASTER or plane not in ("pixels", "ids", "colors"):
+            raise NotFoundError(f"a frame of kind {self.kind!r} has no tiles in a plane {plane!r}")
+        if name not in TEXELS:
+            raise CorruptStoreError(f"segment {self.segment}, row {self.segment_row}: tile format {name!r}")
+        return name
+
+    def _level(self, plane: str, level: int) -> NDArray[Any]:
+        if not 0 <= level < len(self.levels):
+            raise NotFoundError(f"level must be 0 to {len(self.levels) - 1}, not {level}")
+        return self._tiles.level(plane, level, self._shape_of(self.kind), self._plane_format(plane))
+
+    def _positions(self, columns: PointColumns) -> NDArray[Any]:
+        count, dimensions = self._shape_of("points")
+        if self._get("source") == "plane":
+            given = self.source().get("positions", ())
+            logged = np.reshape(given, (count, dimensions))
+            return logged.astype(np.result_type(logged, np.float32), copy=False)
+        offsets = columns.numbers("position")
+        if offsets is None:
+            return np.zeros((0, dimensions), np.float32)
+        positions: NDArray[np.float64] = np.asarray(self._get("point_origin"), np.float64) + offsets
+        return positions
+
+    def _json(self, text: str) -> Any:
+        try:
+            return json.loads(text)
+        except ValueError as e:
+            raise CorruptStoreError(f"segment {self.segment}, row {self.segment_row}: JSON: {e}") from e

@@ -1,0 +1,94 @@
+"""A cloud as it is read back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lumatile.frame_tiles import FrameTiles
+from lumatile.point_planes import decode_labels, decode_numbers
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PointCloud:
+    """N points in the order they were logged; columns that were not logged are None."""
+
+    positions: NDArray[Any]
+    """(N, d), d 2 or 3: float32 or float64 as logged where the source was kept; else float64, origin + float32
+    offset."""
+    colors: NDArray[np.uint8] | None
+    """(N, 4): sRGB and straight linear alpha, as they are to be drawn: explicit, else the classes'."""
+    radii: NDArray[np.float32] | None
+    """(N,)."""
+    class_ids: NDArray[np.uint16] | None
+    """(N,)."""
+    keypoint_ids: NDArray[np.uint16] | None
+    """(N,)."""
+    identifiers: NDArray[np.uint64] | None
+    """(N,)."""
+    labels: list[str | None] | None
+    """N labels, as logged."""
+    display_labels: list[str | None] | None
+    """N labels to show: explicit, else the keypoint's or the class's."""
+
+    def __len__(self) -> int:
+        """N."""
+        return len(self.positions)
+
+
+class PointColumns:
+    """The columns of a stored cloud, in logged order."""
+
+    def __init__(self, tiles: FrameTiles, shape: Sequence[int]) -> None:
+        """`shape`: (N, d), of the frame. Raises CorruptStoreError where the order is none of N points."""
+        self._tiles = tiles
+        self._count, self._dimensions = shape
+        self._planes = tiles.planes()
+        self._order: NDArray[Any] | None = self._stored("source_index") if "source_index" in self._planes else None
+        if self._order is not None:
+            seen = np.zeros(len(self._order), np.bool_)
+            seen[self._order[self._order < len(seen)]] = True
+            if len(seen) != self._count or not seen.all():
+                raise tiles.corrupt("plane 'source_index' does not name each point once")
+
+    def numbers(self, plane: str) -> NDArray[Any] | None:
+        """(N,) or (N, components), or None where the plane is not there. Raises CorruptStoreError."""
+        if plane not in self._planes:
+            return None
+        stored = self._stored(plane)
+        if len(stored) != self._count:
+            raise self._tiles.corrupt(f"plane {plane!r} must have {self._count} points, not {len(stored)}")
+        if self._order is None:
+            return stored
+        logged = np.empty_like(stored)
+        logged[self._order] = stored
+        return logged
+
+    def labels(self) -> list[str | None] | None:
+        """N labels, or None where there are none. Raises CorruptStoreError."""
+        if "label" not in self._planes:
+            return None
+        stored = [
+            label
+            for _, tile in self._tiles.rows("label")
+            for label in decode_labels(self._tiles.decoded(tile), tile.width)
+        ]
+        if len(stored) != self._count:
+            raise self._tiles.corrupt(f"plane 'label' must have {self._count} points, not {len(stored)}")
+        if self._order is None:
+            return stored
+        logged: list[str | None] = [None] * len(stored)
+        for row, label in zip(self._order.tolist(), stored, strict=True):
+            logged[row] = label
+        return logged
+
+    def _stored(self, plane: str) -> NDArray[Any]:
+        chunks = [
+            decode_numbers(plane, self._tiles.decoded(tile), tile.width, self._dimensions)
+            for _, tile in self._tiles.rows(plane)
+        ]
+        return np.concatenate(chunks)

@@ -1,0 +1,209 @@
+"""Reading a recording, also while it is written."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from lumatile.annotations import AnnotationContext
+from lumatile.entity_paths import normalise_entity_path
+from lumatile.errors import (
+    CorruptStoreError,
+    InvalidValueError,
+    StoreError,
+    warn,
+)
+from lumatile.frame import Frame
+from lumatile.frame_tiles import FrameTiles
+from lumatile.frames_file import Frames, read_frames_file
+from lumatile.index import Index
+from lumatile.instants import GREATEST, as_instant
+from lumatile.rows import GROUPS, Codes, RowBatch, Rows
+from lumatile.segments import FramesFile, RecordingDirectory
+from lumatile.tiles_file import TilesReader
+from lumatile.values import DATA_KINDS, Kind
+
+MAPPED_FILES = 64
+"""Tiles files kept open."""
+
+ATTEMPTS = 5
+"""How often files that vanish while they are read are looked for again."""
+
+
+class RecordingReader:
+    """One recording. What it shows is what was committed at the last refresh. Safe for several threads."""
+
+    def __init__(self, directory: RecordingDirectory, recording_id: str) -> None:
+        """Read what is committed. Made by `Store.recording`."""
+        self.recording_id = recording_id
+        self.application_id: str | None = None
+        """None: nothing is committed yet."""
+        self.damaged: dict[str, str] = {}
+        """Segments that cannot be read, and why."""
+        self._directory = directory
+        self._lock = threading.Lock()
+        self._entities, self._producers = Codes(), Codes()
+        self._replaces: dict[str, tuple[str, ...]] = {}
+        """What each known segment replaces."""
+        self._refreshes = 0
+        self._state = (Rows.none(), Index(Rows.none()))
+        """What counts now, replaced as one."""
+        self._open = lru_cache(MAPPED_FILES)(lambda segment: TilesReader(directory.tiles_path(segment)))
+        self.refresh()
+
+    def __repr__(self) -> str:
+        """Its ids and size."""
+        return f"<Recording {self.recording_id!r} of {self.application_id!r}: {len(self)} frames>"
+
+    def __len__(self) -> int:
+        """Number of its frames, gaps left out."""
+        return int((self._state[0].column("group") != GROUPS["gap"]).sum())
+
+    def refresh(self) -> int:
+        """See what has been committed since; returns the number of new frames.
+
+        Raises StoreFormatError where a segment is of a newer format version.
+        """
+        with self._lock:
+            files, frames = self._read_new()
+            if not frames and self._replaces.keys() <= files:
+                return 0
+            self._refreshes += 1
+            self._replaces.update({segment: each.replaces for segment, each in frames.items()})
+            before, _ = self._state
+            batches = list(before.batches)
+            if frames:
+                self.application_id = next(iter(frames.values())).application_id
+                tables = {segment: each.table for segment, each in frames.items()}
+                batches.append(
+                    RowBatch.of(tables, refresh=self._refreshes, entities=self._entities, producers=self._producers)
+                )
+            for gone in self._replaces.keys() - files:
+                del self._replaces[gone]
+            hidden = {name for names in self._replaces.values() for name in names}
+            hidden.update(name for batch in batches for name in batch.segments if name not in files)
+            rows = Rows.of(before, batches, frozenset(hidden), self._entities, self._producers)
+            self._state = (rows, Index(rows))
+            return int((rows.since == self._refreshes).sum())
+
+    def _read_new(self) -> tuple[set[str], dict[str, Frames]]:
+        """All committed segments, and the frames files of those that are not known yet."""
+        frames: dict[str, Frames] = {}
+        for _ in range(ATTEMPTS):
+            files = {file.segment: file for file in self._directory.committed()}
+            unknown = [file for segment, file in files.items() if segment not in self._replaces]
+            if all(self._read(file, frames) for file in unknown):
+                break
+        return set(files), {segment: each for segment, each in frames.items() if segment in files}
+
+    def _read(self, file: FramesFile, frames: dict[str, Frames]) -> bool:
+        """Read a frames file; False where it has vanished: it was merged into another one."""
+        if file.segment in frames or file.segment in self.damaged:
+            return True
+        try:
+            frames[file.segment] = read_frames_file(file)
+        except FileNotFoundError:
+            return False
+        except CorruptStoreError as e:
+            self.damaged[file.segment] = str(e)
+            warn(f"a damaged segment is left out: {e}")
+        return True
+
+    def entities(self) -> list[str]:
+        """Entity paths that something was logged to, sorted."""
+        rows, _ = self._state
+        logged = np.unique(rows.column("entity")[rows.column("group") != GROUPS["gap"]])
+        paths = {code: path for path, code in rows.entities.items()}
+        return sorted(paths[code] for code in logged.tolist())
+
+    def timelines(self) -> dict[str, str]:
+        """All timelines, each "sequence" or "time"; log_time and log_tick are always among them."""
+        return dict(self._state[0].timeline_names)
+
+    def latest_at(
+        self, path: str, *, kind: Kind | None = None, at: Mapping[str, Any] | None = None, **timeline: Any
+    ) -> Frame | None:
+        """The frame of an entity that holds at an instant; None where there is none, or it was cleared.
+
+        `kind`: image, depth, segmentation or points; None: any of them. The instant is given as one keyword, or in
+        `at`: `frame=42`, `at={"sim time": 3.5}`; without: the newest by log_time. Its forms are those of `as_instant`.
+        Timeless values hold where nothing else does. Raises InvalidValueError and InvalidTypeError.
+        """
+        entity_path = normalise_entity_path(path, root=True)
+        if kind is not None and kind not in DATA_KINDS:
+            raise InvalidValueError(f"kind must be None or one of {DATA_KINDS}, not {kind!r}")
+        instants = {**(at or {}), **timeline}
+        if len(instants) > 1:
+            raise InvalidValueError(f"an instant must be on one timeline, not on {sorted(instants)}")
+        name, value = next(iter(instants.items()), ("log_time", GREATEST))
+        rows, index = self._state
+        instant = as_instant(name, rows.timeline_names.get(name, "time"), value)
+        row = index.latest(entity_path, DATA_KINDS if kind is None else (kind,), name, instant)
+        return None if row is None else self._frame(rows, index, row, (name, instant))
+
+    def frames(self, path: str) -> list[Frame]:
+        """Everything logged to an entity, in log order: also error rows, clears, contexts and extension components."""
+        rows, index = self._state
+        return [
+            self._frame(rows, index, row) for row in index.of_entity(normalise_entity_path(path, root=True)).tolist()
+        ]
+
+    def frames_table(self) -> pa.Table:
+        """All frames rows as they are stored, in log order; the columns are described in docs/store-format.md."""
+        return self._state[0].table()
+
+    def follow(self, *, poll: float = 0.1, timeout: float | None = None) -> Iterator[Frame]:
+        """Yield the frames that are committed from now on, in log order within each refresh; gaps left out.
+
+        Looks every `poll` seconds; ends after `timeout` seconds without a new frame (None: never).
+        """
+        return self._follow(self._refreshes, poll, timeout)
+
+    def _follow(self, seen: int, poll: float, timeout: float | None) -> Iterator[Frame]:
+        last = time.monotonic()
+        while True:
+            self.refresh()
+            rows, index = self._state
+            new = np.flatnonzero((rows.since > seen) & (rows.column("group") != GROUPS["gap"]))
+            seen = max(seen, int(rows.since.max(initial=0)))
+            for row in new.tolist():
+                yield self._frame(rows, index, row)
+            if len(new):
+                last = time.monotonic()
+            elif timeout is not None and time.monotonic() - last >= timeout:
+                return
+            time.sleep(poll)
+
+    def _frame(self, rows: Rows, index: Index, row: int, asked: tuple[str, int] | None = None) -> Frame:
+        """`asked`: the timeline and instant that it was found at."""
+        batch = rows.batches[rows.batch[row]]
+
+        def context(frame: Frame) -> AnnotationContext:
+            name, instant = asked or ("log_time", frame.log_time)
+            found = index.annotation_context(frame.entity_path, name, instant, frame.log_time)
+            return AnnotationContext() if found is None else self._frame(rows, index, found).annotation_context()
+
+        return Frame(batch, int(rows.row[row]), self._tiles, context)
+
+    def _tiles(self, frame: Frame) -> FrameTiles:
+        """A frame's tiles, wherever a merge has put them."""
+        for _ in range(ATTEMPTS):
+            try:
+                return FrameTiles(self._open(frame.segment), frame.segment_row, frame.tile_count)
+            except FileNotFoundError:
+                self.refresh()
+                self._find_again(frame)
+        raise StoreError(f"{self._directory.path}: the segment {frame.segment} has no tiles file")
+
+    def _find_again(self, frame: Frame) -> None:
+        rows, _ = self._state
+        producer, seq = frame.key
+        here = (rows.column("producer") == rows.producers[producer]) & (rows.column("seq") == seq)
+        for row in np.flatnonzero(here).tolist():
+            frame.moved(rows.batches[rows.batch[row]], int(rows.row[row]))

@@ -1,0 +1,255 @@
+"""The frames rows of a recording, as far as they have been read: which of them count, and the columns to search."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from lumatile.schema import FRAMES
+from lumatile.values import DATA_KINDS
+
+GROUPS: Mapping[str, int] = {
+    **{kind: code for code, kind in enumerate(DATA_KINDS)},
+    "clear": len(DATA_KINDS),
+    "clear_recursive": len(DATA_KINDS) + 1,
+    "annotation_context": len(DATA_KINDS) + 2,
+    "ext": len(DATA_KINDS) + 3,
+    "gap": len(DATA_KINDS) + 4,
+}
+"""What a row is, for queries: its kind; recursive clears apart."""
+
+
+class Codes(dict[Any, int]):
+    """Numbers for values, in the order in which they are met: the same for all rows of a recording."""
+
+    def of(self, column: pa.ChunkedArray) -> NDArray[np.int64]:
+        """(n,): the codes of a column's values."""
+        encoded = column.combine_chunks().dictionary_encode()
+        table = np.array([self.setdefault(value, len(self)) for value in encoded.dictionary.to_pylist()], np.int64)
+        codes: NDArray[np.int64] = table[encoded.indices.to_numpy(zero_copy_only=False)]
+        return codes
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RowBatch:
+    """The rows of the segments that one refresh has read, as they are stored. Arrays have one entry a row."""
+
+    table: pa.Table
+    """Schema FRAMES, one chunk a column."""
+    segments: tuple[str, ...]
+    segment: NDArray[np.int64]
+    """Index into `segments`."""
+    frame: NDArray[np.int64]
+    """Row within the segment's frames file."""
+    refresh: int
+    """Number of the refresh that read them."""
+    entity: NDArray[np.int64]
+    """Code of the entity path."""
+    group: NDArray[np.int64]
+    """One of GROUPS; -1: a kind this version does not know."""
+    producer: NDArray[np.int64]
+    """Code of the producer."""
+    seq: NDArray[np.int64]
+    log_time: NDArray[np.int64]
+    """Nanoseconds since the epoch."""
+    timeless: NDArray[np.bool_]
+    failed: NDArray[np.bool_]
+    """Error rows."""
+
+    @staticmethod
+    def of(tables: Mapping[str, pa.Table], *, refresh: int, entities: Codes, producers: Codes) -> RowBatch:
+        """The rows of segments, by their names; new entities and producers get codes."""
+        counts = [len(table) for table in tables.values()]
+        table = pa.concat_tables(tables.values()).combine_chunks()
+        group = Codes(GROUPS).of(table["kind"])
+        group[(group == GROUPS["clear"]) & _flags(table["recursive"])] = GROUPS["clear_recursive"]
+        group[group >= len(GROUPS)] = -1
+        return RowBatch(
+            table=table,
+            segments=tuple(tables),
+            segment=np.repeat(np.arange(len(counts)), counts),
+            frame=np.concatenate([np.zeros(0, np.int64), *(np.arange(count) for count in counts)]),
+            refresh=refresh,
+            entity=entities.of(table["entity_path"]),
+            group=group,
+            producer=producers.of(table["producer"]),
+            seq=_integers(table["seq"]),
+            log_time=_integers(table["log_time"]),
+            timeless=_flags(table["timeless"]),
+            failed=_flags(table["error"].is_valid()),
+        )
+
+    def timeline(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The rows that are on a timeline, and where on it they are."""
+        if name in ("log_time", "log_tick"):
+            rows = np.flatnonzero(~self.timeless)
+            return rows, _integers(self.table[name])[rows]
+        parts = [self._map_entries(column, name) for column in ("sequences", "times")]
+        rows, values = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        on = ~self.timeless[rows]
+        return rows[on], values[on]
+
+    def timeline_names(self) -> dict[str, str]:
+        """The users' timelines in these rows, each "sequence" or "time"."""
+        names = {}
+        for column, kind in (("times", "time"), ("sequences", "sequence")):
+            for chunk in self.table[column].chunks:
+                names.update(dict.fromkeys(chunk.keys.unique().to_pylist(), kind))
+        return names
+
+    def _map_entries(self, column: str, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        first, rows, values = 0, [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        for chunk in self.table[column].chunks:
+            offsets = chunk.offsets.to_numpy()
+            here = slice(offsets[0], offsets[-1])
+            found = pc.equal(chunk.keys[here], name).to_numpy(zero_copy_only=False)
+            rows.append(first + np.repeat(np.arange(len(chunk)), np.diff(offsets))[found])
+            values.append(chunk.items[here].cast(pa.int64()).to_numpy(zero_copy_only=False)[found].astype(np.int64))
+            first += len(chunk)
+        return np.concatenate(rows), np.concatenate(values)
+
+
+def _integers(column: pa.ChunkedArray) -> NDArray[np.int64]:
+    values: NDArray[np.int64] = column.cast(pa.int64()).fill_null(0).to_numpy()
+    return values
+
+
+def _flags(column: pa.ChunkedArray) -> NDArray[np.bool_]:
+    values: NDArray[np.bool_] = column.fill_null(False).to_numpy().astype(np.bool_, copy=False)
+    return values
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Rows:
+    """The rows that count at one moment: visible, one of each key.
+
+    Arrays have one entry a row, in log order: sorted by (log_time, producer, seq), so that a row's number says who
+    wins a tie.
+    """
+
+    batches: tuple[RowBatch, ...] = ()
+    batch: NDArray[np.int64]
+    """Index into `batches`."""
+    row: NDArray[np.int64]
+    """Row in its batch."""
+    since: NDArray[np.int64]
+    """Number of the refresh that first met the row's key."""
+    entities: Mapping[str, int]
+    producers: Mapping[bytes, int]
+
+    @staticmethod
+    def none() -> Rows:
+        """No rows."""
+        empty = np.zeros(0, np.int64)
+        return Rows(batch=empty, row=empty, since=empty, entities={}, producers={})
+
+    @staticmethod
+    def of(
+        before: Rows, batches: Sequence[RowBatch], hidden: frozenset[str], entities: Codes, producers: Codes
+    ) -> Rows:
+        """The rows that count among all of `batches`, some of which `before` knows already.
+
+        Of rows of one key (producer, seq) the one in the segment of the lowest name counts, and none of the segments
+        `hidden`.
+        """
+        names = sorted({name for batch in batches for name in batch.segments})
+        ordinal = {name: i for i, name in enumerate(names)}
+        of_batch = [np.array([ordinal[name] for name in batch.segments], np.int64) for batch in batches]
+        is_hidden = np.array([name in hidden for name in names], np.bool_)
+
+        segment = _concatenated([places[each.segment] for places, each in zip(of_batch, batches, strict=True)])
+        batch = np.repeat(np.arange(len(batches)), [len(each.seq) for each in batches])
+        row = _concatenated([np.arange(len(each.seq)) for each in batches])
+        since = _concatenated([before.first_met(each) for each in batches])
+        seq = _concatenated([each.seq for each in batches])
+        rank = _ranks(producers)
+        producer = rank[_concatenated([each.producer for each in batches])]
+        log_time = _concatenated([each.log_time for each in batches])
+
+        invisible = is_hidden[segment]
+        order = np.lexsort((segment, invisible, seq, producer))
+        changes = (np.diff(seq[order]) != 0) | (np.diff(producer[order]) != 0)
+        starts = np.flatnonzero(np.concatenate([np.ones(min(len(order), 1), np.bool_), changes]))
+        first_met = np.minimum.reduceat(since[order], starts) if len(starts) else since
+        kept = ~invisible[order[starts]]
+        chosen, first_met = order[starts[kept]], first_met[kept]
+        by_log = np.lexsort((seq[chosen], producer[chosen], log_time[chosen]))
+        chosen = chosen[by_log]
+
+        live = np.bincount(batch[chosen], minlength=len(batches)) > 0
+        renumbered = np.cumsum(live) - 1
+        return Rows(
+            batches=tuple(each for each, used in zip(batches, live, strict=True) if used),
+            batch=renumbered[batch[chosen]],
+            row=row[chosen],
+            since=first_met[by_log],
+            entities=entities,
+            producers=producers,
+        )
+
+    def __len__(self) -> int:
+        """Number of rows."""
+        return len(self.row)
+
+    def column(self, name: str) -> NDArray[Any]:
+        """A field of the batches, for all rows: (n,)."""
+        return _concatenated([getattr(batch, name) for batch in self.batches])[self._positions]
+
+    def timeline(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The rows that are on a timeline, and where on it they are."""
+        number = np.full(sum(len(batch.seq) for batch in self.batches), -1, np.int64)
+        number[self._positions] = np.arange(len(self))
+        parts = [batch.timeline(name) for batch in self.batches]
+        rows = number[_concatenated([start + rows for start, (rows, _) in zip(self._starts, parts, strict=True)])]
+        return rows[rows >= 0], _concatenated([values for _, values in parts])[rows >= 0]
+
+    @cached_property
+    def timeline_names(self) -> dict[str, str]:
+        """All timelines, each "sequence" or "time"."""
+        names = {"log_time": "time", "log_tick": "sequence"}
+        for batch in self.batches:
+            names.update(batch.timeline_names())
+        return names
+
+    def table(self) -> pa.Table:
+        """All rows as stored, in log order."""
+        if not self.batches:
+            return FRAMES.empty_table()
+        return pa.concat_tables([batch.table for batch in self.batches]).take(self._positions)
+
+    def first_met(self, batch: RowBatch) -> NDArray[np.int64]:
+        """Number of the refresh that first met each of the batch's rows: the batch's own unless it is known here."""
+        since = np.full(len(batch.seq), batch.refresh, np.int64)
+        for i, known in enumerate(self.batches):
+            if known is batch:
+                here = self.batch == i
+                since[self.row[here]] = self.since[here]
+        return since
+
+    @cached_property
+    def _starts(self) -> NDArray[np.int64]:
+        """Of each batch among all rows of all batches."""
+        return np.concatenate([[0], np.cumsum([len(batch.seq) for batch in self.batches])])[:-1].astype(np.int64)
+
+    @cached_property
+    def _positions(self) -> NDArray[np.int64]:
+        """Of each row among all rows of all batches."""
+        return self._starts[self.batch] + self.row if self.batches else self.row
+
+
+def _ranks(codes: Mapping[bytes, int]) -> NDArray[np.int64]:
+    """Place of each code's value in their order."""
+    ranks = np.zeros(len(codes), np.int64)
+    ranks[[codes[value] for value in sorted(codes)]] = np.arange(len(codes))
+    return ranks
+
+
+def _concatenated(arrays: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    return np.concatenate(arrays) if arrays else np.zeros(0, np.int64)

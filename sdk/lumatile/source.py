@@ -1,0 +1,51 @@
+"""Giving back exactly what was logged: from a source plane, or from tiles that hold it exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lumatile.errors import CorruptStoreError
+
+
+def from_plane(data: NDArray[np.uint8], dtype: str, shape: Sequence[int]) -> NDArray[Any]:
+    """An array from the bytes of its source plane (C order, little-endian): `dtype` in native byte order, read-only.
+
+    Raises CorruptStoreError where they don't fit.
+    """
+    try:
+        array = data.view(np.dtype(dtype).newbyteorder("<")).reshape(shape)
+    except (TypeError, ValueError) as e:
+        raise CorruptStoreError(f"{len(data)} source bytes are no array of {dtype} {tuple(shape)}: {e}") from e
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
+def image_from_tiles(texels: NDArray[Any], channels: int) -> NDArray[np.uint8]:
+    """(h, w, channels) uint8 from the level-0 texels (h, w, 4) of an opaque uint8 image, float16 or sRGB codes."""
+    image: NDArray[np.uint8]
+    if texels.dtype == np.float16:
+        image = _codes_of_halves()[texels[..., :channels].view(np.uint16)]
+        image[..., 3:] = 255
+    else:
+        image = texels[..., :channels].copy()
+    return image
+
+
+def depth_from_tiles(metres: NDArray[np.float32], meter: float, dtype: str) -> NDArray[Any]:
+    """(h, w) integers from level 0 of integer depth: the only ones that the metres can come from."""
+    return np.rint(metres.astype(np.float64) * np.float64(np.float32(meter))).astype(dtype)
+
+
+@cache
+def _codes_of_halves() -> NDArray[np.uint8]:
+    """The uint8 sRGB code of the bits of each float16 that `srgb_to_half` gives."""
+    from lumatile_kernels.tables import srgb_to_half
+
+    halves = srgb_to_half(np.dtype(np.uint8))
+    codes = np.zeros(1 << 16, np.uint8)
+    codes[halves.view(np.uint16)] = np.arange(256)
+    return codes
