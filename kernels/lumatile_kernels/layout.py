@@ -22,9 +22,6 @@ TILE = 256
 PITCH = 256
 """Row pitch is a multiple of this many bytes (WebGPU's rule for buffer-to-texture copies)."""
 
-CHUNK = 1 << 16
-"""Points a chunk, and in the coarsest level, at most."""
-
 
 def level_sizes(height: int, width: int) -> tuple[tuple[int, int], ...]:
     """Sizes (height, width) of all levels: level n+1 is level n halved, rounded up, until both are <= 256."""
@@ -38,44 +35,6 @@ def level_sizes(height: int, width: int) -> tuple[tuple[int, int], ...]:
 def row_pitch(width: int, texel_bytes: int) -> int:
     """Bytes from one texel row of a tile to the next."""
     return -(-width * texel_bytes // PITCH) * PITCH
-
-
-def level_counts(points: int) -> tuple[int, ...]:
-    """Points of level 0, 1 ... k of a cloud: rank i is in level "how often 4 divides i, at most k" (rank 0 in k).
-
-    k is the least that leaves at most 65,536 points in level k.
-    """
-    counts = []
-    while points > CHUNK:
-        coarser = -(-points // 4)
-        counts.append(points - coarser)
-        points = coarser
-    return (*counts, points)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PointChunk:
-    """A piece of one level of a cloud: up to 65,536 consecutive points of the stored order."""
-
-    level: int
-    number: int
-    """Within its level, from 0."""
-    first: int
-    """Its first point, in the stored order."""
-    count: int
-    """Points."""
-
-
-def point_chunks(counts: tuple[int, ...]) -> tuple[PointChunk, ...]:
-    """The chunks of a cloud with `counts` points in level 0, 1 ... k, in stored order: the coarsest level first."""
-    chunks = []
-    start = 0
-    for level in reversed(range(len(counts))):
-        for number, first in enumerate(range(0, counts[level], CHUNK)):
-            count = min(CHUNK, counts[level] - first)
-            chunks.append(PointChunk(level=level, number=number, first=start + first, count=count))
-        start += counts[level]
-    return tuple(chunks)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -8,13 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lumatile_kernels.backend import PointOrder
-from lumatile_kernels.layout import level_counts
 
-NAN_BITS = 0x7FC00000
+NAN = np.uint32(0x7FC00000).view(np.float32)
 """What is stored in every axis of a non-finite position."""
 
 AXIS_BITS = 21
 """Bits of the Morton code an axis."""
+
+COARSEST = 1 << 16
+"""Points in the coarsest level, at most."""
 
 MIN_EXTENT = 2.0**-100
 """Clouds smaller than this have Morton code 0 throughout: 2^21 / extent would leave float32."""
@@ -27,10 +29,10 @@ def order_points(positions: NDArray[Any]) -> PointOrder:
     the origin in float32. Zeros come out as +0, in offsets and origin.
     """
     offsets, origin = _offsets(positions.astype(np.float64))
-    finite = np.isfinite(offsets).all(axis=1)
+    finite = np.all(np.isfinite(offsets), axis=1)
     keys = np.where(finite, _morton_codes(np.where(finite[:, None], offsets, np.float32(0))), np.uint64(1 << 63))
     by_key = np.argsort(keys, kind="stable")  # non-finite last
-    offsets[~finite] = np.array(NAN_BITS, np.uint32).view(np.float32)
+    offsets[~finite] = NAN
 
     ranks = np.arange(len(positions))
     counts = level_counts(len(positions))
@@ -40,6 +42,19 @@ def order_points(positions: NDArray[Any]) -> PointOrder:
         level[ranks % 4**n == 0] = n
     order = by_key[np.argsort(-level, kind="stable")]
     return PointOrder(origin=origin, positions=offsets[order], order=order, counts=counts)
+
+
+def level_counts(points: int) -> tuple[int, ...]:
+    """Points of level 0, 1 ... k of a cloud: rank i is in level "how often 4 divides i, at most k" (rank 0 in k).
+
+    k is the least that leaves at most 65,536 points in level k.
+    """
+    counts = []
+    while points > COARSEST:
+        coarser = -(-points // 4)
+        counts.append(points - coarser)
+        points = coarser
+    return (*counts, points)
 
 
 def _offsets(positions: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
