@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import google_crc32c
 import pyarrow as pa
 
-from lumatile.errors import CorruptStoreError, StoreFormatError
+from lumatile.errors import CorruptStoreError, StoreError, StoreFormatError
 from lumatile.schema import FORMAT_VERSION, FRAMES
 from lumatile.segments import FramesFile
 
@@ -63,5 +63,7 @@ def read_frames_file(file: FramesFile) -> Frames:
             recording_id=metadata["lumatile.recording_id"],
             replaces=tuple(replaces),
         )
-    except (pa.ArrowException, KeyError, ValueError) as e:
+    except StoreError:
+        raise
+    except (pa.ArrowException, OSError, KeyError, ValueError) as e:
         raise CorruptStoreError(f"{file.path}: {e}") from e

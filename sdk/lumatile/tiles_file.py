@@ -70,9 +70,10 @@ class TilesReader:
             batch = self._reader.get_batch(i)
         except (pa.ArrowException, OSError) as e:
             raise CorruptStoreError(f"{self.path}: record batch {i}: {e}") from e
-        if not len(batch):
-            raise CorruptStoreError(f"{self.path}: record batch {i} is empty")
-        return int(batch.column("frame")[0].as_py())
+        frame = batch.column("frame")[0].as_py() if len(batch) else None
+        if frame is None:
+            raise CorruptStoreError(f"{self.path}: record batch {i} belongs to no frame")
+        return int(frame)
 
     def batches_of_frame(self, frame: int) -> range:
         """The record batches that begin at frame row `frame`: they lie in the order of their frames."""

@@ -1,0 +1,171 @@
+"""Checking a store: every checksum of every visible segment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from os import PathLike
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from lumatile.errors import CorruptStoreError
+from lumatile.frames_file import Frames, read_frames_file
+from lumatile.ipc_file import index_rows
+from lumatile.segments import FramesFile, RecordingDirectory
+from lumatile.store import Store, open_store
+from lumatile.tiles_file import TilesReader
+
+
+@dataclass(frozen=True, kw_only=True)
+class Problem:
+    """Something that is not as it was written."""
+
+    path: Path
+    """The broken file."""
+    frame: int | None = None
+    """Row of the broken frame in the segment's frames file; None: the whole file."""
+    entity_path: str | None = None
+    """Of the broken frame."""
+    tile: str | None = None
+    """The broken tile: plane, level, x, y; None: the frame's tiles as a whole."""
+    what: str
+    """What is wrong."""
+
+    def __str__(self) -> str:
+        """All of it, on one line."""
+        frame = "" if self.frame is None else f", frame row {self.frame} ({self.entity_path!r})"
+        tile = "" if self.tile is None else f", tile {self.tile}"
+        return f"{self.path}{frame}{tile}: {self.what}"
+
+
+@dataclass(kw_only=True)
+class Report:
+    """What `verify` found. Segments that a merge has replaced are left out."""
+
+    recordings: int = 0
+    segments: int = 0
+    frames: int = 0
+    """Frames rows."""
+    tiles: int = 0
+    """Tiles rows whose payload was read."""
+    nbytes: int = 0
+    """Size of the files that were read, in bytes."""
+    problems: list[Problem] = field(default_factory=list)
+    duplicates: int = 0
+    """Frames rows whose key (producer, seq) is there more than once, less one each: readers show one. No problem."""
+    dropped: int = 0
+    """Values that were dropped before they were stored, as gap rows say. No problem of the store's."""
+    garbage: list[Path] = field(default_factory=list)
+    """Files that no commit names: of a writer that died, or that is at work. No problem."""
+
+    @property
+    def ok(self) -> bool:
+        """No problem was found."""
+        return not self.problems
+
+
+def verify(store: Store | str | PathLike[str]) -> Report:
+    """Read every visible segment of a store and compare every checksum.
+
+    Raises StoreFormatError where there is no store, or one of a newer format version.
+    """
+    if not isinstance(store, Store):
+        store = open_store(store)
+    report = Report()
+    for path in sorted(store.path.iterdir()):
+        directory = RecordingDirectory(path=path)
+        if directory.frames.is_dir():
+            report.recordings += 1
+            _verify_recording(directory, report)
+    return report
+
+
+def _verify_recording(directory: RecordingDirectory, report: Report) -> None:
+    """Frames files first: they say which segments are visible."""
+    files = {file.segment: file for file in directory.committed()}
+    readable: dict[str, Frames] = {}
+    for segment, file in files.items():
+        try:
+            readable[segment] = read_frames_file(file)
+        except CorruptStoreError as e:
+            report.problems.append(Problem(path=file.path, what=str(e)))
+        except FileNotFoundError:
+            continue  # merged a moment ago
+    hidden = {name for frames in readable.values() for name in frames.replaces}
+    visible = {segment: frames for segment, frames in readable.items() if segment not in hidden}
+    for segment, frames in visible.items():
+        report.segments += 1
+        report.frames += len(frames.table)
+        _verify_segment(directory, files[segment], frames.table, report)
+    if visible:
+        rows = pa.concat_tables([frames.table for frames in visible.values()])
+        report.duplicates += len(rows) - len(rows.group_by(["producer", "seq"]).aggregate([]))
+        gaps = rows.filter(pc.equal(rows["kind"], "gap"))
+        lengths = pc.add(pc.subtract(pc.coalesce(gaps["seq_last"], gaps["seq"]), gaps["seq"]), 1)
+        report.dropped += pc.sum(lengths).as_py() or 0
+    named = {file.path.name for file in files.values()} | {f"{segment}.arrow" for segment in files}
+    for folder in (directory.frames, directory.tiles):
+        report.garbage += sorted(path for path in folder.iterdir() if path.name not in named)
+
+
+def _verify_segment(directory: RecordingDirectory, file: FramesFile, table: pa.Table, report: Report) -> None:
+    path = directory.tiles_path(file.segment)
+    try:
+        report.nbytes += file.path.stat().st_size + path.stat().st_size
+        reader = TilesReader(path)
+    except FileNotFoundError:
+        if file in directory.committed():  # else it was merged a moment ago
+            report.problems.append(Problem(path=path, what="the tiles file is missing"))
+        return
+    except CorruptStoreError as e:
+        report.problems.append(Problem(path=path, what=str(e)))
+        return
+    paths = table["entity_path"].to_pylist()
+    found = [_Found() for _ in paths]
+    rows, all_read = 0, True
+    for i in range(len(reader)):
+        try:
+            frame, tiles, checksums = reader.batch(i)
+        except CorruptStoreError as e:
+            report.problems.append(Problem(path=path, what=str(e)))
+            all_read = False
+            continue
+        if not 0 <= frame < len(found):
+            report.problems.append(
+                Problem(path=path, what=f"record batch {i} is of frame row {frame}, which is not there")
+            )
+            continue
+        index = index_rows(tiles)
+        for n in np.flatnonzero(index["crc32c"] != checksums).tolist():
+            tile = f"{tiles.plane} level={tiles.level[n]} x={tiles.x[n]} y={tiles.y[n]}"
+            what = f"its CRC32C must be {checksums[n]:08x}, not {index['crc32c'][n]:08x}"
+            report.problems.append(Problem(path=path, frame=frame, entity_path=paths[frame], tile=tile, what=what))
+        index["crc32c"] = checksums
+        found[frame].add(rows, index)
+        rows += len(index)
+    report.tiles += rows
+    expected = zip(*(table[name].to_pylist() for name in ("first_tile", "tile_count", "index_crc32c")), strict=True)
+    for frame, (there, (first, count, checksum)) in enumerate(zip(found, expected, strict=True)):
+        moved = all_read and count and there.first != first
+        if there.count != count or there.checksum != (checksum or 0) or moved:
+            what = "its tiles rows are not those that were written"
+            report.problems.append(Problem(path=path, frame=frame, entity_path=paths[frame], what=what))
+
+
+@dataclass(kw_only=True)
+class _Found:
+    """The tiles rows of one frame."""
+
+    first: int = -1
+    count: int = 0
+    checksum: int = 0
+
+    def add(self, first: int, index: NDArray[np.void]) -> None:
+        """Some more of them, which begin at row `first` of the file."""
+        self.first = first if self.first < 0 else self.first
+        self.count += len(index)
+        self.checksum = google_crc32c.extend(self.checksum, index.tobytes())
