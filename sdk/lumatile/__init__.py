@@ -1,27 +1,24 @@
 """Log images, depth, segmentation and points from training jobs; read them back as render-ready tiles.
 
-import lumatile as lt
+In a training job, and afterwards:
 
-lt.init("my training", "run 7")                          # logs to ./lumatile-store
-lt.log_annotation_context("/", [(1, "road"), (2, "car", (255, 0, 0))])
-for step, batch in enumerate(batches):
-    lt.set_time_sequence("step", step)
-    lt.log_image("camera/rgb", batch.image)              # (H, W, 3) uint8, any array
-    lt.log_depth_image("camera/depth", batch.depth)      # (H, W) uint16 millimetres, or float metres
-    lt.log_segmentation_image("camera/classes", batch.ids)
-    lt.log_points("lidar", batch.xyz, colors=batch.rgb)
-lt.flush()                                               # all of it is on disk
+    import lumatile as lt
 
-recording = lt.open_store("lumatile-store").recording("run 7")
-frame = recording.latest_at("camera/rgb", step=42)
-frame.tile(level=0, x=3, y=1)                            # a view of the mapped file, ready for a GPU
-frame.source()                                           # exactly what was logged
+    lt.init("my training", "run 7")                          # logs to ./lumatile-store
+    lt.log_annotation_context("/", [(1, "road"), (2, "car", (255, 0, 0))])
+    for step, batch in enumerate(batches):
+        lt.set_time_sequence("step", step)
+        lt.log_image("camera/rgb", batch.image)              # (H, W, 3) uint8, any array
+        lt.log_depth_image("camera/depth", batch.depth)      # (H, W) uint16 millimetres, or float metres
+        lt.log_segmentation_image("camera/classes", batch.ids)
+        lt.log_points("lidar", batch.xyz, colors=batch.rgb)
+    lt.flush()                                               # all of it is on disk
+
+    recording = lt.open_store("lumatile-store").recording("run 7")
+    frame = recording.latest_at("camera/rgb", step=42)
+    frame.tile(level=0, x=3, y=1)                            # a view of the mapped file, ready for a GPU
+    frame.source()                                           # exactly what was logged
 """
-
-from __future__ import annotations
-
-import os
-from typing import TYPE_CHECKING
 
 from lumatile.annotations import AnnotationInfo, ClassDescription
 from lumatile.current import (
@@ -41,12 +38,10 @@ from lumatile.image_files import ImageFormat
 from lumatile.log_annotations import log_annotation_context, log_cleared, log_extension_components
 from lumatile.log_images import log_depth_image, log_image, log_image_file, log_segmentation_image
 from lumatile.log_points import log_point, log_points
+from lumatile.reading import open_store
 from lumatile.recording import RecordingStream
 from lumatile.set_times import reset_time, set_time_nanos, set_time_seconds, set_time_sequence
 from lumatile.start import init, new_recording
-
-if TYPE_CHECKING:
-    from lumatile.store import Store
 
 __all__ = [
     "AnnotationInfo",
@@ -84,13 +79,3 @@ __all__ = [
     "set_time_seconds",
     "set_time_sequence",
 ]
-
-
-def open_store(path: str | os.PathLike[str]) -> Store:
-    """Open the store at `path`, a directory or file:// URL, for reading.
-
-    Raises StoreError where it cannot be read, StoreFormatError where it is no store or of a newer format version.
-    """
-    from lumatile import store
-
-    return store.open_store(path)

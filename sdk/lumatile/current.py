@@ -58,11 +58,12 @@ def set_thread_local_data_recording(recording: RecordingStream | None) -> Record
 
 def recording_or_warn(recording: RecordingStream | None = None) -> RecordingStream | None:
     """As `get_data_recording`, with a LumatileWarning where there is none, or `recording` is none."""
-    from lumatile.recording import RecordingStream
+    if recording is not None:
+        from lumatile.recording import RecordingStream
 
-    if recording is not None and not isinstance(recording, RecordingStream):
-        warn(f"nothing was done: recording must be a RecordingStream, not {shown(recording)}")
-        return None
+        if not isinstance(recording, RecordingStream):
+            warn(f"nothing was done: recording must be a RecordingStream, not {shown(recording)}")
+            return None
     found = get_data_recording(recording)
     if found is None:
         warn("nothing was done: there is no recording here; call lumatile.init first")
@@ -91,10 +92,10 @@ def connect(url: str) -> None:
         recording.connect(url)
 
 
-def disconnect() -> None:
+def disconnect(*, timeout: float | None = None) -> None:
     """Flush the current recording and close its sink; see `RecordingStream.disconnect`."""
     if (recording := recording_or_warn()) is not None:
-        recording.disconnect()
+        recording.disconnect(timeout=timeout)
 
 
 def flush(timeout: float | None = None) -> Durable:

@@ -58,14 +58,20 @@ def _source(name: str, value: Any) -> Any:
     """The argument as given: a private array, or a list of labels."""
     if name == "labels":
         return _labels(value)
+    if name == "identifiers" and _are_uint64(value):
+        value = np.array(value, np.uint64)  # numpy would make floats of a list that mixes small and large ones
     array, private = as_array(name, value)
     return frozen(array, private=private)
+
+
+def _are_uint64(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(isinstance(number, int) and 0 <= number < 2**64 for number in value)
 
 
 def _positions(given: NDArray[Any] | None, *, single: bool) -> NDArray[Any]:
     """(N, 2) or (N, 3), float32 where that is exact, else float64; (0, 3) for the empty set."""
     if given is None or not given.size:
-        return np.empty((0, 3), np.float32)
+        return _read_only(np.empty((0, 3), np.float32))
     if single:
         if given.size not in (2, 3):
             raise InvalidValueError(f"position must have 2 or 3 coordinates, not shape {given.shape}")
