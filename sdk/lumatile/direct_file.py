@@ -50,9 +50,8 @@ class DirectFile:
         view = memoryview(data).cast("B")
         size = len(view)
         if size >= PAGE and self._filled % PAGE == 0 and getattr(data, "address", 1) % PAGE == 0:
-            self._drain()
             whole = size - size % PAGE
-            self._put(view[:whole])
+            self._drain(view[:whole])
             view = view[whole:]
         while len(view):
             piece = view[: STAGING - self._filled]
@@ -80,14 +79,13 @@ class DirectFile:
             self.closed = True
             os.close(self._fd)
 
-    def _drain(self) -> None:
-        filled, self._filled = self._filled, 0
-        self._put(self._staging[:filled])
-
-    def _put(self, view: memoryview) -> None:
-        while len(view):
+    def _drain(self, *more: memoryview) -> None:
+        """Write what has gathered, and `more` after it."""
+        views = [view for view in (self._staging[: self._filled], *more) if len(view)]
+        self._filled = 0
+        while views:
             try:
-                count = os.pwrite(self._fd, view, self._written)
+                count = os.pwritev(self._fd, views, self._written)
             except OSError as e:
                 flags = fcntl.fcntl(self._fd, fcntl.F_GETFL)
                 if e.errno != errno.EINVAL or not flags & _DIRECT:
@@ -95,4 +93,7 @@ class DirectFile:
                 fcntl.fcntl(self._fd, fcntl.F_SETFL, flags & ~_DIRECT)
                 continue
             self._written += count
-            view = view[count:]
+            while views and count >= len(views[0]):
+                count -= len(views.pop(0))
+            if views:
+                views[0] = views[0][count:]
