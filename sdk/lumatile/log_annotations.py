@@ -7,10 +7,9 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lumatile.annotations import AnnotationContext, ClassDescriptionLike
-from lumatile.arrays import as_array
 from lumatile.current import recording_or_warn
 from lumatile.errors import InvalidTypeError, shown
-from lumatile.points import as_identifiers
+from lumatile.points import as_identifiers, identifiers_given
 from lumatile.values import Content
 
 if TYPE_CHECKING:
@@ -77,5 +76,5 @@ def _extension_content(ext: Any, identifiers: Any) -> Content:
         raise InvalidTypeError(f"ext must be a dictionary, not {shown(ext)}")
     if identifiers is None:
         return {}
-    numbers = as_identifiers(as_array("identifiers", identifiers)[0])
+    numbers = as_identifiers(identifiers_given(identifiers)[0])
     return {"body": json.dumps({"identifiers": numbers.tolist()}, separators=(",", ":"))}

@@ -58,14 +58,15 @@ def _source(name: str, value: Any) -> Any:
     """The argument as given: a private array, or a list of labels."""
     if name == "labels":
         return _labels(value)
-    if name == "identifiers" and _are_uint64(value):
-        value = np.array(value, np.uint64)  # numpy would make floats of a list that mixes small and large ones
-    array, private = as_array(name, value)
+    array, private = identifiers_given(value) if name == "identifiers" else as_array(name, value)
     return frozen(array, private=private)
 
 
-def _are_uint64(value: Any) -> bool:
-    return isinstance(value, list | tuple) and all(isinstance(number, int) and 0 <= number < 2**64 for number in value)
+def identifiers_given(value: Any) -> tuple[NDArray[Any], bool]:
+    """As `as_array`; of a list that mixes small and large integers, numpy would make floats."""
+    if isinstance(value, list | tuple) and all(isinstance(n, int) and 0 <= n < 2**64 for n in value):
+        return np.array(value, np.uint64), True
+    return as_array("identifiers", value)
 
 
 def _positions(given: NDArray[Any] | None, *, single: bool) -> NDArray[Any]:
