@@ -1,0 +1,187 @@
+"""End to end: frames from memory to disk, beside a raw write of the same bytes and what else a user would take."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from benchmarks.frames import HEIGHT_4K, HEIGHT_HD, WIDTH_4K, WIDTH_HD, Workload, depths, photos, segmentations
+from benchmarks.options import Options
+from benchmarks.rounds import Contender, SkippedError, Timings, take_turns
+from benchmarks.scratch import file_sizes, scratch
+from benchmarks.table import Bar, Cell, Table
+from benchmarks.warm_memory import warm_memory
+from benchmarks.writers.lumatile_writer import LumatileWriter
+from benchmarks.writers.raw_writer import RawWriter
+from benchmarks.writers.rerun_writer import RerunWriter
+from benchmarks.writers.tensorstore_writer import TensorstoreWriter
+from benchmarks.writers.vips_writer import VipsWriter
+from benchmarks.writers.writer import Writer
+from benchmarks.writers.zarr_writer import ZarrWriter
+from lumatile.settings import TileFormat
+
+ROUNDS = 7
+FRAMES = 12
+QUICK_FRAMES = 4
+LUMATILE, RAW, DIRECT = "lumatile {}", "raw write, {}", "raw write O_DIRECT, {}"
+SAMPLE_BYTES = 128 << 20
+"""Real bytes of a store that raw writes repeat."""
+MARGIN_BYTES = 256 << 20
+"""Warm memory beyond what goes to disk."""
+PEERS: tuple[Callable[[Workload], Writer], ...] = (
+    lambda _: RerunWriter(),
+    lambda _: RerunWriter(fsync=True),
+    lambda _: TensorstoreWriter(),
+    lambda _: TensorstoreWriter(fsync=False),
+    lambda _: ZarrWriter(),
+    partial(VipsWriter, "jpg"),
+    partial(VipsWriter, "png"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """A store as it lies on disk."""
+
+    sizes: Sequence[int]
+    """Bytes of each of its files."""
+    sample: bytes
+    """The first bytes of its largest file."""
+
+
+def measure(options: Options) -> list[Table]:
+    """A table a workload; the bars are about 4K."""
+    count = QUICK_FRAMES if options.quick else FRAMES
+    return [
+        _table(workload, options)
+        for workload in (
+            Workload(name="3840x2160 RGB", kind="image", frames=photos(HEIGHT_4K, WIDTH_4K, count)),
+            Workload(name="1920x1080 RGB", kind="image", frames=photos(HEIGHT_HD, WIDTH_HD, count)),
+            Workload(name="1920x1080 16-bit depth", kind="depth", frames=depths(HEIGHT_HD, WIDTH_HD, count)),
+            Workload(
+                name="1920x1080 segmentation", kind="segmentation", frames=segmentations(HEIGHT_HD, WIDTH_HD, count)
+            ),
+        )
+    ]
+
+
+def _table(workload: Workload, options: Options) -> Table:
+    formats: tuple[TileFormat, ...] = ("linear", "srgb8") if workload.kind == "image" else ("linear",)
+    names = dict(zip(formats, formats if len(formats) > 1 else (workload.kind,), strict=True))
+    writers: list[Writer] = []
+    for tile_format, name in names.items():
+        lumatile = LumatileWriter(LUMATILE.format(name), tile_format)
+        written = _write_once(lumatile, workload, options.disk)
+        writers += [
+            RawWriter(RAW.format(name), written.sizes, written.sample),
+            lumatile,
+            RawWriter(DIRECT.format(name), written.sizes, written.sample, direct=True),
+        ]
+    notes = [
+        f"{len(workload.frames)} different frames, {workload.nbytes / len(workload.frames) / 1e6:.1f} MB each.",
+        "Timed from opening to the last flush, without closing; ratios are to Lumatile's time.",
+    ]
+    for peer in PEERS:
+        try:
+            writers.append(peer(workload))
+        except SkippedError as e:
+            notes.append(f"skipped: {e}")
+    stored: dict[str, int] = {}
+    turns = take_turns(
+        [Contender(name=writer.name, run=partial(_time, writer, workload, options.disk, stored)) for writer in writers],
+        options.rounds(ROUNDS),
+    )
+    count = len(workload.frames)
+    rows: list[list[Cell]] = [
+        [
+            writer.name,
+            writer.includes,
+            turns.median(writer.name) / count * 1e3,
+            workload.nbytes / 1e6 / turns.median(writer.name),
+            stored[writer.name] / count / 1e6,
+            *(turns.ratio(writer.name, LUMATILE.format(name)) for name in names.values()),
+        ]
+        for writer in writers
+    ]
+    return Table(
+        title=f"End to end: {workload.name}",
+        columns=(
+            "writer",
+            "what it includes",
+            "ms/frame",
+            "logged MB/s",
+            "MB/frame on disk",
+            *(f"times {LUMATILE.format(name)}" for name in names.values()),
+        ),
+        rows=rows,
+        notes=notes,
+        bars=_bars(turns) if workload.name.startswith("3840") else (),
+        seconds=turns.seconds,
+    )
+
+
+def _time(writer: Writer, workload: Workload, disk: Path, stored: dict[str, int]) -> float:
+    """Seconds of one writer on an empty folder of a quiet disk."""
+    with scratch(disk) as folder:
+        os.sync()
+        warm_memory(stored.get(writer.name, 0) + MARGIN_BYTES)
+        start = time.perf_counter()
+        close = writer.write(workload, folder)
+        seconds = time.perf_counter() - start
+        close()
+        stored[writer.name] = sum(file_sizes(folder))
+    return seconds
+
+
+def _write_once(writer: Writer, workload: Workload, disk: Path) -> Written:
+    with scratch(disk) as folder:
+        writer.write(workload, folder)()
+        sizes = file_sizes(folder)
+        largest = max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+        with largest.open("rb") as file:
+            return Written(sizes=sizes, sample=file.read(SAMPLE_BYTES))
+
+
+def _bars(turns: Timings) -> list[Bar]:
+    """The bars at 4K; where the disk alone takes longer than a bar allows, there is no room for it."""
+    linear, srgb8 = LUMATILE.format("linear"), LUMATILE.format("srgb8")
+    raw_linear, raw_srgb8 = RAW.format("linear"), RAW.format("srgb8")
+    bars = [
+        Bar(promise="linear, times a raw write", value=turns.ratio(linear, raw_linear), limit=1.2),
+        Bar(promise="srgb8, times a raw write", value=turns.ratio(srgb8, raw_srgb8), limit=1.4),
+    ]
+    rerun = "rerun-sdk"
+    if rerun in turns.seconds:
+        raw_of_linear, room_srgb8 = turns.ratio(raw_linear, rerun), turns.ratio(rerun, raw_srgb8)
+        bars += [
+            Bar(
+                promise="linear, times rerun-sdk",
+                value=turns.ratio(linear, rerun),
+                limit=1.0,
+                no_room=f"the raw write alone takes {raw_of_linear:.2f} times as long" if raw_of_linear > 1 else None,
+            ),
+            Bar(
+                promise="srgb8, times faster than rerun-sdk",
+                value=turns.ratio(rerun, srgb8),
+                limit=1.7,
+                at_least=True,
+                no_room=f"the raw write alone is {room_srgb8:.2f} times as fast" if room_srgb8 < 1.7 else None,
+            ),
+        ]
+    others = [n for n in turns.seconds if not n.startswith(("lumatile", "raw", "rerun"))]
+    for name, ours in (("linear", linear), ("srgb8", srgb8)):
+        if others:
+            fastest = min(others, key=lambda peer: turns.ratio(peer, ours))
+            bars.append(
+                Bar(
+                    promise=f"{name}, times faster than the fastest other peer ({fastest})",
+                    value=turns.ratio(fastest, ours),
+                    limit=1.0,
+                    at_least=True,
+                )
+            )
+    return bars

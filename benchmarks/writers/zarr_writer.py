@@ -1,0 +1,46 @@
+"""zarr, format 3: one array a level, (frame, y, x, channel)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from benchmarks.frames import Workload
+from benchmarks.rounds import SkippedError
+from benchmarks.writers.writer import Close, pyramid
+
+
+class ZarrWriter:
+    """A multiscale group in a local store, chunks of one frame and 256x256 texels, uncompressed as Lumatile's tiles."""
+
+    def __init__(self) -> None:
+        """Look for zarr and OpenCV."""
+        try:
+            import cv2  # noqa: F401
+            import zarr
+        except ImportError as e:
+            raise SkippedError(f"not installed: {e}") from e
+        self._zarr = zarr
+        self.name = "zarr"
+        self.includes = "pyramid of the logged integers (OpenCV 2x2 mean), uncompressed, no fsync"
+
+    def write(self, workload: Workload, folder: Path) -> Close:
+        """See Writer."""
+        group = self._zarr.open_group(folder, mode="w")
+        arrays: list[Any] = []
+        for number, frame in enumerate(workload.frames):
+            levels = pyramid(frame, workload)
+            if not arrays:
+                arrays = [
+                    group.create_array(
+                        str(i),
+                        shape=(len(workload.frames), *level.shape),
+                        chunks=(1, 256, 256, *level.shape[2:]),
+                        dtype=level.dtype,
+                        compressors=None,
+                    )
+                    for i, level in enumerate(levels)
+                ]
+            for array, level in zip(arrays, levels, strict=True):
+                array[number] = level
+        return list
