@@ -94,7 +94,10 @@ def index_rows(tiles: TileRows) -> NDArray[np.void]:
     for name in ("level", "x", "y", "width", "height", "row_pitch", "raw_size"):
         index[name] = getattr(tiles, name)
     index["size"] = np.diff(tiles.offsets)
-    index["value_min"], index["value_max"] = (np.nan, np.nan) if tiles.value_range is None else tiles.value_range.T
+    index["value_min"] = index["value_max"] = np.nan
+    if tiles.value_range is not None:
+        for name, values in zip(("value_min", "value_max"), tiles.value_range.T, strict=True):
+            np.copyto(index[name], values, where=~np.isnan(values))  # of all NaNs, one: numpy's
     bounds = tiles.offsets.tolist()
     index["crc32c"] = [google_crc32c.value(tiles.payload[a:b]) for a, b in pairwise(bounds)]
     return index
@@ -122,7 +125,7 @@ def _batch(frame: int, tiles: TileRows, index: NDArray[np.void]) -> pa.RecordBat
 
 
 def _repeated(text: str, n: int) -> pa.Array:
-    """n times `text`; much faster than pa.array, which looks for pandas every time."""
+    """`text`, n times; much faster than pa.array, which looks for pandas every time."""
     data = text.encode()
     offsets = np.arange(n + 1, dtype=np.int32) * np.int32(len(data))
     return pa.Array.from_buffers(pa.string(), n, [None, pa.py_buffer(offsets), pa.py_buffer(data * n)])
