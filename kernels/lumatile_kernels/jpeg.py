@@ -80,18 +80,20 @@ class DaliDecoder:
     def __init__(self, threads: int | None = None) -> None:
         """`threads`: files decoded at once; by default one a core, at most 4.
 
-        Raises DecoderUnavailableError without DALI or simplejpeg.
+        Raises DecoderUnavailableError where DALI or simplejpeg is missing, or DALI cannot run.
         """
-        _simplejpeg()
-        try:
-            import nvidia.dali
-        except (ImportError, OSError) as e:
-            raise DecoderUnavailableError(f"JPEG decoder 'dali' needs NVIDIA DALI: {e}") from e
+        one_pixel = _simplejpeg().encode_jpeg(np.zeros((1, 1, 3), np.uint8))
         self._threads = threads or _default_threads()
         self._pipelines: dict[int, Any] = {}
         """By number of components; made on first use."""
-        self.name = f"dali-cpu {nvidia.dali.__version__}"
         _DALI_DECODERS.add(self)
+        try:
+            import nvidia.dali
+
+            self._run([one_pixel], [_read_header(one_pixel)], allocate_array)
+        except (ImportError, OSError, RuntimeError) as e:
+            raise DecoderUnavailableError(f"JPEG decoder 'dali' needs NVIDIA DALI: {e}") from e
+        self.name = f"dali-cpu {nvidia.dali.__version__}"
 
     def decode(self, files: Sequence[bytes], *, allocate: Allocate = allocate_array) -> list[Picture | DecodeError]:
         """See JpegDecoder."""
@@ -107,44 +109,44 @@ class DaliDecoder:
 
     def _decode_batch(
         self, files: Sequence[bytes], headers: Sequence[ImageHeader], allocate: Allocate
-    ) -> list[Picture | DecodeError]:
+    ) -> Sequence[Picture | DecodeError]:
         """Files of one number of components, at most as many as threads."""
+        if headers[0].components < 4:
+            try:
+                return self._run(files, headers, allocate)
+            except (RuntimeError, AttributeError) as e:
+                # one file that DALI's parser refuses fails its whole batch; at exit DALI ends before the last file
+                reason = " ".join(str(e).rpartition("encountered:")[2].split())
+                log.info("DALI failed on %d JPEG files, simplejpeg decodes them: %s", len(files), reason)
+        return _each(partial(_turbo_decode, allocate), files, self._threads)
+
+    def _run(self, files: Sequence[bytes], headers: Sequence[ImageHeader], allocate: Allocate) -> list[Picture]:
+        """Gray or color files through DALI. Raises RuntimeError."""
         components = headers[0].components
-        if components == 4:
-            return _each(partial(_turbo_decode, allocate), files, self._threads)
-        try:
-            with _PIPELINES_IN_USE:
-                pipeline = self._pipeline(components)
-                pipeline.feed_input("files", [np.frombuffer(file, np.uint8) for file in files])
-                (tensors,) = pipeline.run()
-                return [_place(np.asarray(tensors[i]), header, allocate) for i, header in enumerate(headers)]
-        except RuntimeError as e:
-            # one bad file fails its whole batch, and DALI calls the pipeline invalid from then on
-            self._pipelines.pop(components, None)
-            if len(files) > 1:
-                return [self._decode_batch([f], [h], allocate)[0] for f, h in zip(files, headers, strict=True)]
-            reason = " ".join(str(e).rpartition("encountered:")[2].split())
-            return [DecodeError(f"DALI cannot decode this JPEG of {len(files[0])} bytes: {reason}")]
-
-    def _pipeline(self, components: int) -> Any:
-        if components not in self._pipelines:
-            from nvidia.dali import Pipeline, fn, types
-
-            pipeline = Pipeline(
-                batch_size=self._threads, num_threads=self._threads, device_id=None, prefetch_queue_depth=1
-            )
-            with pipeline:
-                pictures = fn.decoders.image(
-                    fn.external_source(name="files", device="cpu"),
-                    device="cpu",
-                    output_type=types.GRAY if components == 1 else types.RGB,  # ANY_DATA kills the process on gray
-                    adjust_orientation=False,
-                    use_fast_idct=False,
-                )
-                pipeline.set_outputs(pictures)
-            pipeline.build()
+        with _PIPELINES_IN_USE:
+            # taken out meanwhile: DALI calls a pipeline invalid after an error
+            pipeline = self._pipelines.pop(components, None) or self._build_pipeline(components)
+            pipeline.feed_input("files", [np.frombuffer(file, np.uint8) for file in files])
+            (tensors,) = pipeline.run()
+            pictures = [_place(np.asarray(tensors[i]), header, allocate) for i, header in enumerate(headers)]
             self._pipelines[components] = pipeline
-        return self._pipelines[components]
+        return pictures
+
+    def _build_pipeline(self, components: int) -> Any:
+        from nvidia.dali import Pipeline, fn, types
+
+        pipeline = Pipeline(batch_size=self._threads, num_threads=self._threads, device_id=None, prefetch_queue_depth=1)
+        with pipeline:
+            pictures = fn.decoders.image(
+                fn.external_source(name="files", device="cpu"),
+                device="cpu",
+                output_type=types.GRAY if components == 1 else types.RGB,  # ANY_DATA kills the process on gray
+                adjust_orientation=False,
+                use_fast_idct=False,
+            )
+            pipeline.set_outputs(pictures)
+        pipeline.build()
+        return pipeline
 
 
 _PIPELINES_IN_USE = threading.Lock()
@@ -175,18 +177,15 @@ def select_jpeg_decoder(name: str = "auto") -> JpegDecoder:
     if name == "turbo":
         return TurboDecoder()
     if name == "dali":
-        decoder = DaliDecoder()
-        (picture,) = decoder.decode([_simplejpeg().encode_jpeg(np.zeros((1, 1, 3), np.uint8))])
-        if isinstance(picture, DecodeError):
-            raise DecoderUnavailableError(f"JPEG decoder 'dali' cannot run here: {picture}")
-        return decoder
+        return DaliDecoder()
     if name != "auto":
         raise ValueError(f"JPEG decoder must be 'auto', 'dali' or 'turbo', not {name!r}")
+    chosen: JpegDecoder
     try:
-        chosen = select_jpeg_decoder("dali")
+        chosen = DaliDecoder()
     except DecoderUnavailableError as e:
         log.debug("%s", e)
-        chosen = select_jpeg_decoder("turbo")
+        chosen = TurboDecoder()
     log.info("JPEG decoder: %s", chosen.name)
     return chosen
 
@@ -207,7 +206,11 @@ def _each(work: Callable[[Item], Result], items: Sequence[Item], threads: int) -
     if len(items) < 2 or threads < 2:
         return [attempt(item) for item in items]
     with ThreadPoolExecutor(min(threads, len(items))) as pool:
-        return list(pool.map(attempt, items))
+        try:
+            futures = [pool.submit(attempt, item) for item in items]
+        except RuntimeError:  # the interpreter is shutting down: no more threads
+            return [attempt(item) for item in items]
+        return [future.result() for future in futures]
 
 
 def _simplejpeg() -> ModuleType:
@@ -233,9 +236,13 @@ def _turbo(file: bytes, colorspace: str, **options: Any) -> Picture:
     try:
         return _simplejpeg().decode_jpeg(file, colorspace, strict=True, **options)  # type: ignore[no-any-return]
     except ValueError as e:
-        if "Premature end" in str(e):
+        if file.rfind(b"\xff\xd9") < file.rfind(b"\xff\xda"):  # no end of image after the last start of a scan
             raise DecodeError(f"truncated JPEG: no end-of-image marker after {len(file)} bytes") from e
-        raise DecodeError(f"corrupt JPEG of {len(file)} bytes: {e}") from e
+        if "subsampling" in str(e):
+            raise DecodeError(
+                "unsupported: JPEG with chroma subsampling other than 4:4:4, 4:2:2, 4:2:0, 4:4:0, 4:1:1"
+            ) from e
+        raise DecodeError(f"corrupt JPEG of {len(file)} bytes: {str(e).removeprefix('Corrupt JPEG data: ')}") from e
 
 
 def _check(file: bytes) -> ImageHeader:
