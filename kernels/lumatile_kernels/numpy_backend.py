@@ -56,13 +56,9 @@ def image_source(
     tile_format: TileFormat, band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any] | None
 ) -> None:
     """The `Step` of level 0 of an image; `band`: (rows, width, channels)."""
-    linear = linear_light(band, tile_format)
-    texels = texels_of(linear, tile_format)
-    if tile_format == "linear" and band.dtype.kind == "u" and band.shape[2] != 4:
-        texels[..., :3] = tables.srgb_to_half(band.dtype)[band]  # rounded once, not twice
-    write_tiles(texels, payloads[0])
+    write_tiles(source_texels(band, tile_format), payloads[0])
     if half is not None:
-        half[:] = mean(np.moveaxis(linear, 2, 1))
+        half[:] = mean(np.moveaxis(linear_light(band, tile_format), 2, 1))
 
 
 def image_carried(
@@ -88,11 +84,19 @@ def linear_light(image: NDArray[Any], tile_format: TileFormat) -> NDArray[np.flo
     return np.concatenate([color, alpha], axis=2)
 
 
+def source_texels(image: NDArray[Any], tile_format: TileFormat) -> NDArray[Any]:
+    """Level 0 as it is stored: (rows, width, 4) texels."""
+    texels = texels_of(linear_light(image, tile_format), tile_format)
+    if tile_format == "linear" and image.dtype.kind == "u" and image.shape[2] != 4:
+        texels[..., :3] = tables.srgb_to_half(image.dtype)[image]  # rounded once, not twice
+    return texels
+
+
 def _clamped(values: NDArray[Any], low: np.float32, high: np.float32) -> NDArray[np.float32]:
     """Values narrowed to float32, NaN and -0.0 made +0, clamped."""
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         narrow = values.astype(np.float32)
-    return np.clip(np.where(np.isnan(narrow), np.float32(0), narrow + np.float32(0)), low, high)
+    return np.clip(np.where(np.isnan(narrow), np.float32(0), narrow) + np.float32(0), low, high)
 
 
 def texels_of(linear: NDArray[np.float32], tile_format: TileFormat) -> NDArray[Any]:

@@ -1,0 +1,168 @@
+"""The fast host backend: the same bytes as numpy's, from fused, compiled, multithreaded kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lumatile_kernels import numba_depth, numba_segmentation, tables
+from lumatile_kernels.backend import Allocate, BackendName, PointOrder, TileBlock, TileFormat, allocate_array
+from lumatile_kernels.layout import TILE
+from lumatile_kernels.numba_image import alpha_code_rows, carried_rows, float_rows, opaque_code_rows
+from lumatile_kernels.numba_workers import Workers
+from lumatile_kernels.numpy_backend import COLOR_LIMITS, linear_light, source_texels
+from lumatile_kernels.pyramid import depth_plan, image_plan, segmentation_plan, stream_tiles
+
+
+class NumbaBackend:
+    """Compiled kernels on threads of their own; see `Backend`."""
+
+    name: BackendName = "numba"
+
+    def __init__(self, threads: int | None = None) -> None:
+        """`threads`: how many compute together; None: one for each core this process may use."""
+        self._workers = Workers(threads)
+
+    def image(
+        self, image: NDArray[Any], *, tile_format: TileFormat = "linear", allocate: Allocate = allocate_array
+    ) -> Iterator[TileBlock]:
+        """Plane `pixels` of an image."""
+        _, width, channels = image.shape
+        plan = image_plan(tile_format, channels)
+        words = plan.planes[0].texel_bytes // 4
+        buckets = tables.srgb_buckets()
+        threads = self._workers.threads
+        lines = np.empty((threads, 2, channels, width), np.float32)
+        level0: tuple[Any, ...]
+        if image.dtype.itemsize > 2:
+            level0 = (float_rows, *COLOR_LIMITS[tile_format], buckets, words, lines)
+        else:
+            linear, alpha, stored = code_tables(image.dtype, tile_format)
+            image = image.view(f"u{image.dtype.itemsize}")
+            codes = np.empty((threads, 2, channels, width), image.dtype)
+            if channels == 4:
+                level0 = (alpha_code_rows, linear, alpha, buckets, words, codes, lines)
+            else:
+                level0 = (opaque_code_rows, linear, stored, words, codes)
+        none = np.empty((0, channels, 0), np.float32)
+
+        def source(band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any] | None) -> None:
+            kernel, *args = level0
+            flat, texels = _frozen(band.reshape(len(band), -1)), payloads[0].view(np.uint32)
+            self._workers.run(kernel, flat, *args, texels, none if half is None else half, rows=len(band), width=width)
+
+        def carried(band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any] | None) -> None:
+            texels = payloads[0].view(np.uint32)
+            self._workers.run(
+                carried_rows,
+                band,
+                buckets,
+                words,
+                texels,
+                none if half is None else half,
+                rows=len(band),
+                width=band.shape[2],
+            )
+
+        return stream_tiles(image, plan, source, carried, allocate)
+
+    def depth(self, depth: NDArray[Any], *, meter: float, allocate: Allocate = allocate_array) -> Iterator[TileBlock]:
+        """Plane `pixels` of a depth image."""
+        scratch = np.empty((self._workers.threads, 2, depth.shape[1]), np.int32)
+
+        def source(
+            band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any] | None
+        ) -> NDArray[np.float64]:
+            if band.dtype == np.float16:
+                band = band.astype(np.float32)
+            return self._depth(numba_depth.depth_rows, _frozen(band), (np.float32(meter), scratch), payloads[0], half)
+
+        def carried(
+            band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any] | None
+        ) -> NDArray[np.float64]:
+            return self._depth(numba_depth.carried_rows, band[:, 0].view(np.int32), (), payloads[0], half)
+
+        return stream_tiles(depth, depth_plan(), source, carried, allocate)
+
+    def _depth(
+        self,
+        kernel: Any,
+        band: NDArray[Any],
+        args: tuple[Any, ...],
+        payload: NDArray[np.uint8],
+        half: NDArray[Any] | None,
+    ) -> NDArray[np.float64]:
+        rows, width = band.shape
+        shape = -(-rows // 2), -(-width // TILE)
+        lows, highs = np.full(shape, numba_depth.NOTHING), np.zeros(shape, np.int32)
+        halved = np.empty((0, 0), np.int32) if half is None else half[:, 0].view(np.int32)
+        self._workers.run(kernel, band, *args, payload.view(np.int32), halved, lows, highs, rows=rows, width=width)
+        ranges = np.stack([lows.min(axis=0), highs.max(axis=0)], axis=1).view(np.float32).astype(np.float64)
+        ranges[ranges[:, 1] == 0] = np.nan
+        return ranges
+
+    def segmentation(
+        self, ids: NDArray[Any], *, palette: NDArray[np.uint8], allocate: Allocate = allocate_array
+    ) -> Iterator[TileBlock]:
+        """Planes `ids` and `colors` of a segmentation."""
+        colors = _frozen(np.ascontiguousarray(palette).view(np.uint32)[:, 0])
+
+        def step(
+            band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any] | None
+        ) -> NDArray[np.float64]:
+            rows, width = len(band), band.shape[-1]
+            shape = -(-rows // 2), -(-width // TILE)
+            lows, highs = np.full(shape, np.iinfo(band.dtype).max, band.dtype), np.zeros(shape, band.dtype)
+            self._workers.run(
+                numba_segmentation.id_rows,
+                _frozen(band.reshape(rows, width)),
+                colors,
+                payloads[0].view(band.dtype),
+                payloads[1].view(np.uint32),
+                np.empty((0, 0), band.dtype) if half is None else half[:, 0],
+                lows,
+                highs,
+                rows=rows,
+                width=width,
+            )
+            return np.stack([lows.min(axis=0), highs.max(axis=0)], axis=1).astype(np.float64)
+
+        return stream_tiles(ids, segmentation_plan(ids.dtype), step, step, allocate)
+
+    def points(self, positions: NDArray[Any]) -> PointOrder:
+        """Origin, Morton order and levels of a cloud."""
+        from lumatile_kernels.numba_points import order_points
+
+        return order_points(positions)
+
+
+def _frozen(array: NDArray[Any]) -> NDArray[Any]:
+    """A read-only view: numba compiles once for read-only arrays and once for others, so they all are."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+@cache
+def code_tables(
+    dtype: np.dtype[Any], tile_format: TileFormat
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint32]]:
+    """What the specification makes of every code of a dtype of 8 or 16 bits, each (256,) or (65536,).
+
+    Linear light, alpha, and the bits of a stored opaque channel (none where those are the code).
+    """
+    codes = np.arange(256**dtype.itemsize).astype(f"u{dtype.itemsize}").view(dtype)
+    gray = codes[:, None, None]
+    linear = linear_light(gray, tile_format)[:, 0, 0]
+    alpha = linear_light(np.repeat(gray, 4, axis=2), tile_format)[:, 0, 3].copy()
+    channel = source_texels(gray, tile_format)[:, 0, 0]
+    stored = channel.view(f"u{channel.itemsize}").astype(np.uint32)
+    if np.array_equal(stored, np.arange(256)):
+        stored = stored[:0]
+    for table in (linear, alpha, stored):
+        table.flags.writeable = False
+    return linear, alpha, stored

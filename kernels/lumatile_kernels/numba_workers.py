@@ -1,0 +1,41 @@
+"""The threads that kernels run on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+PART_TEXELS = 1 << 15
+"""Fewer texels than this cost more to hand over than to compute."""
+
+
+class Workers:
+    """Splits a kernel's work among threads, the calling one included. Forked children get threads of their own."""
+
+    def __init__(self, threads: int | None = None) -> None:
+        """`threads`: how many compute together; None: one for each core this process may use."""
+        self.threads = threads or len(os.sched_getaffinity(0))
+        self._pid = 0
+
+    def run(self, kernel: Callable[..., Any], *args: Any, rows: int, width: int) -> None:
+        """Call `kernel(*args, part, first, last)` for parts of the row pairs of `rows` rows of `width` texels."""
+        pairs = -(-rows // 2)
+        parts = max(1, min(self.threads, pairs, rows * width // PART_TEXELS))
+        edges = [pairs * i // parts for i in range(parts + 1)]
+        others = [self._submit(kernel, *args, i, edges[i], edges[i + 1]) for i in range(1, parts)]
+        kernel(*args, 0, edges[0], edges[1])
+        for other in others:
+            other.result()
+
+    def _submit(self, kernel: Callable[..., Any], *args: Any) -> Future[None]:
+        if self._pid != os.getpid():
+            self._executor = ThreadPoolExecutor(max(1, self.threads - 1), "lumatile-kernels")
+            self._pid = os.getpid()
+        try:
+            return self._executor.submit(kernel, *args)
+        except RuntimeError:  # the interpreter is shutting down
+            done: Future[None] = Future()
+            done.set_result(kernel(*args))
+            return done
