@@ -26,12 +26,12 @@ from lumatile.settings import TileFormat
 
 ROUNDS = 7
 FRAMES = 12
-QUICK_FRAMES = 4
+QUICK_FRAMES = 3
 LUMATILE, RAW, DIRECT = "lumatile {}", "raw write, {}", "raw write O_DIRECT, {}"
 SAMPLE_BYTES = 128 << 20
 """Real bytes of a store that raw writes repeat."""
-MARGIN_BYTES = 256 << 20
-"""Warm memory beyond what goes to disk."""
+MARGIN_BYTES = 64 << 20
+"""Warm memory beyond what is logged and what goes to disk."""
 PEERS: tuple[Callable[[Workload], Writer], ...] = (
     lambda _: RerunWriter(),
     lambda _: RerunWriter(fsync=True),
@@ -128,7 +128,7 @@ def _time(writer: Writer, workload: Workload, disk: Path, stored: dict[str, int]
     """Seconds of one writer on an empty folder of a quiet disk."""
     with scratch(disk) as folder:
         os.sync()
-        warm_memory(stored.get(writer.name, 0) + MARGIN_BYTES)
+        warm_memory(stored.get(writer.name, 0) + workload.nbytes + MARGIN_BYTES)
         start = time.perf_counter()
         close = writer.write(workload, folder)
         seconds = time.perf_counter() - start
@@ -137,9 +137,10 @@ def _time(writer: Writer, workload: Workload, disk: Path, stored: dict[str, int]
     return seconds
 
 
-def _write_once(writer: Writer, workload: Workload, disk: Path) -> Written:
+def _write_once(writer: LumatileWriter, workload: Workload, disk: Path) -> Written:
     with scratch(disk) as folder:
         writer.write(workload, folder)()
+        writer.check(workload, folder)
         sizes = file_sizes(folder)
         largest = max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
         with largest.open("rb") as file:

@@ -17,4 +17,4 @@ class Options:
 
     def rounds(self, full: int) -> int:
         """Rounds to time, where `full` are right."""
-        return 3 if self.quick else full
+        return 2 if self.quick else full

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 import lumatile as lt
 from benchmarks.frames import METER, Workload
 from benchmarks.writers.writer import Close
@@ -26,10 +28,19 @@ class LumatileWriter:
         for number, frame in enumerate(workload.frames):
             recording.set_time_sequence("frame", number)
             if workload.kind == "image":
-                recording.log_image("camera/rgb", frame)
+                recording.log_image("camera/image", frame)
             elif workload.kind == "depth":
                 recording.log_depth_image("camera/depth", frame, meter=METER)
             else:
-                recording.log_segmentation_image("camera/ids", frame)
+                recording.log_segmentation_image("camera/segmentation", frame)
         recording.flush()
         return recording.disconnect
+
+    def check(self, workload: Workload, folder: Path) -> None:
+        """That the store gives back what was logged; raises RuntimeError if not."""
+        store = lt.open_store(folder)
+        recording = store.recording(store.recordings()[0].recording_id)
+        for number, logged in enumerate(workload.frames):
+            frame = recording.latest_at(f"camera/{workload.kind}", frame=number)
+            if frame is None or not np.array_equal(frame.source(), logged):
+                raise RuntimeError(f"{self.name} did not store frame {number} of {workload.name}")
