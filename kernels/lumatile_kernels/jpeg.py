@@ -41,7 +41,7 @@ Result = TypeVar("Result")
 class JpegDecoder(Protocol):
     """Decodes JPEG files. All decoders on a CPU give the same bytes and refuse the same files.
 
-    A decoder may be used by one thread at a time, and in forked children too.
+    A decoder may be used by several threads, and in forked children.
     """
 
     @property

@@ -29,8 +29,9 @@ def decode_png(data: bytes) -> NDArray[Any]:
     if header.format != "png":
         raise DecodeError(f"not a PNG image but {header.format.upper()}")
     _check_chunks(data)
+    imagecodecs = _imagecodecs()
     try:
-        image = _imagecodecs().png_decode(data)
+        image = imagecodecs.png_decode(data)
     except (RuntimeError, ValueError) as e:  # PngError is a RuntimeError; its text is not always UTF-8
         raise DecodeError(f"corrupt PNG of {len(data)} bytes: {e}") from e
     if image.ndim == 2:
@@ -46,7 +47,7 @@ def encode_png(array: NDArray[Any]) -> bytes:
     Raises ValueError for another shape or dtype, DecoderUnavailableError without imagecodecs.
     """
     fits = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))
-    if not fits or array.size == 0 or array.dtype not in (np.uint8, np.uint16):
+    if not fits or array.size == 0 or array.dtype.newbyteorder("=") not in (np.uint8, np.uint16):
         raise ValueError(
             f"a PNG picture is (h, w) or (h, w, 1 | 3 | 4), uint8 or uint16, not empty; got {array.shape} {array.dtype}"
         )
