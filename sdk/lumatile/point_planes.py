@@ -17,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lumatile.errors import CorruptStoreError, InvalidTypeError
+from lumatile.schema import point_source
 from lumatile.tile_rows import TileRows
 
 CHUNK = 65_536
@@ -161,7 +162,7 @@ def encode_source(columns: Mapping[str, Any]) -> NDArray[np.uint8]:
             raise InvalidTypeError(f"{name}: cannot be stored: {e}") from e
         fields.append(field)
         arrays.append(array)
-    batch = pa.record_batch(arrays, schema=pa.schema(fields))
+    batch = pa.record_batch(arrays, schema=point_source(fields))
     stream = pa.BufferOutputStream()
     with pa.ipc.new_stream(stream, batch.schema) as writer:
         writer.write_batch(batch)

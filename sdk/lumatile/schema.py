@@ -64,3 +64,8 @@ TILES = pa.schema(
     ]
 )
 """One row a tile. `frame`: the row of its frame in the segment's frames file; `crc32c`: of the stored payload."""
+
+
+def point_source(columns: list[pa.Field]) -> pa.Schema:
+    """The schema of a cloud's source plane: the columns that were logged. See docs/store-format.md."""
+    return pa.schema(columns)

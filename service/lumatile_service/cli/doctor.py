@@ -1,0 +1,153 @@
+"""`lumatile doctor`: what this machine can run."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Callable
+from importlib import metadata
+from typing import Any
+
+import typer
+
+from lumatile_kernels.backend import BackendUnavailableError, select_backend
+from lumatile_kernels.errors import DecoderUnavailableError
+from lumatile_service.cli.output import Json, console, print_json, size, table
+
+BACKENDS = ("numpy", "numba", "cuda")
+PACKAGES = (
+    "numpy",
+    "pyarrow",
+    "google-crc32c",
+    "numba",
+    "imagecodecs",
+    "simplejpeg",
+    "typer",
+    "rich",
+    "duckdb",
+    "polars",
+)
+
+
+def doctor(*, as_json: Json = False) -> None:
+    """Say what this machine can run, and why not the rest.
+
+    Backends, decoders, memory and versions.
+
+    Exits 1 where something that logging or reading needs is missing.
+    """
+    report = examine()
+    if as_json:
+        print_json(report)
+    else:
+        _show(report)
+    raise typer.Exit(1 if report["problems"] else 0)
+
+
+def examine() -> dict[str, Any]:
+    """The report, as `--json` prints it."""
+    backends = [_backend(name) for name in BACKENDS]
+    decoders = _decoders()
+    problems = []
+    if not any(d["available"] for d in decoders if d["format"] == "jpeg"):
+        problems.append("no JPEG decoder: JPEG files become error rows (pip install 'lumatile[local]')")
+    if not any(d["available"] for d in decoders if d["format"] == "png"):
+        problems.append("no PNG decoder: PNG files become error rows (pip install 'lumatile[local]')")
+    if _crc32c() == "python":
+        problems.append("google-crc32c runs in plain Python: checksums are slow")
+    return {
+        "lumatile": metadata.version("lumatile"),
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "machine": {"cores": _cores(), **_memory()},
+        "backends": backends,
+        "backend": select_backend("auto").name,
+        "decoders": decoders,
+        "checksums": f"crc32c in {_crc32c()}",
+        "packages": {name: _version(name) for name in PACKAGES},
+        "problems": problems,
+    }
+
+
+def _backend(name: str) -> dict[str, Any]:
+    try:
+        select_backend(name)
+    except BackendUnavailableError as e:
+        return {"name": name, "available": False, "reason": str(e)}
+    return {"name": name, "available": True, "reason": None}
+
+
+def _decoders() -> list[dict[str, Any]]:
+    from lumatile_kernels.jpeg import DaliDecoder, TurboDecoder
+
+    def imagecodecs() -> str:
+        import imagecodecs
+
+        return f"imagecodecs {imagecodecs.__version__}"
+
+    found = []
+    makers: tuple[tuple[str, str, Callable[[], str]], ...] = (
+        ("jpeg", "dali", lambda: DaliDecoder().name),
+        ("jpeg", "turbo", lambda: TurboDecoder().name),
+        ("png", "imagecodecs", imagecodecs),
+    )
+    for image_format, name, make in makers:
+        entry = {"format": image_format, "name": name, "available": True, "version": None, "reason": None}
+        try:
+            entry["version"] = make()
+        except (DecoderUnavailableError, ImportError) as e:
+            entry |= {"available": False, "reason": str(e)}
+        found.append(entry)
+    return found
+
+
+def _crc32c() -> str:
+    import google_crc32c
+
+    return str(google_crc32c.implementation)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _memory() -> dict[str, int | None]:
+    """Bytes; None where the system does not say."""
+    names = {"memory_total": "SC_PHYS_PAGES", "memory_available": "SC_AVPHYS_PAGES"}
+    known = getattr(os, "sysconf_names", {})
+    return {
+        key: os.sysconf(name) * os.sysconf("SC_PAGE_SIZE") if name in known else None for key, name in names.items()
+    }
+
+
+def _show(report: dict[str, Any]) -> None:
+    out = console()
+    machine = report["machine"]
+    memory = "unknown" if machine["memory_total"] is None else size(machine["memory_total"])
+    out.print(f"[bold]lumatile {report['lumatile']}[/], Python {report['python']}, {report['platform']}")
+    out.print(f"{machine['cores']} cores, {memory} memory; {report['checksums']}\n")
+    rows = table("part", "name", "state", "")
+    for entry in report["backends"]:
+        chosen = " (auto)" if entry["name"] == report["backend"] else ""
+        rows.add_row("backend", entry["name"] + chosen, _state(entry), entry["reason"] or "")
+    for entry in report["decoders"]:
+        rows.add_row(entry["format"], entry["name"], _state(entry), entry["reason"] or entry["version"])
+    for name, version in report["packages"].items():
+        rows.add_row("package", name, "[green]yes[/]" if version else "[yellow]no[/]", version or "not installed")
+    out.print(rows)
+    for problem in report["problems"]:
+        out.print(f"[red]problem:[/] {problem}")
+    if not report["problems"]:
+        print(f"\neverything that {sys.executable} needs to log and read is here")
+
+
+def _state(entry: dict[str, Any]) -> str:
+    return "[green]yes[/]" if entry["available"] else "[yellow]no[/]"

@@ -1,0 +1,58 @@
+"""What commands take and print: JSON for programs, or tables for people."""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+StorePath = Annotated[str, typer.Argument(metavar="STORE", help="Directory of the store.")]
+
+
+def print_json(report: Any) -> None:
+    """One JSON value on stdout."""
+    json.dump(report, sys.stdout, indent=2, allow_nan=False)
+    print()
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Where tables and words go; plain, unwrapped text where it is no terminal."""
+    made = Console(highlight=False, stderr=stderr)
+    if not made.is_terminal:
+        made = Console(highlight=False, stderr=stderr, width=10_000)
+    return made
+
+
+def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+    """An empty table; columns in `right` are numbers."""
+    made = Table(box=None, header_style="bold", pad_edge=False)
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return made
+
+
+def size(nbytes: float) -> str:
+    """Bytes for people: 999 B, 1.2 kB, 345 MB (powers of 1000)."""
+    units = ["B", "kB", "MB", "GB", "TB", "PB"]
+    while nbytes >= 999.5 and len(units) > 1:
+        nbytes /= 1000
+        units.pop(0)
+    return f"{nbytes:.1f} {units[0]}" if nbytes < 99.95 and units[0] != "B" else f"{nbytes:.0f} {units[0]}"
+
+
+def instant(kind: str, value: int) -> str:
+    """An instant for people: of a "sequence" its number, of a "time" (ns since the epoch) the UTC time."""
+    if kind == "sequence":
+        return str(value)
+    whole, nanoseconds = divmod(value, 10**9)
+    try:
+        return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%d %H:%M:%S}.{nanoseconds // 10**6:03d}"
+    except (OverflowError, ValueError, OSError):
+        return str(np.datetime64(value, "ns"))

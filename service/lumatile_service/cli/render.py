@@ -1,0 +1,71 @@
+"""`lumatile render`: a stored frame as a PNG file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+import lumatile as lt
+from lumatile.errors import InvalidValueError, NotFoundError
+from lumatile_kernels.layout import TILE
+from lumatile_kernels.png import encode_png
+from lumatile_service.cli.instant import At, frame_at
+from lumatile_service.cli.output import Json, StorePath, print_json
+from lumatile_service.picture import frame_picture
+from lumatile_service.point_view import PointView
+
+
+def render(
+    store: StorePath,
+    entity: Annotated[str, typer.Argument(help="Entity path.")],
+    *,
+    out: Annotated[Path, typer.Option("--output", "-o", help="The PNG file to write.")],
+    recording: Annotated[str | None, typer.Option(help="Recording id; may be left out where there is one.")] = None,
+    at: At = None,
+    level: Annotated[int, typer.Option(min=0, help="0 is full resolution.")] = 0,
+    tile: Annotated[str | None, typer.Option(metavar="X,Y", help="One tile: its column and row.")] = None,
+    width: Annotated[int, typer.Option(min=16, max=16384, help="Points: of the picture, in pixels.")] = 800,
+    height: Annotated[int, typer.Option(min=16, max=16384, help="Points: of the picture, in pixels.")] = 600,
+    yaw: Annotated[float, typer.Option(help="Points: turn about the vertical axis, in degrees.")] = 0.0,
+    pitch: Annotated[float, typer.Option(help="Points: then about the horizontal axis, in degrees.")] = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Write a frame, a level or a tile as a PNG picture.
+
+    Depth goes through the colormap Turbo, segmentations through their colors, points are drawn as dots.
+    """
+    frame = frame_at(lt.open_store(store).recording(recording), entity, at)
+    place = _tile_place(tile)
+    if frame.kind == "points" and (level or place):
+        raise InvalidValueError("points are drawn whole: --level and --tile are for images, depth and segmentations")
+    if frame.kind != "points" and level >= len(frame.levels):
+        raise NotFoundError(f"{entity!r} has levels 0 to {len(frame.levels) - 1}, not {level}")
+    view = PointView(width=width, height=height, yaw=yaw, pitch=pitch)
+    pixels = frame_picture(frame, level=level, view=view)
+    if place:
+        x, y = (TILE * number for number in place)
+        pixels = pixels[y : y + TILE, x : x + TILE]
+        if not pixels.size:
+            raise NotFoundError(f"{entity!r} has no tile {tile} in level {level}")
+    if not pixels.size:
+        raise InvalidValueError(f"{entity!r} is empty: its shape is {frame.shape}")
+    try:
+        out.write_bytes(encode_png(pixels))
+    except OSError as e:
+        raise InvalidValueError(f"cannot write {out}: {e.strerror}") from e
+    size = {"width": pixels.shape[1], "height": pixels.shape[0]}
+    if as_json:
+        print_json({"file": str(out), "entity_path": frame.entity_path, "kind": frame.kind, "level": level} | size)
+    else:
+        print(f"{out}: {frame.kind} {frame.entity_path}, {size['width']} x {size['height']}")
+
+
+def _tile_place(tile: str | None) -> tuple[int, int] | None:
+    if tile is None:
+        return None
+    x, _, y = tile.partition(",")
+    if not (x.strip().isdecimal() and y.strip().isdecimal()):
+        raise InvalidValueError(f"--tile must be X,Y: a column and a row, not {tile!r}")
+    return int(x), int(y)

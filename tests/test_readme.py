@@ -1,0 +1,70 @@
+"""What the documents show runs."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import lumatile as lt
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = sorted(
+    path
+    for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"))
+    if "```python\n" in path.read_text(encoding="utf-8")
+)
+LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
+
+
+def python_of(path):
+    """All Python blocks of a document as one program, each at its own line number."""
+    lines, inside = [], False
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("```"):
+            inside = line == "```python"
+            lines.append("")
+        else:
+            lines.append(line if inside else "")
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_the_python_of_a_document_runs(path, tmp_path):
+    if path.name == "store-format.md":
+        recording = lt.new_recording("documents", "run", sink=str(tmp_path / "store"))
+        recording.log_image("camera", np.zeros((300, 300, 3), np.uint8))
+        recording.disconnect()
+    program = tmp_path / f"{path.stem}.py"
+    program.write_text(python_of(path))
+    done = subprocess.run(
+        [sys.executable, "-W", "error", program], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+def test_the_readme_has_python():
+    assert ROOT / "README.md" in DOCUMENTS
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")], ids=lambda path: path.name)
+def test_links_into_the_tree_lead_somewhere(path):
+    targets = [t for t in LINK.findall(path.read_text(encoding="utf-8")) if "://" not in t]
+    assert [t for t in targets if not (path.parent / t).exists()] == []
+
+
+def test_commands_named_in_the_readme_exist():
+    named = set(
+        re.findall(r"\blumatile (\w+)\b", " ".join(re.findall(r"`([^`\n]+)`", (ROOT / "README.md").read_text())))
+    )
+    help_text = subprocess.run(
+        [sys.executable, "-c", "from lumatile_service.cli import main; main()", "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert named
+    assert [name for name in sorted(named) if not re.search(rf"\b{name}\b", help_text)] == []
