@@ -141,6 +141,20 @@ def test_a_long_slow_stream_stays_few_files(tmp_path, monkeypatch):
     assert verify(tmp_path).ok
 
 
+def test_merged_segments_that_are_merged_again_stay_hidden(tmp_path, monkeypatch):
+    monkeypatch.setattr(merge, "FAN_IN", 2)
+    target = SegmentWriter(tmp_path, SETTINGS)
+    write(target, range(8))
+    target.close()
+    assert len(segments(tmp_path)) == 8 + 4 + 2 + 1
+    report = verify(tmp_path)
+    assert (report.segments, report.frames, report.duplicates) == (1, 8, 0)
+    for path in sorted((tmp_path / "run" / "frames").iterdir())[-4:-1]:
+        path.unlink()  # of the middle generations, in any order: the last one hides all the same
+    assert_all_there(open_store(tmp_path).recording(), 8)
+    assert verify(tmp_path).segments == 1
+
+
 def test_a_reader_that_knows_replaced_segments_reads_on(tmp_path, monkeypatch):
     target = SegmentWriter(tmp_path, SETTINGS)
     write(target, range(15))

@@ -104,29 +104,34 @@ class Merger:
 def merge(
     directory: RecordingDirectory, settings: RecordingSettings, staging: mmap.mmap, files: Sequence[FramesFile]
 ) -> tuple[FramesFile, int]:
-    """Write one segment with all rows of `files`, which it replaces; returns it and its size in bytes.
+    """Write one segment with all rows of `files`; returns it and its size in bytes.
 
-    Raises OSError, and CorruptStoreError where a file is not what was written: nothing is changed then.
+    It replaces them, and what they had replaced and is still there. Raises OSError, and CorruptStoreError where a file
+    is not what was written: nothing is changed then.
     """
+    sources = [read_frames_file(file) for file in files]
+    earlier = {name for frames in sources for name in frames.replaces}
+    if earlier:
+        earlier &= {file.segment for file in directory.committed()}
     segment = Segment(directory, settings, staging)
     try:
-        frames: list[pa.Table] = []
-        for file in files:
-            frames.append(_copy(directory, file, segment.tiles, sum(len(table) for table in frames)))
+        tables: list[pa.Table] = []
+        for file, frames in zip(files, sources, strict=True):
+            first = segment.tiles.rows
+            _copy(TilesReader(directory.tiles_path(file.segment)), segment.tiles, sum(len(table) for table in tables))
+            moved = pc.add(frames.table["first_tile"], first)
+            column = frames.table.schema.get_field_index("first_tile")
+            tables.append(frames.table.set_column(column, "first_tile", moved))
     except BaseException:
         segment.abort()
         raise
-    return segment.commit(pa.concat_tables(frames), [file.segment for file in files])
+    return segment.commit(pa.concat_tables(tables), [*(file.segment for file in files), *sorted(earlier)])
 
 
-def _copy(directory: RecordingDirectory, file: FramesFile, target: TilesFile, frames: int) -> pa.Table:
-    """Write the tiles of a segment to `target`, after `frames` frames; returns its frames rows as they are there."""
-    table = read_frames_file(file).table
-    moved = pc.add(table["first_tile"], target.rows)
-    reader = TilesReader(directory.tiles_path(file.segment))
-    for i in range(len(reader)):
-        frame, tiles, checksums = reader.batch(i)
+def _copy(source: TilesReader, target: TilesFile, frames: int) -> None:
+    """Write all tiles to `target`, which has `frames` frames already."""
+    for i in range(len(source)):
+        frame, tiles, checksums = source.batch(i)
         index = target.write(frames + frame, tiles)
         if not np.array_equal(index["crc32c"], checksums):
-            raise CorruptStoreError(f"{reader.path}: record batch {i} has other bytes than were written")
-    return table.set_column(table.schema.get_field_index("first_tile"), "first_tile", moved)
+            raise CorruptStoreError(f"{source.path}: record batch {i} has other bytes than were written")

@@ -93,14 +93,24 @@ class RecordingReader:
             return int((rows.since == self._refreshes).sum())
 
     def _read_new(self) -> tuple[set[str], dict[str, Frames]]:
-        """All committed segments, and the frames files of those that are not known yet."""
+        """All committed segments, and the frames files of those that are not known yet.
+
+        Newest first: what a merge has replaced need not be read.
+        """
         frames: dict[str, Frames] = {}
         for _ in range(ATTEMPTS):
             files = {file.segment: file for file in self._directory.committed()}
-            unknown = [file for segment, file in files.items() if segment not in self._replaces]
-            if all(self._read(file, frames) for file in unknown):
+            replaced: set[str] = set()
+            vanished = False
+            for segment, file in reversed(files.items()):
+                if segment in replaced:
+                    self._replaces.setdefault(segment, ())
+                elif segment not in self._replaces:
+                    vanished |= not self._read(file, frames)
+                    replaced.update(frames[segment].replaces if segment in frames else ())
+            if not vanished:
                 break
-        return set(files), {segment: each for segment, each in frames.items() if segment in files}
+        return set(files), {segment: frames[segment] for segment in files if segment in frames}
 
     def _read(self, file: FramesFile, frames: dict[str, Frames]) -> bool:
         """Read a frames file; False where it has vanished: it was merged into another one."""
