@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import lumatile as lt
+from lumatile_kernels.layout import pyramid_layout
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted(
@@ -68,3 +69,16 @@ def test_commands_named_in_the_readme_exist():
     ).stdout
     assert named
     assert [name for name in sorted(named) if not re.search(rf"\b{name}\b", help_text)] == []
+
+
+@pytest.mark.parametrize(
+    ("label", "texel_bytes"),
+    [("linear", 8), ("srgb8", 4), ("rgba32float", 16), ("r32float", 4), ("r8uint", 1), ("r16uint", 2)],
+)
+def test_the_readmes_bytes_a_pixel_are_those_of_a_4k_frame(label, texel_bytes):
+    (row,) = (
+        line
+        for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+        if line.startswith("| ") and (f'"{label}"' in line or f"| `{label}`" in line)
+    )
+    assert f"{pyramid_layout(2160, 3840, texel_bytes).nbytes / (2160 * 3840):.2f}" in row

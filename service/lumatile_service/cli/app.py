@@ -32,6 +32,6 @@ def run() -> None:
     warnings.showwarning = lambda message, *_: print(f"lumatile: warning: {message}", file=sys.stderr)
     try:
         app()
-    except LumatileError as e:
+    except (LumatileError, OSError) as e:
         print(f"lumatile: {e}", file=sys.stderr)
         sys.exit(1 if isinstance(e, CorruptStoreError | FlushError) else 2)

@@ -46,7 +46,8 @@ def _run(store: str, recording_id: str, pictures: Path) -> dict[str, Any]:
     from lumatile_service.demo.pictures import write_pictures
 
     columns = (TextColumn("{task.description:<16}"), BarColumn(), MofNCompleteColumn())
-    with Progress(*columns, console=console(stderr=True), transient=True) as progress:
+    stderr = console(stderr=True)
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as progress:
         task = progress.add_task("", total=STEPS)
         begin = time.perf_counter()
         log_demo(store, recording_id=recording_id, step=lambda what: progress.update(task, description=what, advance=1))

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from importlib import metadata
 from typing import Any
 
+import numpy as np
 import typer
 
-from lumatile_kernels.backend import BackendUnavailableError, select_backend
+from lumatile_kernels.backend import Backend, BackendUnavailableError, select_backend
 from lumatile_kernels.errors import DecoderUnavailableError
 from lumatile_service.cli.output import Json, console, print_json, size, table
 
@@ -49,7 +50,7 @@ def examine() -> dict[str, Any]:
     """The report, as `--json` prints it."""
     backends = [_backend(name) for name in BACKENDS]
     decoders = _decoders()
-    problems = []
+    problems = [f"backend {entry['name']}: {entry['reason']}" for entry in backends if entry["broken"]]
     if not any(d["available"] for d in decoders if d["format"] == "jpeg"):
         problems.append("no JPEG decoder: JPEG files become error rows (pip install 'lumatile[local]')")
     if not any(d["available"] for d in decoders if d["format"] == "png"):
@@ -71,11 +72,21 @@ def examine() -> dict[str, Any]:
 
 
 def _backend(name: str) -> dict[str, Any]:
+    """Whether a backend runs: it must make the tiles that numpy makes."""
     try:
-        select_backend(name)
+        tiles = _tiles(select_backend(name))
     except BackendUnavailableError as e:
-        return {"name": name, "available": False, "reason": str(e)}
-    return {"name": name, "available": True, "reason": None}
+        return {"name": name, "available": False, "broken": False, "reason": str(e)}
+    except Exception as e:  # noqa: BLE001 - whatever a broken installation raises is what is asked for
+        return {"name": name, "available": False, "broken": True, "reason": f"it does not run: {e!r}"}
+    if tiles != _tiles(select_backend("numpy")):
+        return {"name": name, "available": False, "broken": True, "reason": "its tiles are not those of numpy"}
+    return {"name": name, "available": True, "broken": False, "reason": None}
+
+
+def _tiles(backend: Backend) -> bytes:
+    image = np.arange(300 * 3, dtype=np.uint8).reshape(1, 300, 3)
+    return b"".join(block.payload.tobytes() for block in backend.image(image))
 
 
 def _decoders() -> list[dict[str, Any]]:
