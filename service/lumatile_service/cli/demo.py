@@ -70,7 +70,7 @@ def _show(report: dict[str, Any]) -> None:
     store, recording_id = report["store"], report["recording_id"]
     out.print(
         f"logged recording [bold]{recording_id}[/] to {store}: {size(report['bytes'])} in {report['segments']} "
-        f"segments, {report['seconds']:.1f} s until all of it was durable\n\npictures of what is stored:"
+        f"segments, in {report['seconds']:.1f} s with loading the data\n\npictures of what is stored:"
     )
     for picture in report["pictures"]:
         out.print(f"  {picture['file']}  [dim]{size(picture['bytes'])}[/]")
@@ -82,4 +82,4 @@ def _show(report: dict[str, Any]) -> None:
         f"render {store} stereo/points --recording {recording_id} --at frame=2 --yaw 30 -o points.png",
         "doctor",
     ):
-        out.print(f"  lumatile {command}")
+        out.print(f"  lumatile {command}", soft_wrap=True)

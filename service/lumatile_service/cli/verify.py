@@ -50,9 +50,10 @@ def _as_json(store: str, report: Report) -> dict[str, Any]:
 def _show(store: str, report: Report) -> None:
     out = console()
     for problem in report.problems:
-        out.print(f"[red]broken[/] {escape(str(problem))}")
+        out.print(f"[red]broken[/] {escape(str(problem))}", soft_wrap=True)
     for path in report.garbage:
-        out.print(f"[yellow]unfinished[/] {escape(str(path))}: of a writer that died, or that is at work; no harm")
+        unfinished = f"[yellow]unfinished[/] {escape(str(path))}: of a writer that died, or that is at work; no harm"
+        out.print(unfinished, soft_wrap=True)
     out.print(
         f"{escape(store)}: {report.recordings} recordings, {report.segments} segments, {report.frames} frames, "
         f"{report.tiles} tiles, {size(report.nbytes)} read"
