@@ -1,11 +1,13 @@
-"""Recordings that log to memory."""
+"""Recordings that log to memory; backends and what they make."""
 
 import uuid
 
+import numpy as np
 import pytest
 
 import lumatile as lt
 from lumatile.memory import VALUES
+from lumatile_kernels import BackendUnavailableError, select_backend
 
 
 @pytest.fixture
@@ -36,3 +38,42 @@ def lenient(name):
     recording = lt.new_recording("tests", sink=f"memory://{name}")
     yield recording
     recording.disconnect()
+
+
+@pytest.fixture(scope="session", params=["numpy", "numba"])
+def backend(request):
+    """Each backend that runs here."""
+    try:
+        return select_backend(request.param)
+    except BackendUnavailableError as e:
+        pytest.skip(str(e))
+
+
+@pytest.fixture(scope="session")
+def assemble():
+    """A function that puts the tiles of a plane together again."""
+
+    def levels(blocks, dtype, channels, plane="pixels"):
+        """The plane's levels, each (height, width, channels)."""
+        texel_bytes = np.dtype(dtype).itemsize * channels
+        tiles = {}
+        for block in blocks:
+            t = block.tiles
+            for i in range(len(t) if block.plane == plane else 0):
+                stored = block.payload[t.offset[i] :][: t.size[i]].reshape(t.height[i], t.row_pitch[i])
+                used = t.width[i] * texel_bytes
+                assert not stored[:, used:].any(), "padding is zero"
+                texels = stored[:, :used].copy().view(dtype).reshape(t.height[i], t.width[i], channels)
+                tiles.setdefault(t.level[i], {}).setdefault(t.y[i], {})[t.x[i]] = texels
+        return [
+            np.concatenate([np.concatenate([row[x] for x in sorted(row)], 1) for _, row in sorted(level.items())], 0)
+            for _, level in sorted(tiles.items())
+        ]
+
+    return levels
+
+
+@pytest.fixture(scope="session")
+def dirty():
+    """An `Allocate` whose memory is full of what was there before."""
+    return lambda nbytes: np.full(nbytes, 0xAB, np.uint8)
