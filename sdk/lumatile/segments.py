@@ -86,10 +86,12 @@ class RecordingDirectory:
 
     def create(self) -> None:
         """Make the directories that are missing, durably. Raises OSError."""
-        for directory in (*reversed(self.frames.parents), self.frames, self.tiles):
-            if not directory.is_dir():
-                directory.mkdir(exist_ok=True)
-                sync_directory(directory.parent)
+        missing = [path for path in (*reversed(self.frames.parents), self.frames, self.tiles) if not path.is_dir()]
+        for path in missing:
+            path.mkdir(exist_ok=True)
+        # those of an earlier writer too: it may have died before it made them durable
+        for path in {self.path, self.path.parent, *(path.parent for path in missing)}:
+            sync_directory(path)
 
     def delete(self, files: Iterable[FramesFile]) -> None:
         """Remove segments: their frames files, in this order and durably, then their tiles files. Raises OSError."""
