@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
@@ -35,38 +35,31 @@ class NumbaBackend:
         plan = image_plan(tile_format, channels)
         words = plan.planes[0].texel_bytes // 4
         buckets = tables.srgb_buckets()
-        threads = self._workers.threads
-        lines = np.empty((threads, 2, channels, width), np.float32)
-        level0: tuple[Any, ...]
+        scratch = self._workers.threads, 2, channels, width
+        source_kernel: Callable[..., None]
+        args: tuple[Any, ...]
         if image.dtype.itemsize > 2:
-            level0 = (float_rows, *COLOR_LIMITS[tile_format], buckets, words, lines)
+            source_kernel = float_rows
+            args = (*COLOR_LIMITS[tile_format], buckets, words, np.empty(scratch, np.float32))
         else:
             linear, alpha, stored = code_tables(image.dtype, tile_format)
             image = image.view(f"u{image.dtype.itemsize}")
-            codes = np.empty((threads, 2, channels, width), image.dtype)
+            codes = np.empty(scratch, image.dtype)
             if channels == 4:
-                level0 = (alpha_code_rows, linear, alpha, buckets, words, codes, lines)
+                source_kernel = alpha_code_rows
+                args = linear, alpha, buckets, words, codes, np.empty(scratch, np.float32)
             else:
-                level0 = (opaque_code_rows, linear, stored, words, codes)
-        none = np.empty((0, channels, 0), np.float32)
+                source_kernel = opaque_code_rows
+                args = linear, stored, words, codes
 
-        def source(band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any] | None) -> None:
-            kernel, *args = level0
-            flat, texels = _frozen(band.reshape(len(band), -1)), payloads[0].view(np.uint32)
-            self._workers.run(kernel, flat, *args, texels, none if half is None else half, rows=len(band), width=width)
+        def source(band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any]) -> None:
+            pixels, texels = _frozen(band.reshape(len(band), -1)), payloads[0].view(np.uint32)
+            self._workers.run(source_kernel, pixels, *args, texels, half, rows=len(band), width=width)
 
-        def carried(band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any] | None) -> None:
+        def carried(band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any]) -> None:
+            rows, _, width = band.shape
             texels = payloads[0].view(np.uint32)
-            self._workers.run(
-                carried_rows,
-                band,
-                buckets,
-                words,
-                texels,
-                none if half is None else half,
-                rows=len(band),
-                width=band.shape[2],
-            )
+            self._workers.run(carried_rows, band, buckets, words, texels, half, rows=rows, width=width)
 
         return stream_tiles(image, plan, source, carried, allocate)
 
@@ -74,36 +67,28 @@ class NumbaBackend:
         """Plane `pixels` of a depth image."""
         scratch = np.empty((self._workers.threads, 2, depth.shape[1]), np.int32)
 
+        def step(kernel: Any, band: Any, payload: Any, half: Any, *args: Any) -> NDArray[np.float64]:
+            rows, width = band.shape
+            shape = -(-rows // 2), -(-width // TILE)
+            lows, highs = np.full(shape, numba_depth.NOTHING), np.zeros(shape, np.int32)
+            bits = payload.view(np.int32), half[:, 0].view(np.int32)
+            self._workers.run(kernel, band, *args, *bits, lows, highs, rows=rows, width=width)
+            ranges = np.stack([lows.min(axis=0), highs.max(axis=0)], axis=1).view(np.float32).astype(np.float64)
+            ranges[ranges[:, 1] == 0] = np.nan
+            return ranges
+
         def source(
-            band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any] | None
+            band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any]
         ) -> NDArray[np.float64]:
-            if band.dtype == np.float16:
-                band = band.astype(np.float32)
-            return self._depth(numba_depth.depth_rows, _frozen(band), (np.float32(meter), scratch), payloads[0], half)
+            values = _frozen(band.astype(np.float32) if band.dtype == np.float16 else band)
+            return step(numba_depth.depth_rows, values, payloads[0], half, np.float32(meter), scratch)
 
         def carried(
-            band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any] | None
+            band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any]
         ) -> NDArray[np.float64]:
-            return self._depth(numba_depth.carried_rows, band[:, 0].view(np.int32), (), payloads[0], half)
+            return step(numba_depth.carried_rows, band[:, 0].view(np.int32), payloads[0], half)
 
         return stream_tiles(depth, depth_plan(), source, carried, allocate)
-
-    def _depth(
-        self,
-        kernel: Any,
-        band: NDArray[Any],
-        args: tuple[Any, ...],
-        payload: NDArray[np.uint8],
-        half: NDArray[Any] | None,
-    ) -> NDArray[np.float64]:
-        rows, width = band.shape
-        shape = -(-rows // 2), -(-width // TILE)
-        lows, highs = np.full(shape, numba_depth.NOTHING), np.zeros(shape, np.int32)
-        halved = np.empty((0, 0), np.int32) if half is None else half[:, 0].view(np.int32)
-        self._workers.run(kernel, band, *args, payload.view(np.int32), halved, lows, highs, rows=rows, width=width)
-        ranges = np.stack([lows.min(axis=0), highs.max(axis=0)], axis=1).view(np.float32).astype(np.float64)
-        ranges[ranges[:, 1] == 0] = np.nan
-        return ranges
 
     def segmentation(
         self, ids: NDArray[Any], *, palette: NDArray[np.uint8], allocate: Allocate = allocate_array
@@ -111,24 +96,13 @@ class NumbaBackend:
         """Planes `ids` and `colors` of a segmentation."""
         colors = _frozen(np.ascontiguousarray(palette).view(np.uint32)[:, 0])
 
-        def step(
-            band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any] | None
-        ) -> NDArray[np.float64]:
+        def step(band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any]) -> NDArray[np.float64]:
             rows, width = len(band), band.shape[-1]
             shape = -(-rows // 2), -(-width // TILE)
             lows, highs = np.full(shape, np.iinfo(band.dtype).max, band.dtype), np.zeros(shape, band.dtype)
-            self._workers.run(
-                numba_segmentation.id_rows,
-                _frozen(band.reshape(rows, width)),
-                colors,
-                payloads[0].view(band.dtype),
-                payloads[1].view(np.uint32),
-                np.empty((0, 0), band.dtype) if half is None else half[:, 0],
-                lows,
-                highs,
-                rows=rows,
-                width=width,
-            )
+            texels = payloads[0].view(band.dtype), payloads[1].view(np.uint32)
+            args = _frozen(band.reshape(rows, width)), colors, *texels, half[:, 0], lows, highs
+            self._workers.run(numba_segmentation.id_rows, *args, rows=rows, width=width)
             return np.stack([lows.min(axis=0), highs.max(axis=0)], axis=1).astype(np.float64)
 
         return stream_tiles(ids, segmentation_plan(ids.dtype), step, step, allocate)

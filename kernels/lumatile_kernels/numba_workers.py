@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
@@ -16,7 +17,7 @@ class Workers:
 
     def __init__(self, threads: int | None = None) -> None:
         """`threads`: how many compute together; None: one for each core this process may use."""
-        self.threads = threads or len(os.sched_getaffinity(0))
+        self.threads = threads or (len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1)
         self._pid = 0
 
     def run(self, kernel: Callable[..., Any], *args: Any, rows: int, width: int) -> None:

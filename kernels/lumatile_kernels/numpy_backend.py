@@ -53,20 +53,20 @@ class NumpyBackend:
 
 
 def image_source(
-    tile_format: TileFormat, band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any] | None
+    tile_format: TileFormat, band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any]
 ) -> None:
     """The `Step` of level 0 of an image; `band`: (rows, width, channels)."""
     write_tiles(source_texels(band, tile_format), payloads[0])
-    if half is not None:
+    if half.size:
         half[:] = mean(np.moveaxis(linear_light(band, tile_format), 2, 1))
 
 
 def image_carried(
-    tile_format: TileFormat, band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any] | None
+    tile_format: TileFormat, band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any]
 ) -> None:
     """The `Step` of the other levels of an image."""
     write_tiles(texels_of(np.moveaxis(band, 1, 2), tile_format), payloads[0])
-    if half is not None:
+    if half.size:
         half[:] = mean(band)
 
 
@@ -118,7 +118,7 @@ def mean(band: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def depth_source(
-    meter: np.float32, band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any] | None
+    meter: np.float32, band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any]
 ) -> NDArray[np.float64]:
     """The `Step` of level 0 of a depth image; `band`: (rows, width)."""
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
@@ -127,12 +127,10 @@ def depth_source(
     return depth_carried(np.where(valid, metres, np.float32(0))[:, None], payloads, half)
 
 
-def depth_carried(
-    band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any] | None
-) -> NDArray[np.float64]:
+def depth_carried(band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any]) -> NDArray[np.float64]:
     """The `Step` of the other levels of a depth image."""
     write_tiles(np.moveaxis(band, 1, 2), payloads[0])
-    if half is not None:
+    if half.size:
         half[:] = lower_median(band)
     ranges = []
     for tile in _tiles(band[:, 0]):
@@ -152,19 +150,19 @@ def lower_median(band: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def ids_source(
-    palette: NDArray[np.uint8], band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any] | None
+    palette: NDArray[np.uint8], band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any]
 ) -> NDArray[np.float64]:
     """The `Step` of level 0 of a segmentation; `band`: (rows, width)."""
     return ids_carried(palette, band[:, None], payloads, half)
 
 
 def ids_carried(
-    palette: NDArray[np.uint8], band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any] | None
+    palette: NDArray[np.uint8], band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any]
 ) -> NDArray[np.float64]:
     """The `Step` of the other levels of a segmentation."""
     write_tiles(np.moveaxis(band, 1, 2), payloads[0])
     write_tiles(palette[band[:, 0]], payloads[1])
-    if half is not None:
+    if half.size:
         half[:] = mode(band)
     return np.array([(tile.min(), tile.max()) for tile in _tiles(band[:, 0])], np.float64)
 

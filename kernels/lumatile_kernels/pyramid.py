@@ -62,13 +62,13 @@ class Step(Protocol):
 
     `band`: level 0: rows of the array that was given to the backend; else (rows, channels, width), as carried.
     It stores the band as one row of tiles in `payloads`, one (nbytes,) uint8 array a plane, padding included;
-    halves it into `half` (ceil(rows/2), channels, ceil(width/2)) unless that is None, repeating the last row or column
+    halves it into `half` (ceil(rows/2), channels, ceil(width/2)) unless that is empty, repeating the last row or column
     where a size is odd; and returns each tile's least and greatest valid value, (n, 2) float64, NaN where there
     is none, or None where no plane keeps ranges.
     """
 
     def __call__(
-        self, band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any] | None
+        self, band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any]
     ) -> NDArray[np.float64] | None:
         """Store and halve a band."""
         ...
@@ -84,10 +84,11 @@ def stream_tiles(
     height, width = array.shape[:2]
     levels = level_sizes(height, width)
     bands = [array, *(_band(size, plan, allocate) for size in levels[1:])]
+    coarsest = np.empty((0, plan.channels, 0), plan.carried)
     blocks = [_Blocks(plane, pyramid_layout(height, width, plane.texel_bytes), allocate) for plane in plan.planes]
     for rows in zip(*(b.layout.rows for b in blocks), strict=True):
         row = rows[0]
-        half = None
+        half = coarsest
         if row.level + 1 < len(levels):
             start = row.y % 2 * (TILE // 2)
             half = bands[row.level + 1][start : start + -(-row.height // 2)]
