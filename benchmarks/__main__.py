@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from benchmarks.machine import describe_machine
 from benchmarks.options import Options
 from benchmarks.scratch import ROOT, scratch
 from benchmarks.table import Table
-from benchmarks.warm_memory import warm_memory
 
 BENCHMARKS = {
     "kernels": kernels.measure,
@@ -22,33 +22,38 @@ BENCHMARKS = {
     "reading": reading.measure,
     "jpeg": jpeg.measure,
 }
-FIRST_WARM_BYTES = 4 << 30
+RESULTS = Path(__file__).parent / "results"
 
 
 def main() -> None:
-    """Run what is named, or all; print the tables, write them as Markdown and JSON."""
+    """Run what is named, or all; print the tables, write them as Markdown and JSON, a file a benchmark."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure Lumatile beside its peers.")
-    parser.add_argument("names", nargs="*", metavar="name", choices=[*BENCHMARKS, []], help=", ".join(BENCHMARKS))
+    parser.add_argument("names", nargs="*", metavar="name", help=f"{', '.join(BENCHMARKS)}; all if none is named")
     parser.add_argument("--quick", action="store_true", help="fewer frames and rounds: under two minutes")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="where results go")
+    parser.add_argument("--out", type=Path, help="where results go; benchmarks/results, with --quick nowhere")
     parser.add_argument("--disk", type=Path, default=ROOT, help="directory on the file system to measure")
     arguments = parser.parse_args()
-    tables: list[Table] = []
+    if unknown := set(arguments.names) - set(BENCHMARKS):
+        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+    out = arguments.out or (None if arguments.quick else RESULTS)
     with scratch(arguments.disk) as disk:
         machine = describe_machine(disk)
         print(_heading(machine))
         for name in arguments.names or BENCHMARKS:
-            warm_memory(FIRST_WARM_BYTES)
             start = time.monotonic()
-            for table in BENCHMARKS[name](Options(quick=arguments.quick, disk=disk)):
-                tables.append(table)
-                print(table.markdown())
-            print(f"({name}: {time.monotonic() - start:.0f} s)\n", flush=True)
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    stem = arguments.out / ("quick" if arguments.quick else "results")
-    stem.with_suffix(".md").write_text("\n".join([_heading(machine), *(table.markdown() for table in tables)]))
-    result = {"machine": machine, "quick": arguments.quick, "tables": [table.as_json() for table in tables]}
-    stem.with_suffix(".json").write_text(json.dumps(result, indent=1) + "\n")
+            tables = BENCHMARKS[name](Options(quick=arguments.quick, disk=disk))
+            print(*(table.markdown() for table in tables), f"({name}: {time.monotonic() - start:.0f} s)\n", sep="\n")
+            sys.stdout.flush()
+            if out is not None:
+                _write(out, name, machine, tables)
+
+
+def _write(out: Path, name: str, machine: dict[str, str], tables: list[Table]) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    markdown = "\n".join([_heading(machine), *(table.markdown() for table in tables)])
+    (out / f"{name}.md").write_text(markdown)
+    result = {"machine": machine, "tables": [table.as_json() for table in tables]}
+    (out / f"{name}.json").write_text(json.dumps(result, indent=1) + "\n")
 
 
 def _heading(machine: dict[str, str]) -> str:

@@ -13,7 +13,7 @@ from benchmarks.frames import HEIGHT_4K, HEIGHT_HD, WIDTH_4K, WIDTH_HD, Workload
 from benchmarks.options import Options
 from benchmarks.rounds import Contender, SkippedError, Timings, take_turns
 from benchmarks.scratch import file_sizes, scratch
-from benchmarks.table import Bar, Cell, Table
+from benchmarks.table import Bar, Table
 from benchmarks.warm_memory import warm_memory
 from benchmarks.writers.lumatile_writer import LumatileWriter
 from benchmarks.writers.raw_writer import RawWriter
@@ -56,57 +56,28 @@ class Written:
 def measure(options: Options) -> list[Table]:
     """A table a workload; the bars are about 4K."""
     count = QUICK_FRAMES if options.quick else FRAMES
-    return [
-        _table(workload, options)
-        for workload in (
-            Workload(name="3840x2160 RGB", kind="image", frames=photos(HEIGHT_4K, WIDTH_4K, count)),
-            Workload(name="1920x1080 RGB", kind="image", frames=photos(HEIGHT_HD, WIDTH_HD, count)),
-            Workload(name="1920x1080 16-bit depth", kind="depth", frames=depths(HEIGHT_HD, WIDTH_HD, count)),
-            Workload(
-                name="1920x1080 segmentation", kind="segmentation", frames=segmentations(HEIGHT_HD, WIDTH_HD, count)
-            ),
-        )
-    ]
+    tables = [_table(_photos("3840x2160 RGB", HEIGHT_4K, WIDTH_4K, count), options, _bars)]
+    if not options.quick:
+        tables.append(_table(_photos("1920x1080 RGB", HEIGHT_HD, WIDTH_HD, count), options))
+    depth, ids = depths(HEIGHT_HD, WIDTH_HD, count), segmentations(HEIGHT_HD, WIDTH_HD, count)
+    tables.append(_table(Workload(name="1920x1080 16-bit depth", kind="depth", frames=depth), options))
+    tables.append(_table(Workload(name="1920x1080 segmentation", kind="segmentation", frames=ids), options))
+    return tables
 
 
-def _table(workload: Workload, options: Options) -> Table:
-    formats: tuple[TileFormat, ...] = ("linear", "srgb8") if workload.kind == "image" else ("linear",)
-    names = dict(zip(formats, formats if len(formats) > 1 else (workload.kind,), strict=True))
-    writers: list[Writer] = []
-    for tile_format, name in names.items():
-        lumatile = LumatileWriter(LUMATILE.format(name), tile_format)
-        written = _write_once(lumatile, workload, options.disk)
-        writers += [
-            RawWriter(RAW.format(name), written.sizes, written.sample),
-            lumatile,
-            RawWriter(DIRECT.format(name), written.sizes, written.sample, direct=True),
-        ]
-    notes = [
-        f"{len(workload.frames)} different frames, {workload.nbytes / len(workload.frames) / 1e6:.1f} MB each.",
-        "Timed from opening to the last flush, without closing; ratios are to Lumatile's time.",
-    ]
-    for peer in PEERS:
-        try:
-            writers.append(peer(workload))
-        except SkippedError as e:
-            notes.append(f"skipped: {e}")
+def _photos(name: str, height: int, width: int, count: int) -> Workload:
+    return Workload(name=name, kind="image", frames=photos(height, width, count))
+
+
+def _table(workload: Workload, options: Options, bars: Callable[[Timings], list[Bar]] = lambda _: []) -> Table:
+    writers, notes = _writers(workload, options.disk)
+    ours = [writer.name for writer in writers if isinstance(writer, LumatileWriter)]
     stored: dict[str, int] = {}
     turns = take_turns(
         [Contender(name=writer.name, run=partial(_time, writer, workload, options.disk, stored)) for writer in writers],
         options.rounds(ROUNDS),
     )
     count = len(workload.frames)
-    rows: list[list[Cell]] = [
-        [
-            writer.name,
-            writer.includes,
-            turns.median(writer.name) / count * 1e3,
-            workload.nbytes / 1e6 / turns.median(writer.name),
-            stored[writer.name] / count / 1e6,
-            *(turns.ratio(writer.name, LUMATILE.format(name)) for name in names.values()),
-        ]
-        for writer in writers
-    ]
     return Table(
         title=f"End to end: {workload.name}",
         columns=(
@@ -115,13 +86,49 @@ def _table(workload: Workload, options: Options) -> Table:
             "ms/frame",
             "logged MB/s",
             "MB/frame on disk",
-            *(f"times {LUMATILE.format(name)}" for name in names.values()),
+            *(f"times {name}" for name in ours),
         ),
-        rows=rows,
-        notes=notes,
-        bars=_bars(turns) if workload.name.startswith("3840") else (),
+        rows=[
+            [
+                writer.name,
+                writer.includes,
+                turns.median(writer.name) / count * 1e3,
+                workload.nbytes / 1e6 / turns.median(writer.name),
+                stored[writer.name] / count / 1e6,
+                *(turns.ratio(writer.name, name) for name in ours),
+            ]
+            for writer in writers
+        ],
+        notes=[
+            f"{count} different frames, {workload.nbytes / count / 1e6:.1f} MB each.",
+            "Timed from opening to the last flush, without closing; ratios are to Lumatile's time.",
+            *notes,
+        ],
+        bars=bars(turns),
         seconds=turns.seconds,
     )
+
+
+def _writers(workload: Workload, disk: Path) -> tuple[list[Writer], list[str]]:
+    """Lumatile's ways between raw writes of their bytes, then the peers; and which peers are skipped, and why."""
+    writers: list[Writer] = []
+    formats: tuple[TileFormat, ...] = ("linear", "srgb8") if workload.kind == "image" else ("linear",)
+    for tile_format in formats:
+        way = tile_format if workload.kind == "image" else workload.kind
+        lumatile = LumatileWriter(LUMATILE.format(way), workload, tile_format)
+        written = _write_once(lumatile, workload, disk)
+        writers += [
+            RawWriter(RAW.format(way), written.sizes, written.sample),
+            lumatile,
+            RawWriter(DIRECT.format(way), written.sizes, written.sample, direct=True),
+        ]
+    skipped = []
+    for peer in PEERS:
+        try:
+            writers.append(peer(workload))
+        except SkippedError as e:
+            skipped.append(f"skipped: {e}")
+    return writers, skipped
 
 
 def _time(writer: Writer, workload: Workload, disk: Path, stored: dict[str, int]) -> float:

@@ -11,14 +11,23 @@ from benchmarks.frames import METER, Workload
 from benchmarks.writers.writer import Close
 from lumatile.settings import TileFormat
 
+TILES = {
+    "linear": "float16 linear light",
+    "srgb8": "8 bits, filtered in linear light",
+    "depth": "float32 metres",
+    "segmentation": "8-bit ids and their colors, lz4",
+}
+"""What tiles hold, by tile format or kind."""
+
 
 class LumatileWriter:
     """`lt.new_recording`, `save`, a log call a frame, `flush`."""
 
-    def __init__(self, name: str, tile_format: TileFormat = "linear") -> None:
+    def __init__(self, name: str, workload: Workload, tile_format: TileFormat = "linear") -> None:
         """`tile_format`: how images are stored."""
         self.name = name
-        self.includes = "tiles of all levels, checksums, index, fsync"
+        tiles = TILES[tile_format if workload.kind == "image" else workload.kind]
+        self.includes = f"pyramid in {tiles}, checksums, index, fsync"
         self._tile_format = tile_format
 
     def write(self, workload: Workload, folder: Path) -> Close:
