@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import lumatile as lt
+from lumatile import recording_reader
 from lumatile.errors import (
     CorruptStoreError,
     InvalidTypeError,
@@ -310,7 +311,9 @@ def test_recordings_are_listed_and_found(tmp_path):
         store.recording("c")
 
 
-def test_refresh_and_follow_see_what_is_committed(tmp_path):
+@pytest.mark.parametrize("batches", [1, 2, 32])
+def test_refresh_and_follow_see_what_is_committed(tmp_path, monkeypatch, batches):
+    monkeypatch.setattr(recording_reader, "BATCHES", batches)
     target = writer(tmp_path)
     reader = read(tmp_path)
     assert reader.latest_at("a") is None
@@ -334,6 +337,8 @@ def test_refresh_and_follow_see_what_is_committed(tmp_path):
     follower.join()
     assert [frame.key[1] for frame in followed] == list(range(1, 40))
     assert reader.latest_at("a").key[1] == 39
+    assert [frame.key[1] for frame in reader.frames("a")] == list(range(40))
+    assert [reader.latest_at("a", frame=seq).times["frame"] for seq in range(40)] == list(range(40))
 
 
 def test_several_writers_share_a_recording(tmp_path):

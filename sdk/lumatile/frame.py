@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
-from lumatile.errors import CorruptStoreError, InvalidTypeError, NotFoundError, SourceNotKeptError
+from lumatile.errors import InvalidTypeError, NotFoundError, SourceNotKeptError
+from lumatile.frame_row import FrameRow
 from lumatile.frame_tiles import TEXELS, FrameTiles
 from lumatile.point_cloud import PointCloud, PointColumns
 from lumatile.point_planes import PLANES, decode_numbers, decode_source
@@ -23,16 +22,13 @@ from lumatile_kernels.layout import level_sizes
 if TYPE_CHECKING:
     from lumatile.annotations import AnnotationContext
 
-DRAW_ORDERS = {"image": -10.0, "depth": -10.0, "segmentation": -10.0, "points": 30.0}
-"""By kind."""
-
 RASTER = ("image", "depth", "segmentation")
 
 FIRST_PLANES = {"image": "pixels", "depth": "pixels", "segmentation": "ids", "points": "position"}
 """What `Frame.tile` takes without a plane."""
 
 
-class Frame:
+class Frame(FrameRow):
     """One logged value. Made by a recording's queries; its content is read when it is asked for.
 
     Methods raise CorruptStoreError where the stored bytes don't make sense, NotFoundError for a level or tile that is
@@ -47,101 +43,13 @@ class Frame:
         find_context: Callable[[Frame], AnnotationContext],
     ) -> None:
         """Row `row` of `batch`. `open_tiles`, `find_context`: how its recording finds what lies elsewhere."""
-        self._batch = batch
-        self._row = row
+        super().__init__(batch, row)
         self._open_tiles = open_tiles
         self._find_context = find_context
 
     def __repr__(self) -> str:
         """Kind, path and time."""
         return f"<Frame {self.kind} {self.entity_path!r} shape={self.shape} log_time={self.times['log_time']}>"
-
-    def _get(self, column: str) -> Any:
-        return self._batch.table[column][self._row].as_py()
-
-    @property
-    def segment(self) -> str:
-        """The segment it was read from."""
-        return self._batch.segments[int(self._batch.segment[self._row])]
-
-    @property
-    def segment_row(self) -> int:
-        """Its row in that segment's frames file."""
-        return int(self._batch.frame[self._row])
-
-    @property
-    def key(self) -> tuple[bytes, int]:
-        """(producer, seq)."""
-        return self._get("producer"), int(self._batch.seq[self._row])
-
-    @property
-    def tile_count(self) -> int:
-        """Tiles rows of all planes."""
-        return int(self._get("tile_count"))
-
-    @property
-    def entity_path(self) -> str:
-        """Where in the recording it was logged."""
-        return str(self._get("entity_path"))
-
-    @property
-    def kind(self) -> Kind:
-        """What was logged."""
-        return cast("Kind", self._get("kind"))
-
-    @property
-    def log_time(self) -> int:
-        """When it was logged, in nanoseconds since the epoch."""
-        return int(self._batch.log_time[self._row])
-
-    @property
-    def timeless(self) -> bool:
-        """On no timeline: holds always."""
-        return bool(self._batch.timeless[self._row])
-
-    @cached_property
-    def times(self) -> dict[str, int | np.datetime64]:
-        """Its time points: int on a sequence, datetime64[ns] (UTC) on a time. `log_time` is filled for timeless too."""
-        times: dict[str, int | np.datetime64] = {
-            "log_time": np.datetime64(self.log_time, "ns"),
-            "log_tick": int(self._get("log_tick")),
-        }
-        for column in ("sequences", "times"):
-            entries = self._batch.table[column].slice(self._row, 1).combine_chunks()
-            first, last = entries.offsets[0].as_py(), entries.offsets[1].as_py()
-            values = entries.items[first:last].cast(pa.int64()).to_pylist()
-            if column == "times":
-                values = [np.datetime64(value, "ns") for value in values]
-            times.update(zip(entries.keys[first:last].to_pylist(), values, strict=True))
-        return times
-
-    @property
-    def dtype(self) -> np.dtype[Any] | None:
-        """Of the logged array (points: of the positions; JPEG: uint8); None where there was none."""
-        name = self._get("source_dtype")
-        if name is None:
-            return None
-        try:
-            return np.dtype("uint8" if name == "jpeg" else name)
-        except TypeError as e:
-            raise CorruptStoreError(f"segment {self.segment}, row {self.segment_row}: dtype {name!r}") from e
-
-    @cached_property
-    def shape(self) -> tuple[int, ...] | None:
-        """Images (h, w, c), depth and segmentation (h, w), points (N, d); None for others and for error rows."""
-        shape = self._get("shape")
-        if shape is None:
-            return None
-        dimensions = {"image": 3, "depth": 2, "segmentation": 2, "points": 2}.get(self.kind)
-        if len(shape) != dimensions or any(size is None or size < 0 for size in shape):
-            raise CorruptStoreError(f"segment {self.segment}, row {self.segment_row}: shape {shape!r:.80}")
-        return tuple(shape)
-
-    @property
-    def format(self) -> str | None:
-        """WebGPU name of the texels (segmentation: of the ids); None for what has none."""
-        name = self._get("tile_format")
-        return None if name is None else str(name)
 
     @cached_property
     def levels(self) -> tuple[tuple[int, int], ...]:
@@ -154,43 +62,6 @@ class Frame:
         for (_, level, *_), tile in self._tiles.rows("position"):
             counts[level] = counts.get(level, 0) + tile.width
         return tuple((1, counts.get(level, 0)) for level in range(max(counts, default=-1) + 1))
-
-    @property
-    def meter(self) -> float | None:
-        """Depth: units per metre of the logged values."""
-        return cast("float | None", self._get("meter"))
-
-    @property
-    def draw_order(self) -> float | None:
-        """Greater is drawn over less; the kind's default where none was given."""
-        given = self._get("draw_order")
-        return DRAW_ORDERS.get(self.kind) if given is None else float(given)
-
-    @property
-    def ext(self) -> dict[str, Any] | None:
-        """Extension components."""
-        text = self._get("ext")
-        return None if text is None else self._json(text)
-
-    @property
-    def recursive(self) -> bool:
-        """Clears: the entity's descendants too."""
-        return bool(self._get("recursive"))
-
-    @property
-    def decoder(self) -> str | None:
-        """What decoded an image file."""
-        return cast("str | None", self._get("decoder"))
-
-    @property
-    def palette_hash(self) -> str | None:
-        """Of the palette that stored colors were looked up with; None: they are explicit, or there are none."""
-        return cast("str | None", self._get("palette_hash"))
-
-    @property
-    def error(self) -> str | None:
-        """Why nothing was stored; None: all is well."""
-        return cast("str | None", self._get("error"))
 
     def tile(self, *, level: int = 0, x: int = 0, y: int = 0, plane: str | None = None) -> NDArray[Any]:
         """One tile: (h, w, channels), read-only; a view of the mapped file where its codec is raw.
@@ -216,11 +87,7 @@ class Frame:
         try:
             return AnnotationContext.from_json(self._get("body"))
         except (ValueError, KeyError, TypeError, AttributeError) as e:
-            raise CorruptStoreError(f"segment {self.segment}, row {self.segment_row}: annotation context: {e}") from e
-
-    def moved(self, batch: RowBatch, row: int) -> None:
-        """Its row is in another segment now: the one it was found in has been merged."""
-        self._batch, self._row = batch, row
+            raise self.corrupt(f"annotation context: {e}") from e
 
     def check_tile(self, *, level: int = 0, x: int = 0, y: int = 0, plane: str | None = None) -> None:
         """Compare the checksum of a tile, which `tile` does not. Raises CorruptStoreError."""
@@ -313,7 +180,7 @@ class Frame:
         try:
             return array.reshape(shape)
         except ValueError as e:
-            raise CorruptStoreError(f"segment {self.segment}, row {self.segment_row}: source shape: {e}") from e
+            raise self.corrupt(f"source shape: {e}") from e
 
     def to_rgba8(self, level: int = 0) -> NDArray[np.uint8]:
         """(h, w, 4) sRGB with straight alpha, for eyes: depth through the colormap turbo, invalid is transparent."""
@@ -353,7 +220,7 @@ class Frame:
         if self.kind not in RASTER or plane not in ("pixels", "ids", "colors"):
             raise NotFoundError(f"a frame of kind {self.kind!r} has no tiles in a plane {plane!r}")
         if name not in TEXELS:
-            raise CorruptStoreError(f"segment {self.segment}, row {self.segment_row}: tile format {name!r}")
+            raise self.corrupt(f"tile format {name!r}")
         return name
 
     def _level(self, plane: str, level: int) -> NDArray[Any]:
@@ -364,17 +231,12 @@ class Frame:
     def _positions(self, columns: PointColumns) -> NDArray[Any]:
         count, dimensions = self._shape_of("points")
         if self._get("source") == "plane":
-            given = self.source().get("positions", ())
-            logged = np.reshape(given, (count, dimensions))
-            return logged.astype(np.result_type(logged, np.float32), copy=False)
+            given = np.asarray(self.source().get("positions", ()))
+            if given.size != count * dimensions:
+                raise self.corrupt(f"source: {given.size} coordinates are not {count} points")
+            return given.reshape(count, dimensions).astype(np.result_type(given, np.float32), copy=False)
         offsets = columns.numbers("position")
         if offsets is None:
             return np.zeros((0, dimensions), np.float32)
         positions: NDArray[np.float64] = np.asarray(self._get("point_origin"), np.float64) + offsets
         return positions
-
-    def _json(self, text: str) -> Any:
-        try:
-            return json.loads(text)
-        except ValueError as e:
-            raise CorruptStoreError(f"segment {self.segment}, row {self.segment_row}: JSON: {e}") from e

@@ -32,6 +32,9 @@ from lumatile.values import DATA_KINDS, Kind
 MAPPED_FILES = 64
 """Tiles files kept open."""
 
+BATCHES = 32
+"""Batches of rows, one for each refresh that brought some, before they are put together."""
+
 ATTEMPTS = 5
 """How often files that vanish while they are read are looked for again."""
 
@@ -76,8 +79,7 @@ class RecordingReader:
                 return 0
             self._refreshes += 1
             self._replaces.update({segment: each.replaces for segment, each in frames.items()})
-            before, _ = self._state
-            batches = list(before.batches)
+            batches = list(self._state[0].batches)
             if frames:
                 self.application_id = next(iter(frames.values())).application_id
                 tables = {segment: each.table for segment, each in frames.items()}
@@ -88,7 +90,9 @@ class RecordingReader:
                 del self._replaces[gone]
             hidden = {name for names in self._replaces.values() for name in names}
             hidden.update(name for batch in batches for name in batch.segments if name not in files)
-            rows = Rows.of(before, batches, frozenset(hidden), self._entities, self._producers)
+            rows = Rows.of(batches, hidden, self._entities, self._producers)
+            if len(rows.batches) > BATCHES:
+                rows = rows.compacted()
             self._state = (rows, Index(rows))
             return int((rows.since == self._refreshes).sum())
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -48,8 +48,8 @@ class RowBatch:
     """Index into `segments`."""
     frame: NDArray[np.int64]
     """Row within the segment's frames file."""
-    refresh: int
-    """Number of the refresh that read them."""
+    since: NDArray[np.int64]
+    """Number of the refresh that first met the row's key: in this batch, or in a segment that it has replaced."""
     entity: NDArray[np.int64]
     """Code of the entity path."""
     group: NDArray[np.int64]
@@ -65,7 +65,7 @@ class RowBatch:
 
     @staticmethod
     def of(tables: Mapping[str, pa.Table], *, refresh: int, entities: Codes, producers: Codes) -> RowBatch:
-        """The rows of segments, by their names; new entities and producers get codes."""
+        """The rows of segments, by their names, first met at `refresh`; new entities and producers get codes."""
         counts = [len(table) for table in tables.values()]
         table = pa.concat_tables(tables.values()).combine_chunks()
         group = Codes(GROUPS).of(table["kind"])
@@ -76,7 +76,7 @@ class RowBatch:
             segments=tuple(tables),
             segment=np.repeat(np.arange(len(counts)), counts),
             frame=np.concatenate([np.zeros(0, np.int64), *(np.arange(count) for count in counts)]),
-            refresh=refresh,
+            since=np.full(len(table), refresh),
             entity=entities.of(table["entity_path"]),
             group=group,
             producer=producers.of(table["producer"]),
@@ -151,13 +151,11 @@ class Rows:
         return Rows(batch=empty, row=empty, since=empty, entities={}, producers={})
 
     @staticmethod
-    def of(
-        before: Rows, batches: Sequence[RowBatch], hidden: frozenset[str], entities: Codes, producers: Codes
-    ) -> Rows:
-        """The rows that count among all of `batches`, some of which `before` knows already.
+    def of(batches: Sequence[RowBatch], hidden: Collection[str], entities: Codes, producers: Codes) -> Rows:
+        """The rows that count among all of `batches`.
 
         Of rows of one key (producer, seq) the one in the segment of the lowest name counts, and none of the segments
-        `hidden`.
+        `hidden`. Where a key was met earlier than its row, the row's batch takes note.
         """
         names = sorted({name for batch in batches for name in batch.segments})
         ordinal = {name: i for i, name in enumerate(names)}
@@ -167,7 +165,7 @@ class Rows:
         segment = _concatenated([places[each.segment] for places, each in zip(of_batch, batches, strict=True)])
         batch = np.repeat(np.arange(len(batches)), [len(each.seq) for each in batches])
         row = _concatenated([np.arange(len(each.seq)) for each in batches])
-        since = _concatenated([before.first_met(each) for each in batches])
+        since = _concatenated([each.since for each in batches])
         seq = _concatenated([each.seq for each in batches])
         rank = _ranks(producers)
         producer = rank[_concatenated([each.producer for each in batches])]
@@ -183,13 +181,19 @@ class Rows:
         by_log = np.lexsort((seq[chosen], producer[chosen], log_time[chosen]))
         chosen = chosen[by_log]
 
+        first_met = first_met[by_log]
+        earlier = first_met < since[chosen]
+        for i in np.unique(batch[chosen[earlier]]).tolist():
+            here = earlier & (batch[chosen] == i)
+            batches[i].since[row[chosen[here]]] = first_met[here]
+
         live = np.bincount(batch[chosen], minlength=len(batches)) > 0
         renumbered = np.cumsum(live) - 1
         return Rows(
             batches=tuple(each for each, used in zip(batches, live, strict=True) if used),
             batch=renumbered[batch[chosen]],
             row=row[chosen],
-            since=first_met[by_log],
+            since=first_met,
             entities=entities,
             producers=producers,
         )
@@ -224,14 +228,22 @@ class Rows:
             return FRAMES.empty_table()
         return pa.concat_tables([batch.table for batch in self.batches]).take(self._positions)
 
-    def first_met(self, batch: RowBatch) -> NDArray[np.int64]:
-        """Number of the refresh that first met each of the batch's rows: the batch's own unless it is known here."""
-        since = np.full(len(batch.seq), batch.refresh, np.int64)
-        for i, known in enumerate(self.batches):
-            if known is batch:
-                here = self.batch == i
-                since[self.row[here]] = self.since[here]
-        return since
+    def compacted(self) -> Rows:
+        """The same rows in one batch."""
+        names = [name for batch in self.batches for name in batch.segments]
+        firsts = np.cumsum([0, *(len(batch.segments) for batch in self.batches)])
+        used, segment = np.unique(firsts[self.batch] + self.column("segment"), return_inverse=True)
+        columns = {name: self.column(name) for name in ("frame", "entity", "group", "producer", "seq", "log_time")}
+        batch = RowBatch(
+            table=self.table().combine_chunks(),
+            segments=tuple(names[i] for i in used.tolist()),
+            segment=segment,
+            since=self.since.copy(),
+            timeless=self.column("timeless"),
+            failed=self.column("failed"),
+            **columns,
+        )
+        return replace(self, batches=(batch,), batch=np.zeros_like(self.row), row=np.arange(len(self)))
 
     @cached_property
     def _starts(self) -> NDArray[np.int64]:
