@@ -296,7 +296,7 @@ def test_file_systems_without_direct_io_are_written_through_the_cache(tmp_path, 
         return wrapped
 
     if refused_at == "open":
-        monkeypatch.setattr(os, "open", refuse(os.open, lambda _, flags, *rest: flags))
+        monkeypatch.setattr(os, "open", refuse(os.open, lambda _, flags, *__: flags))
     else:
         monkeypatch.setattr(
             os, "pwritev", refuse(os.pwritev, lambda fd, *_: direct_file.fcntl.fcntl(fd, direct_file.fcntl.F_GETFL))
