@@ -28,8 +28,9 @@ NOTHING = i32(0x7F800000)
 def metres(out: Any, values: Any, meter: Any) -> None:
     """Depths in metres from a row of values; 0 where invalid."""
     for x in range(len(values)):
-        depth = f32(f32(values[x]) / meter)
-        out[x] = depth.view(np.int32) if f32(0) < depth < f32(np.inf) else i32(0)
+        depth = f32(f32(values[x]) / meter).view(np.int32)
+        finite = depth if depth < NOTHING else i32(0)
+        out[x] = max(finite, i32(0))  # the bits of negative ones are negative
 
 
 @kernel
