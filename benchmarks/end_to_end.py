@@ -24,7 +24,7 @@ from benchmarks.writers.writer import Writer
 from benchmarks.writers.zarr_writer import ZarrWriter
 from lumatile.settings import TileFormat
 
-ROUNDS = 7
+ROUNDS = 6
 FRAMES = 12
 QUICK_FRAMES = 3
 LUMATILE, RAW, DIRECT = "lumatile {}", "raw write, {}", "raw write O_DIRECT, {}"

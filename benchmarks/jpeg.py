@@ -18,7 +18,7 @@ from lumatile.buffers import POOL
 from lumatile_kernels.errors import DecoderUnavailableError
 from lumatile_kernels.jpeg import DaliDecoder, TurboDecoder
 
-ROUNDS = 9
+ROUNDS = 8
 QUALITY = 90
 BATCH = 8
 Decode = Callable[[Sequence[bytes]], object]

@@ -18,7 +18,7 @@ from lumatile.buffers import POOL
 from lumatile_kernels import Backend, BackendUnavailableError, PointOrder, TileBlock, TileFormat, select_backend
 from lumatile_kernels.tables import class_palette
 
-ROUNDS = 11
+ROUNDS = 10
 WARM_TIMES = 4
 """Memory of numpy's temporaries, in outputs."""
 POINTS = 1_000_000

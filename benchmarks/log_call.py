@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 import lumatile as lt
 from benchmarks.frames import HEIGHT_4K, HEIGHT_HD, WIDTH_4K, WIDTH_HD, photos
 from benchmarks.options import Options
+from benchmarks.recording import recording_into
 from benchmarks.rounds import Contender, Timings, clock, take_turns
 from benchmarks.scratch import scratch
 from benchmarks.table import Bar, Cell, Table
 
-ROUNDS = 25
+ROUNDS = 24
 FIXED = 200e-6
 """Seconds that a call may take beyond two copies."""
 SIZES = ((HEIGHT_4K, WIDTH_4K), (HEIGHT_HD, WIDTH_HD), (480, 640), (64, 64))
@@ -32,7 +33,7 @@ def measure(options: Options) -> list[Table]:
         target = image.copy()
         with (
             scratch(options.disk) as folder,
-            lt.new_recording("benchmark", sink=folder, queue_bytes=2**30) as recording,
+            recording_into(folder, queue_bytes=2**30) as recording,
         ):
             turns = take_turns(
                 [

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import psutil
 
-import lumatile as lt
 from benchmarks.frames import HEIGHT_4K, WIDTH_4K, photos
 from benchmarks.options import Options
+from benchmarks.recording import recording_into
 from benchmarks.scratch import scratch
 from benchmarks.table import Bar, Table
 from lumatile.writer import SEGMENT_BYTES
@@ -59,7 +59,7 @@ def measure(options: Options) -> list[Table]:
 def _log(folder: Path, times: int) -> dict[str, int]:
     frames = photos(HEIGHT_4K, WIDTH_4K, 2)
     count = times * QUEUE_BYTES // frames[0].nbytes + 1
-    with lt.new_recording("benchmark", sink=folder, queue_bytes=QUEUE_BYTES, max_block=None) as recording:
+    with recording_into(folder, queue_bytes=QUEUE_BYTES, max_block=None) as recording:
         recording.log_image("camera/rgb", photos(300, 300, 1)[0])
         recording.flush()
         # a new high-water mark: numba's compiler needs more than what it compiles

@@ -12,6 +12,7 @@ import numpy as np
 import lumatile as lt
 from benchmarks.frames import HEIGHT_4K, WIDTH_4K, photos
 from benchmarks.options import Options
+from benchmarks.recording import recording_into
 from benchmarks.scratch import scratch
 from benchmarks.table import Bar, Cell, Table
 
@@ -30,7 +31,7 @@ def measure(options: Options) -> list[Table]:
 
 def _tiles(options: Options) -> Table:
     with scratch(options.disk) as folder:
-        with lt.new_recording("benchmark", RECORDING, sink=folder) as recording:
+        with recording_into(folder, recording_id=RECORDING) as recording:
             for number, photo in enumerate(photos(HEIGHT_4K, WIDTH_4K, 2 if options.quick else FRAMES)):
                 recording.set_time_sequence("frame", number)
                 recording.log_image(ENTITY, photo)
@@ -109,7 +110,7 @@ def _log_tiny(folder: Path, count: int) -> float:
     """Seconds to log `count` frames durably."""
     texel = np.full((1, 1, 3), 128, np.uint8)
     start = time.perf_counter()
-    with lt.new_recording("benchmark", RECORDING, sink=folder, max_block=None) as recording:
+    with recording_into(folder, recording_id=RECORDING, max_block=None) as recording:
         for number in range(count):
             recording.set_time_sequence("frame", number)
             recording.log_image(ENTITY, texel)
