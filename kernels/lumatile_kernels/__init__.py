@@ -5,4 +5,4 @@ from lumatile_kernels.backend import BackendUnavailableError as BackendUnavailab
 from lumatile_kernels.backend import PointOrder as PointOrder
 from lumatile_kernels.backend import TileBlock as TileBlock
 from lumatile_kernels.backend import TileFormat as TileFormat
-from lumatile_kernels.backend import select_backend as select_backend
+from lumatile_kernels.selection import select_backend as select_backend

@@ -1,18 +1,15 @@
-"""What a backend does, and how one is chosen."""
+"""What a backend does."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lumatile_kernels.layout import TileIndex
-
-log = logging.getLogger(__name__)
 
 TileFormat = Literal["linear", "srgb8", "rgba32float"]
 """How images are stored: rgba16float, rgba8unorm-srgb or rgba32float."""
@@ -112,36 +109,3 @@ class Backend(Protocol):
     def points(self, positions: NDArray[Any]) -> PointOrder:
         """Origin, Morton order and levels of a cloud; `positions`: (N, 2 or 3) float32 or float64."""
         ...
-
-
-def select_backend(name: str = "auto") -> Backend:
-    """The backend called `name`: "auto", "numpy", "numba" or "cuda".
-
-    "auto" takes the fastest that can run here and says at INFO which.
-
-    Raises ValueError for another name and BackendUnavailableError for one that cannot run here.
-    """
-    if name == "numpy":
-        from lumatile_kernels.numpy_backend import NumpyBackend
-
-        return NumpyBackend()
-    if name == "numba":
-        try:
-            from lumatile_kernels.numba_backend import NumbaBackend
-        except ImportError as e:
-            raise BackendUnavailableError(f"backend 'numba' needs the package numba: {e}") from e
-        return NumbaBackend()
-    if name == "cuda":
-        raise BackendUnavailableError("backend 'cuda' is not part of this version of lumatile")
-    if name != "auto":
-        raise ValueError(f"backend must be 'auto' or one of {get_args(BackendName)}, not {name!r}")
-    for candidate in ("cuda", "numba"):
-        try:
-            chosen = select_backend(candidate)
-        except BackendUnavailableError as e:
-            log.debug("backend %s: %s", candidate, e)
-            continue
-        log.info("backend: %s", chosen.name)
-        return chosen
-    log.info("backend: numpy")
-    return select_backend("numpy")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import typer
 
-from lumatile_kernels.backend import Backend, BackendUnavailableError, select_backend
+from lumatile_kernels import Backend, BackendUnavailableError, select_backend
 from lumatile_kernels.errors import DecoderUnavailableError
 from lumatile_service.cli.output import Json, console, print_json, size, table
 
