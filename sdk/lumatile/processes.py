@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import concurrent.futures.thread  # noqa: F401 - see below
+import logging  # noqa: F401 - see below
 import os
+import threading
 import time
 from multiprocessing import util
 from typing import TYPE_CHECKING
@@ -22,6 +25,10 @@ _ALL: WeakSet[RecordingStream] = WeakSet()
 
 _OPEN: set[RecordingStream] = set()
 """Recordings with an open sink: they live until it is closed."""
+
+IMPORTING = threading.RLock()
+"""Held while a sink is opened, and with it much imported. A fork waits for it: a child can never import a module that
+another thread was importing when it was forked."""
 
 _FINALIZED: set[int] = set()
 """Ids of this process and those it was forked from, where they close their recordings at the end."""
@@ -59,10 +66,13 @@ def close_all() -> None:
 
 
 def _in_child() -> None:
+    IMPORTING.release()
     _OPEN.clear()
     for recording in list(_ALL):
         recording.renew()
 
 
 atexit.register(close_all)
-os.register_at_fork(after_in_child=_in_child)
+# hooks run in the reverse of their order before a fork: the locks of the modules above, which opening a sink may need,
+# are taken after ours
+os.register_at_fork(before=IMPORTING.acquire, after_in_parent=IMPORTING.release, after_in_child=_in_child)

@@ -286,7 +286,8 @@ class RecordingStream:
                 url = self._url or _absolute(os.environ.get("LUMATILE_SINK") or DEFAULT_SINK)
                 processes.opened(self)
                 try:
-                    self._sink = open_sink(url, self._settings, **self._options)
+                    with processes.IMPORTING:
+                        self._sink = open_sink(url, self._settings, **self._options)
                 except LumatileError as e:
                     self._refusal = str(e)
                     raise
