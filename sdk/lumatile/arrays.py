@@ -36,7 +36,7 @@ def as_array(name: str, value: Any) -> tuple[NDArray[Any], bool]:
     if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
         if array.dtype.name == "bfloat16":
             return array.astype(np.float32), True
-        received = shown(value) if array.dtype.kind == "O" and array.ndim == 0 else f"dtype {array.dtype.name}"
+        received = shown(value) if array.ndim == 0 else f"dtype {array.dtype.name}"
         raise InvalidTypeError(f"{name} must be an array of numbers, not {received}")
     if not array.dtype.isnative:
         return array.astype(array.dtype.newbyteorder("=")), True
