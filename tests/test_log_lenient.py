@@ -128,7 +128,7 @@ OBJECTS = [
 ]
 
 THINGS = st.one_of(
-    st.integers(0, len(OBJECTS) - 1).map(OBJECTS.__getitem__),
+    st.integers(0, len(OBJECTS) - 1).map(lambda i: OBJECTS[i]),
     st.integers(),
     st.floats(),
     st.text(),

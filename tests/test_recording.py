@@ -209,8 +209,12 @@ def test_settings_go_to_the_sink(opened):
         assert {key: getattr(made.settings, key) for key in settings} == settings
         with pytest.raises(ValueError, match="tile_format must be one of"):
             start("app", tile_format="jpeg")
-        with pytest.raises(ValueError, match="application_id must be a non-empty string"):
-            start("")
+        for application_id in ("", "a\0b", "\ud800", None, 5):
+            with pytest.raises(ValueError, match="application_id must be a non-empty string"):
+                start(application_id)
+        for max_block in (-1, float("nan"), "5"):
+            with pytest.raises(ValueError, match="max_block must be None or seconds >= 0"):
+                start("app", max_block=max_block)
         made.disconnect()
     assert list(opened) == ["broken://x"]
 
@@ -243,6 +247,8 @@ def test_a_sink_that_cannot_be_opened_is_said_at_the_start(opened):
             lt.new_recording("app", sink="broken://bug", **options)
         with pytest.raises(ValueError, match="sink must be a path or a URL with a scheme in"):
             lt.new_recording("app", sink="nosuch://x", **options)
+        with pytest.raises(TypeError, match="a sink must be a path or a URL, not 5"):
+            lt.new_recording("app", sink=5, **options)
     assert not opened
 
 
@@ -341,7 +347,7 @@ def test_a_sink_that_died_is_loud_in_every_call_and_in_flush(opened):
             made.log_point("2", [0, 0])
         assert caught[0].filename == __file__
     assert (made.lost, made.errors) == (2, 0)
-    with pytest.raises(lt.FlushError, match="3 logged values are not durable") as flushed:
+    with pytest.raises(lt.FlushError, match=r"^3 logged values are not durable: on purpose$") as flushed:
         made.flush()
     assert flushed.value.undelivered == 3
     made.set_strict_mode(True)
@@ -368,6 +374,18 @@ def test_a_default_sink_that_cannot_be_opened_is_a_warning_until_there_is_anothe
     assert paths(name) == ["2"]
     made.disconnect()
     assert not opened
+
+
+def test_a_bug_in_a_sink_is_a_sink_error(opened, monkeypatch):
+    made = lt.new_recording("app", sink="broken://x", strict=True)
+    monkeypatch.setattr(opened["broken://x"], "put", lambda _: 1 / 0)
+    with pytest.raises(SinkError, match="ZeroDivisionError"):
+        made.log_point("1", [0, 0])
+    made.set_strict_mode(False)
+    with pytest.warns(lt.LumatileWarning, match="a value was lost: ZeroDivisionError"):
+        made.log_point("1", [0, 0])
+    with pytest.raises(lt.FlushError, match="2 logged values are not durable: ZeroDivisionError"):
+        made.disconnect()
 
 
 def test_after_disconnect_values_are_lost_and_said_so(strict, lenient, values):

@@ -60,9 +60,10 @@ class FlushError(SinkError):
     """Not everything logged before the flush is durable."""
 
     def __init__(self, undelivered: int, reason: str) -> None:
-        """`undelivered`: values logged before the flush that are not durable."""
+        """`undelivered`: values logged before the flush that are not durable; `reason`: why."""
         super().__init__(f"{undelivered} logged values are not durable: {reason}")
         self.undelivered = undelivered
+        self.reason = reason
 
 
 class StoreError(LumatileError, OSError):

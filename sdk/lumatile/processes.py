@@ -12,7 +12,7 @@ from multiprocessing import util
 from typing import TYPE_CHECKING
 from weakref import WeakSet
 
-from lumatile.errors import FlushError, SinkError, warn
+from lumatile.errors import FlushError, warn
 
 if TYPE_CHECKING:
     from lumatile.recording import RecordingStream
@@ -61,8 +61,8 @@ def close_all() -> None:
             recording.disconnect(timeout=max(0.0, deadline - time.monotonic()))
         except FlushError as e:
             warn(f"recording {recording.recording_id}: {e.undelivered} values were lost at exit: {e}")
-        except SinkError as e:
-            warn(f"recording {recording.recording_id}: values may have been lost at exit: {e}")
+        except Exception as e:  # noqa: BLE001 - the other recordings want to be closed too
+            warn(f"recording {recording.recording_id}: values may have been lost at exit: {e!r}")
 
 
 def _in_child() -> None:

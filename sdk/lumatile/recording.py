@@ -15,7 +15,7 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, cast
 
 from lumatile import current, processes
 from lumatile.entity_paths import normalise_entity_path
-from lumatile.errors import FlushError, InvalidValueError, LumatileError, SinkError, shown, warn
+from lumatile.errors import FlushError, InvalidTypeError, InvalidValueError, LumatileError, SinkError, shown, warn
 from lumatile.extensions import extension_json
 from lumatile.log_annotations import log_annotation_context, log_cleared, log_extension_components
 from lumatile.log_images import log_depth_image, log_image, log_image_file, log_segmentation_image
@@ -100,6 +100,7 @@ class RecordingStream:
         self._seq = itertools.count()
         self._errors = 0
         self._lost = 0
+        self._why_lost = ""
 
     @property
     def application_id(self) -> str:
@@ -204,8 +205,9 @@ class RecordingStream:
         except Exception as e:
             with self._lock:
                 self._lost += 1
+                self._why_lost = _text(e)
             if self._settings.strict:
-                raise
+                raise e if isinstance(e, LumatileError) else SinkError(_text(e)) from e
             warn(f"a value was lost: {_text(e)}")
 
     def _deliver(self, value: LoggedValue) -> None:
@@ -229,11 +231,11 @@ class RecordingStream:
         Raises SinkError where it cannot be opened, InvalidValueError for a URL or backend that there is not; when it
         is open, FlushError if not everything that was logged before is durable.
         """
-        self._change_sink(_absolute(os.fspath(store)), {} if backend == "auto" else {"backend": backend})
+        self._change_sink(_absolute(store), {} if backend == "auto" else {"backend": backend})
 
     def connect(self, url: str) -> None:
         """Log to `url` from now on; flushes and closes the sink before. Raises as `save` does."""
-        self._change_sink(_absolute(os.fspath(url)), {})
+        self._change_sink(_absolute(url), {})
 
     def flush(self, timeout: float | None = None) -> Durable:
         """Wait until all values logged before are durable; says where: "store" or "spool".
@@ -303,9 +305,9 @@ class RecordingStream:
         try:
             result = wait()
         except FlushError as e:
-            raise FlushError(e.undelivered + lost, str(e)) if lost else e from None
+            raise FlushError(e.undelivered + lost, e.reason) from e
         if lost:
-            raise FlushError(lost, self._refusal or "no sink took them")
+            raise FlushError(lost, self._why_lost)
         return result
 
     # in a block, and in another process
@@ -329,8 +331,11 @@ class RecordingStream:
         return RecordingStream, (self._settings, self._url, dict(self._options))
 
 
-def _absolute(url: str) -> str:
-    """A path from where the process stands now; a URL as it is."""
+def _absolute(url: str | os.PathLike[str]) -> str:
+    """A path from where the process stands now; a URL as it is. Raises InvalidTypeError for neither."""
+    if not isinstance(url, str | os.PathLike):
+        raise InvalidTypeError(f"a sink must be a path or a URL, not {shown(url)}")
+    url = os.fspath(url)
     return url if "://" in url else str(Path(url).absolute())
 
 

@@ -50,11 +50,21 @@ class RecordingSettings:
                 raise InvalidValueError(f"{name} must be one of {allowed}, not {getattr(self, name)!r}")
         for name in ("application_id", "recording_id"):
             value = getattr(self, name)
-            if not isinstance(value, str) or not value or "\0" in value:
-                raise InvalidValueError(f"{name} must be a non-empty string without NUL, not {value!r}")
+            if not isinstance(value, str) or not value or "\0" in value or not _is_unicode(value):
+                raise InvalidValueError(
+                    f"{name} must be a non-empty string of valid Unicode without NUL, not {value!r}"
+                )
         for name in ("queue_bytes", "pixel_limit"):
             value = getattr(self, name)
             if not isinstance(value, int) or value <= 0:
                 raise InvalidValueError(f"{name} must be a positive integer, not {value!r}")
-        if self.max_block is not None and not self.max_block >= 0:
+        if self.max_block is not None and not (isinstance(self.max_block, int | float) and self.max_block >= 0):
             raise InvalidValueError(f"max_block must be None or seconds >= 0, not {self.max_block!r}")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
