@@ -19,6 +19,7 @@ from lumatile.errors import InvalidValueError, SinkError
 from lumatile.schema import FRAMES
 from lumatile.settings import RecordingSettings
 from lumatile.tile_rows import TileRows
+from lumatile.write_behind import WriteBehind
 from lumatile.writer import SegmentWriter
 
 
@@ -259,7 +260,8 @@ def test_a_recording_id_too_long_for_a_file_name_is_refused(tmp_path):
 def test_a_direct_file_holds_what_was_written(tmp_path_factory, pieces):
     path = tmp_path_factory.mktemp("direct") / "file"
     rng = np.random.default_rng(len(pieces))
-    file, expected = DirectFile(path, mmap.mmap(-1, STAGING)), b""
+    disk = WriteBehind()
+    file, expected = DirectFile(path, disk), b""
     for kind, size in pieces:
         content = rng.bytes(size)
         memory = mmap.mmap(-1, size + PAGE)
@@ -271,15 +273,18 @@ def test_a_direct_file_holds_what_was_written(tmp_path_factory, pieces):
         assert file.tell() == len(expected)
     file.finish()
     file.close()
+    disk.close()
     assert path.read_bytes() == expected
 
 
 def test_a_direct_file_larger_than_its_buffer_holds_what_was_written(tmp_path):
     content = np.random.default_rng(0).bytes(5 * STAGING + 12_345)
-    file = DirectFile(tmp_path / "file", mmap.mmap(-1, STAGING))
+    disk = WriteBehind()
+    file = DirectFile(tmp_path / "file", disk)
     file.write(content)
     file.finish()
     file.close()
+    disk.close()
     assert (tmp_path / "file").read_bytes() == content
 
 
@@ -301,8 +306,10 @@ def test_file_systems_without_direct_io_are_written_through_the_cache(tmp_path, 
         monkeypatch.setattr(
             os, "pwritev", refuse(os.pwritev, lambda fd, *_: direct_file.fcntl.fcntl(fd, direct_file.fcntl.F_GETFL))
         )
-    file = DirectFile(tmp_path / "file", mmap.mmap(-1, STAGING))
+    disk = WriteBehind()
+    file = DirectFile(tmp_path / "file", disk)
     file.write(b"x" * 10_000)
     file.finish()
     file.close()
+    disk.close()
     assert (tmp_path / "file").read_bytes() == b"x" * 10_000

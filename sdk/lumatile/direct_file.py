@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import mmap
 import os
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+from lumatile.buffers import POOL
+from lumatile.write_behind import WriteBehind
 
 PAGE = 4096
 """O_DIRECT wants addresses, offsets and sizes in multiples of this many bytes."""
@@ -27,8 +31,8 @@ class DirectFile:
 
     closed = False
 
-    def __init__(self, path: Path, staging: mmap.mmap) -> None:
-        """Create `path`. `staging`: STAGING bytes, not used by anybody else until this file is closed."""
+    def __init__(self, path: Path, disk: WriteBehind) -> None:
+        """Create `path`. `disk`: not used by anybody else until this file is closed. Raises OSError."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
             self._fd = os.open(path, flags | _DIRECT, 0o666)
@@ -37,16 +41,18 @@ class DirectFile:
                 raise
             path.unlink(missing_ok=True)  # tmpfs creates the file, then refuses the flag
             self._fd = os.open(path, flags, 0o666)
-        self._staging = memoryview(staging)
+        self._disk = disk
+        self._staging = POOL.take(STAGING).data
         self._filled = 0
         self._written = 0
+        """Bytes that have been given to the disk."""
 
     def tell(self) -> int:
         """Bytes taken so far."""
         return self._written + self._filled
 
     def write(self, data: Any) -> int:
-        """Take an Arrow buffer or bytes. Raises OSError."""
+        """Take an Arrow buffer, which nobody changes any more, or bytes. Raises OSError, of an earlier write too."""
         view = memoryview(data).cast("B")
         size = len(view)
         if size >= PAGE and self._filled % PAGE == 0 and getattr(data, "address", 1) % PAGE == 0:
@@ -67,9 +73,11 @@ class DirectFile:
 
     def finish(self) -> None:
         """Write what is left, cut the file to its size and make it durable; the file stays open. Raises OSError."""
+        self._disk.wait()
         size = self.tell()
-        self._filled = -(-self._filled // PAGE) * PAGE
-        self._drain()
+        rest = self._staging[: -(-self._filled // PAGE) * PAGE]
+        self._write_all([rest], self._written)
+        self._written, self._filled = size, 0
         os.ftruncate(self._fd, size)
         os.fsync(self._fd)
 
@@ -77,22 +85,28 @@ class DirectFile:
         """Close the file, finished or not."""
         if not self.closed:
             self.closed = True
+            with suppress(OSError):
+                self._disk.wait()
             os.close(self._fd)
 
     def _drain(self, *more: memoryview) -> None:
-        """Write what has gathered, and `more` after it."""
+        """Begin to write what has gathered, and `more` after it; go on gathering in other memory."""
         views = [view for view in (self._staging[: self._filled], *more) if len(view)]
-        self._filled = 0
+        self._disk.start(partial(self._write_all, views, self._written))
+        self._written += sum(map(len, views))
+        self._staging, self._filled = POOL.take(STAGING).data, 0
+
+    def _write_all(self, views: list[memoryview], position: int) -> None:
         while views:
             try:
-                count = os.pwritev(self._fd, views, self._written)
+                count = os.pwritev(self._fd, views, position)
             except OSError as e:
                 flags = fcntl.fcntl(self._fd, fcntl.F_GETFL)
                 if e.errno != errno.EINVAL or not flags & _DIRECT:
                     raise
                 fcntl.fcntl(self._fd, fcntl.F_SETFL, flags & ~_DIRECT)
                 continue
-            self._written += count
+            position += count
             while views and count >= len(views[0]):
                 count -= len(views.pop(0))
             if views:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Mapping
 from functools import cache
 from itertools import pairwise
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from lumatile.direct_file import PAGE, DirectFile
 from lumatile.schema import TILES
 from lumatile.tile_rows import TileRows
+from lumatile.write_behind import WriteBehind
 
 ALIGNMENT = 256
 """A batch's payload starts at a multiple of this many bytes in the file."""
@@ -50,9 +50,9 @@ _MAGIC = b"ARROW1\0\0"
 class TilesFile:
     """A tiles file being written."""
 
-    def __init__(self, path: Path, staging: mmap.mmap, metadata: Mapping[str, str]) -> None:
-        """Create `path`; `staging` as in DirectFile. Raises OSError."""
-        self._file = DirectFile(path, staging)
+    def __init__(self, path: Path, disk: WriteBehind, metadata: Mapping[str, str]) -> None:
+        """Create `path`; `disk` as in DirectFile. Raises OSError."""
+        self._file = DirectFile(path, disk)
         schema = TILES.with_metadata(dict(metadata))
         self._writer = pa.ipc.new_file(pa.PythonFile(self._file, "w"), schema)
         self._start = len(_MAGIC) + schema.serialize().size

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import mmap
 import threading
 import time
 from collections import defaultdict
@@ -14,7 +13,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lumatile.direct_file import STAGING
 from lumatile.errors import CorruptStoreError, StoreError
 from lumatile.frames_file import read_frames_file
 from lumatile.ipc_file import TilesFile
@@ -22,6 +20,7 @@ from lumatile.segment import Segment
 from lumatile.segments import FramesFile, RecordingDirectory, segment_time
 from lumatile.settings import RecordingSettings
 from lumatile.tiles_file import TilesReader
+from lumatile.write_behind import WriteBehind
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +46,7 @@ class Merger:
         self._settings = settings
         self._small: defaultdict[int, list[FramesFile]] = defaultdict(list)  # generation -> segments
         self._replaced: list[tuple[float, list[FramesFile]]] = []  # since when, on the monotonic clock
-        self._staging = mmap.mmap(-1, STAGING)
+        self._disk = WriteBehind()
         self._tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._tasks.put(self._delete_earlier)
         self._thread = threading.Thread(target=self._run, name="lumatile-merge", daemon=True)
@@ -62,6 +61,7 @@ class Merger:
         self._tasks.put(self._delete_due)
         self._tasks.put(None)
         self._thread.join()
+        self._disk.close()
 
     def _run(self) -> None:
         while (task := self._tasks.get()) is not None:
@@ -78,7 +78,7 @@ class Merger:
         files.append(file)
         if len(files) == FAN_IN:
             del self._small[generation]
-            merged, merged_size = merge(self._directory, self._settings, self._staging, files)
+            merged, merged_size = merge(self._directory, self._settings, self._disk, files)
             self._replaced.append((time.monotonic(), files))
             self._add(merged, merged_size, generation=generation + 1)
 
@@ -102,7 +102,7 @@ class Merger:
 
 
 def merge(
-    directory: RecordingDirectory, settings: RecordingSettings, staging: mmap.mmap, files: Sequence[FramesFile]
+    directory: RecordingDirectory, settings: RecordingSettings, disk: WriteBehind, files: Sequence[FramesFile]
 ) -> tuple[FramesFile, int]:
     """Write one segment with all rows of `files`; returns it and its size in bytes.
 
@@ -113,7 +113,7 @@ def merge(
     earlier = {name for frames in sources for name in frames.replaces}
     if earlier:
         earlier &= {file.segment for file in directory.committed()}
-    segment = Segment(directory, settings, staging)
+    segment = Segment(directory, settings, disk)
     try:
         tables: list[pa.Table] = []
         for file, frames in zip(files, sources, strict=True):

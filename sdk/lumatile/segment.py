@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import mmap
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,13 +16,14 @@ from lumatile.ipc_file import TilesFile
 from lumatile.schema import FORMAT_VERSION
 from lumatile.segments import FramesFile, RecordingDirectory, new_segment_name, sync_directory
 from lumatile.settings import RecordingSettings
+from lumatile.write_behind import WriteBehind
 
 
 class Segment:
     """A segment being written. It ends with `commit` or `abort`; a commit that raises has aborted."""
 
-    def __init__(self, directory: RecordingDirectory, settings: RecordingSettings, staging: mmap.mmap) -> None:
-        """Create its tiles file; `staging` as in DirectFile. Raises OSError."""
+    def __init__(self, directory: RecordingDirectory, settings: RecordingSettings, disk: WriteBehind) -> None:
+        """Create its tiles file; `disk` as in DirectFile. Raises OSError."""
         self.name = new_segment_name()
         self._directory = directory
         self._metadata = {
@@ -32,7 +32,7 @@ class Segment:
             "lumatile.recording_id": settings.recording_id,
             "lumatile.settings": json.dumps(asdict(settings)),
         }
-        self.tiles = TilesFile(directory.tiles_path(self.name), staging, self._metadata)
+        self.tiles = TilesFile(directory.tiles_path(self.name), disk, self._metadata)
 
     def commit(self, frames: pa.Table, replaces: Sequence[str] = ()) -> tuple[FramesFile, int]:
         """Make the segment durable, with `frames` as its frames rows; returns it and the size of its files in bytes.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import mmap
 import os
 import time
 from collections.abc import Iterable, Mapping
@@ -12,7 +11,6 @@ from typing import Any
 import google_crc32c
 import pyarrow as pa
 
-from lumatile.direct_file import STAGING
 from lumatile.errors import SinkError
 from lumatile.merge import Merger
 from lumatile.schema import FRAMES
@@ -20,6 +18,7 @@ from lumatile.segment import Segment
 from lumatile.segments import RecordingDirectory, recording_directory_name
 from lumatile.settings import RecordingSettings
 from lumatile.tile_rows import TileRows
+from lumatile.write_behind import WriteBehind
 
 SEGMENT_BYTES = 128 << 20
 """A segment closes after the value that crosses this size."""
@@ -45,7 +44,7 @@ class SegmentWriter:
             if not os.access(path, os.W_OK | os.X_OK):
                 raise SinkError(f"the store must be a directory that can be written: {path}: permission denied")
         self._settings = settings
-        self._staging = mmap.mmap(-1, STAGING)
+        self._disk = WriteBehind()
         self._merger = Merger(self._directory, settings)
         self._segment: Segment | None = None
         self._rows: list[dict[str, Any]] = []
@@ -74,7 +73,7 @@ class SegmentWriter:
         """
         try:
             if self._segment is None:
-                self._segment = Segment(self._directory, self._settings, self._staging)
+                self._segment = Segment(self._directory, self._settings, self._disk)
                 self.deadline = time.monotonic() + SEGMENT_SECONDS
             file = self._segment.tiles
             first, checksum = file.rows, 0
@@ -114,6 +113,7 @@ class SegmentWriter:
             self.commit()
         finally:
             self._merger.close()
+            self._disk.close()
 
     def _forget(self) -> None:
         self._segment, self._rows, self.deadline = None, [], None
