@@ -16,7 +16,7 @@ PACKAGES = (
     "numpy",
     "numba",
     "pyarrow",
-    "google-crc32c",
+    "crc32c",
     "simplejpeg",
     "nvidia-dali-cuda130",
     "rerun-sdk",

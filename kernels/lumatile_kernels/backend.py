@@ -21,8 +21,8 @@ BackendName = Literal["numpy", "numba", "cuda"]
 Allocate = Callable[[int], NDArray[np.uint8]]
 """Gives a contiguous, uninitialised, writable uint8 array of that many bytes."""
 
-WHOLE_FRAME_BYTES = 8 << 20
-"""A payload up to this size is one block; a larger one is a block for each tile row."""
+BLOCK_BYTES = 4 << 20
+"""A block ends with the tile row that brings it to this size, or that is its plane's last."""
 
 
 def allocate_array(nbytes: int) -> NDArray[np.uint8]:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from lumatile_kernels.backend import WHOLE_FRAME_BYTES, Allocate, Plane, TileBlock, TileFormat
+from lumatile_kernels.backend import BLOCK_BYTES, Allocate, Plane, TileBlock, TileFormat
 from lumatile_kernels.layout import TILE, PyramidLayout, TileRow, level_sizes, pyramid_layout
 
 
@@ -109,40 +109,49 @@ def _band(size: tuple[int, int], plan: Plan, allocate: Allocate) -> NDArray[Any]
 
 
 class _Blocks:
-    """Gathers the tile rows of one plane into blocks: one in all, or one each."""
+    """Gathers the tile rows of one plane into blocks of consecutive rows."""
 
     def __init__(self, plane: PlaneFormat, layout: PyramidLayout, allocate: Allocate) -> None:
         self.layout = layout
         self._plane = plane
         self._allocate = allocate
-        self._whole = layout.nbytes <= WHOLE_FRAME_BYTES
+        self._ends = _block_ends(layout)
+        self._first: TileRow | None = None
+        """The first row of the open block; None: no block is open."""
         self._payload = np.empty(0, np.uint8)
         self._ranges: list[NDArray[np.float64]] = []
 
     def payload(self, row: TileRow) -> NDArray[np.uint8]:
         """Where the tiles of `row` go."""
-        if not self._whole:
-            self._payload = self._allocate(row.nbytes)
-            return self._payload
-        if row is self.layout.rows[0]:
-            self._payload = self._allocate(self.layout.nbytes)
-        return self._payload[row.offset : row.offset + row.nbytes]
+        if self._first is None:
+            self._first = row
+            self._payload = self._allocate(self._ends[0] - row.offset)
+        start = row.offset - self._first.offset
+        return self._payload[start : start + row.nbytes]
 
     def complete(self, row: TileRow, ranges: NDArray[np.float64] | None) -> Iterator[TileBlock]:
         """The block that is complete with `row`, if one is."""
         if self._plane.ranges and ranges is not None:
             self._ranges.append(ranges)
-        tiles = self.layout.index
-        if not self._whole:
-            tiles = tiles[row.tiles]
-            tiles = replace(tiles, offset=tiles.offset - row.offset)
-        elif row is not self.layout.rows[-1]:
+        if row.offset + row.nbytes < self._ends[0] or self._first is None:
             return
+        tiles = self.layout.index[self._first.tiles.start : row.tiles.stop]
         yield TileBlock(
             plane=self._plane.plane,
-            tiles=tiles,
+            tiles=replace(tiles, offset=tiles.offset - self._first.offset),
             payload=self._payload,
             value_range=np.concatenate(self._ranges) if self._plane.ranges else None,
         )
-        self._ranges.clear()
-        self._payload = np.empty(0, np.uint8)
+        del self._ends[0]
+        self._first, self._payload, self._ranges = None, np.empty(0, np.uint8), []
+
+
+def _block_ends(layout: PyramidLayout) -> list[int]:
+    """The byte offsets at which the blocks of a payload end."""
+    ends, start = [], 0
+    for row in layout.rows:
+        end = row.offset + row.nbytes
+        if end - start >= BLOCK_BYTES or end == layout.nbytes:
+            ends.append(end)
+            start = end
+    return ends

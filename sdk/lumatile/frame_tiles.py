@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import google_crc32c
 import numpy as np
 import pyarrow as pa
+from crc32c import crc32c
 from numpy.typing import NDArray
 
 from lumatile.errors import CorruptStoreError, NotFoundError
@@ -56,7 +56,7 @@ class FrameTiles:
             _, rows, checksums = reader.batch(i)
             bounds = rows.offsets.tolist()
             columns = (rows.level, rows.x, rows.y, rows.width, rows.height, rows.row_pitch, rows.raw_size, checksums)
-            for n, (level, x, y, width, height, pitch, raw_size, crc32c) in enumerate(
+            for n, (level, x, y, width, height, pitch, raw_size, checksum) in enumerate(
                 zip(*(column.tolist() for column in columns), strict=True)
             ):
                 self._tiles[rows.plane, level, x, y] = StoredTile(
@@ -66,7 +66,7 @@ class FrameTiles:
                     height=height,
                     row_pitch=pitch,
                     raw_size=raw_size,
-                    crc32c=crc32c,
+                    crc32c=checksum,
                 )
         if len(self._tiles) != tile_count:
             raise self.corrupt(f"must have {tile_count} different tiles rows, not {len(self._tiles)}")
@@ -94,7 +94,7 @@ class FrameTiles:
     def check(self, key: Key) -> None:
         """Compare a row's checksum. Raises CorruptStoreError."""
         tile = self.stored(key)
-        if google_crc32c.value(tile.payload) != tile.crc32c:
+        if crc32c(tile.payload) != tile.crc32c:
             raise self.corrupt(f"tile {key} has other bytes than were written")
 
     def decoded(self, tile: StoredTile) -> NDArray[np.uint8]:

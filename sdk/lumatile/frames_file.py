@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-import google_crc32c
 import pyarrow as pa
+from crc32c import crc32c
 
 from lumatile.errors import CorruptStoreError, StoreError, StoreFormatError
 from lumatile.schema import FORMAT_VERSION, FRAMES
@@ -35,10 +35,8 @@ def read_frames_file(file: FramesFile) -> Frames:
     StoreFormatError where it is of a newer format version.
     """
     content = file.path.read_bytes()
-    if google_crc32c.value(content) != file.crc32c:
-        raise CorruptStoreError(
-            f"{file.path}: its CRC32C must be {file.crc32c:08x}, not {google_crc32c.value(content):08x}"
-        )
+    if crc32c(content) != file.crc32c:
+        raise CorruptStoreError(f"{file.path}: its CRC32C must be {file.crc32c:08x}, not {crc32c(content):08x}")
     try:
         table = pa.ipc.open_file(pa.py_buffer(content)).read_all()
         metadata = {key.decode(): value.decode() for key, value in (table.schema.metadata or {}).items()}

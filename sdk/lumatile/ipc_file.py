@@ -8,9 +8,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import numpy as np
 import pyarrow as pa
+from crc32c import crc32c
 from numpy.typing import NDArray
 
 from lumatile.direct_file import PAGE, DirectFile
@@ -99,7 +99,7 @@ def index_rows(tiles: TileRows) -> NDArray[np.void]:
         for name, values in zip(("value_min", "value_max"), tiles.value_range.T, strict=True):
             np.copyto(index[name], values, where=~np.isnan(values))  # of all NaNs, one: numpy's
     bounds = tiles.offsets.tolist()
-    index["crc32c"] = [google_crc32c.value(tiles.payload[a:b]) for a, b in pairwise(bounds)]
+    index["crc32c"] = [crc32c(tiles.payload[a:b]) for a, b in pairwise(bounds)]
     return index
 
 

@@ -9,8 +9,8 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-import google_crc32c
 import pyarrow as pa
+from crc32c import crc32c
 
 from lumatile.ipc_file import TilesFile
 from lumatile.schema import FORMAT_VERSION
@@ -44,7 +44,7 @@ class Segment:
             sync_directory(self._directory.tiles)
             metadata = self._metadata | {"lumatile.replaces": json.dumps(list(replaces))}
             content = _frames_file(frames.replace_schema_metadata(metadata))
-            file = self._directory.frames_file(self.name, google_crc32c.value(content))
+            file = self._directory.frames_file(self.name, crc32c(content))
             _write_durably(file.path, content)
         except BaseException:
             self.abort()

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
 
-import google_crc32c
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from crc32c import crc32c
 from numpy.typing import NDArray
 
 from lumatile.errors import CorruptStoreError
@@ -168,4 +168,4 @@ class _Found:
         """Some more of them, which begin at row `first` of the file."""
         self.first = first if self.first < 0 else self.first
         self.count += len(index)
-        self.checksum = google_crc32c.extend(self.checksum, index.tobytes())
+        self.checksum = crc32c(index.tobytes(), self.checksum)

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import google_crc32c
 import pyarrow as pa
+from crc32c import crc32c
 
 from lumatile.errors import SinkError
 from lumatile.merge import Merger
@@ -78,7 +78,7 @@ class SegmentWriter:
             file = self._segment.tiles
             first, checksum = file.rows, 0
             for part in tiles:
-                checksum = google_crc32c.extend(checksum, file.write(len(self._rows), part).tobytes())
+                checksum = crc32c(file.write(len(self._rows), part).tobytes(), checksum)
             maps = {name: list((row.get(name) or {}).items()) for name in ("sequences", "times")}
             counts = {"first_tile": first, "tile_count": file.rows - first, "index_crc32c": checksum}
             self._rows.append({**row, **maps, **counts})

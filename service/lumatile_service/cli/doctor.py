@@ -114,9 +114,9 @@ def _decoders() -> list[dict[str, Any]]:
 
 
 def _crc32c() -> str:
-    import google_crc32c
+    import crc32c
 
-    return str(google_crc32c.implementation)
+    return "hardware" if crc32c.hardware_based else "software"
 
 
 def _version(package: str) -> str | None:
