@@ -1,23 +1,30 @@
 """What was logged is there, however processes begin and end."""
 
+import io
 import os
 import subprocess
 import sys
 import textwrap
 import time
 
+import numpy as np
 import pytest
+from PIL import Image
 
 import lumatile as lt
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
-START = """
+JPEG = io.BytesIO()
+Image.fromarray(np.zeros((40, 50, 3), np.uint8)).save(JPEG, "JPEG")
+
+START = f"""
 import os, sys, threading, time, multiprocessing
 import numpy as np
 import lumatile as lt
 
 PIXELS = np.zeros((8, 8, 3), np.uint8)
+PICTURE = {JPEG.getvalue()!r}
 """
 
 
@@ -120,13 +127,20 @@ def test_a_fork_never_hangs_whatever_the_parents_threads_are_doing(run, rows, me
                 lt.log_image("parent", np.zeros((200, 200, 3), np.uint8))
                 time.sleep(0.001)
 
+        picture = PICTURE
+
+        def log_files():
+            while not done.is_set():
+                lt.log_image_file("parent", img_bytes=picture)
+                time.sleep(0.001)
+
         def hold_locks():
             while not done.is_set():
                 with recording._lock, POOL._lock:
                     time.sleep(0.005)
                 time.sleep(0.001)
 
-        threads = [threading.Thread(target=work) for work in (log, log, hold_locks)]
+        threads = [threading.Thread(target=work) for work in (log, log_files, hold_locks)]
         for thread in threads:
             thread.start()
         children = []
@@ -144,7 +158,7 @@ def test_a_fork_never_hangs_whatever_the_parents_threads_are_doing(run, rows, me
         for thread in threads:
             thread.join()
     """)
-    assert code == 0, err
+    assert (code, err) == (0, "")
     stored = rows()
     assert sorted({path for path, _, _ in stored}) == [*(f"child/{i}" for i in range(6)), "parent"]
     assert len({(producer, seq) for _, producer, seq in stored}) == len(stored)

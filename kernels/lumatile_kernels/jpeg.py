@@ -8,6 +8,7 @@ that libjpeg-turbo has not walked through without a complaint.
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import threading
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 
 from lumatile_kernels.backend import Allocate, allocate_array
 from lumatile_kernels.errors import DecodeError, DecoderUnavailableError
+from lumatile_kernels.fork import hold_across_fork
 from lumatile_kernels.image_header import ImageHeader, read_header
 from lumatile_kernels.orientation import upright
 
@@ -82,14 +84,17 @@ class DaliDecoder:
 
         Raises DecoderUnavailableError where DALI or simplejpeg is missing, or DALI cannot run.
         """
-        one_pixel = _simplejpeg().encode_jpeg(np.zeros((1, 1, 3), np.uint8))
+        with _PIPELINES_IN_USE:  # a child forked during an import could never import it
+            one_pixel = _simplejpeg().encode_jpeg(np.zeros((1, 1, 3), np.uint8))
         self._threads = threads or _default_threads()
         self._pipelines: dict[int, Any] = {}
         """By number of components; made on first use."""
+        self._ended = False
         _DALI_DECODERS.add(self)
         try:
-            import nvidia.dali
-
+            with _PIPELINES_IN_USE:
+                import nvidia.dali
+            atexit.register(self._end)  # after DALI's own, so it runs before: DALI wants all pipelines gone
             self._run([one_pixel], [_read_header(one_pixel)], allocate_array)
         except (ImportError, OSError, RuntimeError) as e:
             raise DecoderUnavailableError(f"JPEG decoder 'dali' needs NVIDIA DALI: {e}") from e
@@ -124,6 +129,8 @@ class DaliDecoder:
         """Gray or color files through DALI. Raises RuntimeError."""
         components = headers[0].components
         with _PIPELINES_IN_USE:
+            if self._ended:
+                raise RuntimeError("error encountered: the process ends")
             # taken out meanwhile: DALI calls a pipeline invalid after an error
             pipeline = self._pipelines.pop(components, None) or self._build_pipeline(components)
             pipeline.feed_input("files", [np.frombuffer(file, np.uint8) for file in files])
@@ -131,6 +138,11 @@ class DaliDecoder:
             pictures = [_place(np.asarray(tensors[i]), header, allocate) for i, header in enumerate(headers)]
             self._pipelines[components] = pipeline
         return pictures
+
+    def _end(self) -> None:
+        with _PIPELINES_IN_USE:
+            self._ended = True
+            self._pipelines.clear()
 
     def _build_pipeline(self, components: int) -> Any:
         from nvidia.dali import Pipeline, fn, types
@@ -150,21 +162,18 @@ class DaliDecoder:
 
 
 _PIPELINES_IN_USE = threading.Lock()
-"""Held while a pipeline runs, and during a fork."""
+"""Held while DALI is imported and while a pipeline runs, and during a fork."""
 
 _DALI_DECODERS: weakref.WeakSet[DaliDecoder] = weakref.WeakSet()
 
 
 def _close_pipelines() -> None:
     """Before a fork: a child that inherits a pipeline without its threads waits for them forever when it exits."""
-    _PIPELINES_IN_USE.acquire()
     for decoder in list(_DALI_DECODERS):
         decoder._pipelines.clear()  # noqa: SLF001
 
 
-os.register_at_fork(
-    before=_close_pipelines, after_in_parent=_PIPELINES_IN_USE.release, after_in_child=_PIPELINES_IN_USE.release
-)
+hold_across_fork(_PIPELINES_IN_USE, _close_pipelines)
 
 
 def select_jpeg_decoder(name: str = "auto") -> JpegDecoder:

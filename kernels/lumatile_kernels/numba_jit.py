@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
 import numpy.ma  # noqa: F401 - numba imports it on a first call: a child forked meanwhile would wait for that forever
 from numba.core.compiler_lock import global_compiler_lock
+
+from lumatile_kernels.fork import hold_across_fork
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -28,9 +29,4 @@ def kernel(function: F) -> F:
     return cast("F", compiled)
 
 
-# a child forked while another thread compiles would wait for that thread's lock forever
-os.register_at_fork(
-    before=global_compiler_lock.acquire,
-    after_in_parent=global_compiler_lock.release,
-    after_in_child=global_compiler_lock.release,
-)
+hold_across_fork(global_compiler_lock)

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
+from numba.core.compiler_lock import global_compiler_lock
+
 PART_TEXELS = 1 << 17
 """Handing a part over takes about 0.1 ms, as long as computing this many texels."""
 
@@ -23,6 +25,10 @@ class Workers:
     def run(self, kernel: Callable[..., Any], *args: Any, rows: int, width: int) -> None:
         """Call `kernel(*args, part, first, last)` for parts of the row pairs of `rows` rows of `width` texels."""
         pairs = -(-rows // 2)
+        if not kernel.signatures:  # type: ignore[attr-defined]
+            with global_compiler_lock:  # a fork waits for it, and so for all that a first call imports
+                kernel(*args, 0, 0, pairs)
+            return
         parts = max(1, min(self.threads, pairs, rows * width // PART_TEXELS))
         edges = [pairs * i // parts for i in range(parts + 1)]
         others = [self._submit(kernel, *args, i, edges[i], edges[i + 1]) for i in range(1, parts)]

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from lumatile_kernels import tables
 from lumatile_kernels.backend import Allocate, BackendName, PointOrder, TileBlock, TileFormat, allocate_array
 from lumatile_kernels.layout import TILE, row_pitch
+from lumatile_kernels.numpy_points import order_points
 from lumatile_kernels.pyramid import depth_plan, image_plan, segmentation_plan, stream_tiles
 
 COLOR_LIMITS: dict[TileFormat, tuple[np.float32, np.float32]] = {
@@ -47,8 +48,6 @@ class NumpyBackend:
 
     def points(self, positions: NDArray[Any]) -> PointOrder:
         """Origin, Morton order and levels of a cloud."""
-        from lumatile_kernels.numpy_points import order_points
-
         return order_points(positions)
 
 

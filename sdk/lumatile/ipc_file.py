@@ -134,11 +134,11 @@ def _repeated(text: str, n: int) -> pa.Array:
 def _padding(position: int, rows: int, nbytes: int) -> int:
     """Bytes of custom metadata that put the payload of a batch at `position` on its boundary."""
     alignment = PAGE if nbytes >= LARGE else ALIGNMENT
-    return -(position + _head_size() + 8 * (rows + 1)) % alignment
+    return -(position + head_size() + 8 * (rows + 1)) % alignment
 
 
 @cache
-def _head_size() -> int:
+def head_size() -> int:
     """Bytes of a batch's message before its body, without padding: the same for any number of rows but none."""
     number, size = np.zeros(1, np.int32), np.zeros(1, np.int64)
     twin = TileRows(

@@ -12,8 +12,8 @@ from pathlib import Path
 import pyarrow as pa
 from crc32c import crc32c
 
-from lumatile.ipc_file import TilesFile
-from lumatile.schema import FORMAT_VERSION
+from lumatile.ipc_file import TilesFile, head_size
+from lumatile.schema import FORMAT_VERSION, FRAMES
 from lumatile.segments import FramesFile, RecordingDirectory, new_segment_name, sync_directory
 from lumatile.settings import RecordingSettings
 from lumatile.write_behind import WriteBehind
@@ -58,6 +58,16 @@ class Segment:
             for path in self._directory.frames.glob(f"*{self.name}*"):
                 path.unlink()
             self._directory.tiles_path(self.name).unlink()
+
+
+def first_use() -> None:
+    """Do in memory all that Arrow does for a segment.
+
+    What it does once for a process it does under locks that a child, forked meanwhile, would wait for forever: so it
+    is done before there are threads.
+    """
+    head_size()
+    _frames_file(pa.Table.from_pylist([], schema=FRAMES))
 
 
 def _frames_file(frames: pa.Table) -> pa.Buffer:

@@ -14,7 +14,7 @@ from crc32c import crc32c
 from lumatile.errors import SinkError
 from lumatile.merge import Merger
 from lumatile.schema import FRAMES
-from lumatile.segment import Segment
+from lumatile.segment import Segment, first_use
 from lumatile.segments import RecordingDirectory, recording_directory_name
 from lumatile.settings import RecordingSettings
 from lumatile.tile_rows import TileRows
@@ -43,6 +43,7 @@ class SegmentWriter:
         for path in (self._directory.frames, self._directory.tiles):
             if not os.access(path, os.W_OK | os.X_OK):
                 raise SinkError(f"the store must be a directory that can be written: {path}: permission denied")
+        first_use()
         self._settings = settings
         self._disk = WriteBehind()
         self._merger = Merger(self._directory, settings)

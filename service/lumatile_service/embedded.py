@@ -10,14 +10,13 @@ import contextlib
 import logging
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from lumatile.errors import FlushError, LumatileWarning, SinkError
+from lumatile.errors import FlushError, SinkError, warn
 from lumatile.queue import ByteQueue, QueueClosedError
 from lumatile.settings import RecordingSettings
 from lumatile.sinks import Durable
@@ -177,11 +176,9 @@ class EmbeddedSink:
             self._pending -= len(values)
             warned, self._warned = self._warned, True
         if not warned:
-            warnings.warn(
+            warn(
                 f"the queue of {self._queue.capacity} bytes is full: values are dropped, counted and recorded as gaps "
-                "(said once)",
-                LumatileWarning,
-                stacklevel=4,
+                "(said once)"
             )
 
     # the three threads
