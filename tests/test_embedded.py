@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -101,20 +102,23 @@ def test_drops_are_counted_warned_about_once_and_recorded_as_gaps(tmp_path, poli
 def test_memory_is_bounded_whatever_the_number_of_frames(tmp_path):
     code = """
         import sys, resource, numpy as np, lumatile as lt, psutil
-        rec = lt.new_recording("app", "run", sink=sys.argv[1], queue_bytes=32 << 20, max_block=None)
+        rec = lt.new_recording(
+            "app", "run", sink=sys.argv[1], queue_bytes=32 << 20, max_block=None, tile_format="srgb8"
+        )
         image = np.random.default_rng(0).integers(0, 256, (1080, 1920, 3), np.uint8)
         for i in range(6):
             rec.log_image("camera", image)
         rec.flush()
         before = psutil.Process().memory_info().rss
         peak = before
-        for i in range(60):  # 373 MB into a queue of 32 MiB
+        for i in range(500):  # 3.1 GB: ten times a queue of 32 MiB and two segments
             rec.log_image("camera", image)
             peak = max(peak, psutil.Process().memory_info().rss)
         rec.flush()
         print(before, peak)
     """
     out = run(code, str(tmp_path)).split()
+    shutil.rmtree(tmp_path)
     segments = 2 * (128 << 20)
     assert int(out[1]) - int(out[0]) < (32 << 20) + segments
 

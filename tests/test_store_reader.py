@@ -227,6 +227,22 @@ def test_levels_for_eyes(tmp_path, log):
     assert len({tuple(color) for color in depth.reshape(-1, 4).tolist()}) == 4
 
 
+@pytest.mark.parametrize("level", [0, 1])
+def test_the_picture_of_a_tile_is_that_part_of_its_levels_picture(tmp_path, log, level):
+    depth = np.random.default_rng(0).uniform(-1, 5, PICTURE.shape[:2])
+    log.log_image("picture", PICTURE)
+    log.log_depth_image("depth", depth)
+    log.log_segmentation_image("ids", PICTURE[..., 0])
+    log.flush()
+    reader = read(tmp_path)
+    for path in ("picture", "depth", "ids"):
+        frame = reader.latest_at(path)
+        whole = frame.to_rgba8(level)
+        np.testing.assert_array_equal(frame.to_rgba8(level, tile=(1, 0)), whole[:256, 256:512])
+        with pytest.raises(NotFoundError):
+            frame.to_rgba8(level, tile=(9, 9))
+
+
 def test_colors_follow_the_context_that_holds_when_it_is_read(tmp_path, log):
     ids = np.array([[0, 1], [2, 1]], np.uint8)
     log.set_time_sequence("frame", 1)
@@ -280,7 +296,7 @@ def test_what_is_not_there_is_named(tmp_path, log):
         picture.tile(plane="ids")
     with pytest.raises(InvalidTypeError, match="must be of kind 'depth' for this, not 'image'"):
         picture.depth()
-    with pytest.raises(InvalidTypeError, match="must be of kind 'image' for this, not 'points'"):
+    with pytest.raises(InvalidTypeError, match="must be an image, depth or segmentation for this, not 'points'"):
         cloud.to_rgba8()
     assert cloud.tile().shape == (5, 2)
     assert cloud.tile(plane="source_index").tolist() == [0, 1, 2, 3, 4]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from functools import cache
 from typing import TYPE_CHECKING
 
 from lumatile.errors import shown, warn
@@ -58,16 +59,20 @@ def set_thread_local_data_recording(recording: RecordingStream | None) -> Record
 
 def recording_or_warn(recording: RecordingStream | None = None) -> RecordingStream | None:
     """As `get_data_recording`, with a LumatileWarning where there is none, or `recording` is none."""
-    if recording is not None:
-        from lumatile.recording import RecordingStream
-
-        if not isinstance(recording, RecordingStream):
-            warn(f"nothing was done: recording must be a RecordingStream, not {shown(recording)}")
-            return None
+    if recording is not None and not isinstance(recording, _recording_class()):
+        warn(f"nothing was done: recording must be a RecordingStream, not {shown(recording)}")
+        return None
     found = get_data_recording(recording)
     if found is None:
         warn("nothing was done: there is no recording here; call lumatile.init first")
     return found
+
+
+@cache
+def _recording_class() -> type[RecordingStream]:
+    from lumatile.recording import RecordingStream  # which imports this module
+
+    return RecordingStream
 
 
 def enter(recording: RecordingStream) -> None:

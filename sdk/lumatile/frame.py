@@ -96,14 +96,7 @@ class Frame(FrameRow):
     def image(self, level: int = 0) -> NDArray[Any]:
         """(h, w, 4) linear light, premultiplied: float16, or float32 where the tile format is rgba32float."""
         self._shape_of("image")
-        texels = self._level("pixels", level)
-        if texels.dtype != np.uint8:
-            return texels
-        from lumatile_kernels.tables import srgb_to_half, unit_interval
-
-        linear: NDArray[np.float16] = srgb_to_half(np.dtype(np.uint8))[texels]
-        linear[..., 3] = unit_interval(np.dtype(np.uint8))[texels[..., 3]]
-        return linear
+        return _linear(self._level("pixels", level))
 
     def depth(self, level: int = 0) -> NDArray[np.float32]:
         """(h, w) metres; 0: invalid."""
@@ -121,9 +114,7 @@ class Frame(FrameRow):
         context = self._find_context(self)
         if self.palette_hash == context.palette_hash:
             return self._level("colors", level)
-        ids = self.ids(level)
-        colors: NDArray[np.uint8] = context.palette(256 if ids.dtype == np.uint8 else 65536)[ids]
-        return colors
+        return _colored(self.ids(level), context)
 
     def points(self) -> PointCloud:
         """The cloud, in logged order."""
@@ -182,25 +173,21 @@ class Frame(FrameRow):
         except ValueError as e:
             raise self.corrupt(f"source shape: {e}") from e
 
-    def to_rgba8(self, level: int = 0) -> NDArray[np.uint8]:
-        """(h, w, 4) sRGB with straight alpha, for eyes: depth through the colormap turbo, invalid is transparent."""
-        from lumatile_kernels.tables import encode_srgb, encode_unorm8, turbo
+    def to_rgba8(self, level: int = 0, *, tile: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+        """(h, w, 4) sRGB with straight alpha, for eyes: a level, or tile (x, y) of it alone.
 
-        if self.kind == "segmentation":
-            return self.colors(level)
-        if self.kind == "depth":
-            depth = self.depth(level)
-            valid = depth > 0
-            low, high = (depth[valid].min(), depth[valid].max()) if valid.any() else (0, 1)
-            scaled = (depth.astype(np.float64) - low) / max(high - low, np.finfo(np.float32).tiny)
-            shown = np.zeros((*depth.shape, 4), np.uint8)
-            shown[valid, :3] = turbo()[np.rint(scaled[valid] * 255).astype(np.uint8)]
-            shown[valid, 3] = 255
-            return shown
-        linear = self.image(level).astype(np.float32)
-        alpha = np.clip(linear[..., 3:], 0, 1)
-        straight = np.divide(linear[..., :3], alpha, out=np.zeros_like(linear[..., :3]), where=alpha > 0)
-        return np.concatenate([encode_srgb(straight), encode_unorm8(alpha)], axis=2)
+        Depth goes through the colormap turbo, from the least to the greatest of the coarsest level, so that tiles and
+        levels agree; invalid is transparent.
+        """
+        kind = self.kind
+        self._shape_of(kind)
+        if kind not in RASTER:
+            raise InvalidTypeError(f"the frame must be an image, depth or segmentation for this, not {kind!r}")
+        plane = FIRST_PLANES[kind]
+        texels = self._level(plane, level) if tile is None else self.tile(level=level, x=tile[0], y=tile[1])
+        if kind == "segmentation":
+            return _colored(texels[..., 0], self._find_context(self))
+        return _depth_rgba8(texels[..., 0], self.depth(len(self.levels) - 1)) if kind == "depth" else _rgba8(texels)
 
     @cached_property
     def _tiles(self) -> FrameTiles:
@@ -240,3 +227,43 @@ class Frame(FrameRow):
             return np.zeros((0, dimensions), np.float32)
         positions: NDArray[np.float64] = np.asarray(self._get("point_origin"), np.float64) + offsets
         return positions
+
+
+def _linear(texels: NDArray[Any]) -> NDArray[Any]:
+    """(h, w, 4) texels of an image as linear light, premultiplied: float16 or float32."""
+    if texels.dtype != np.uint8:
+        return texels
+    from lumatile_kernels.tables import srgb_to_half, unit_interval
+
+    linear: NDArray[np.float16] = srgb_to_half(np.dtype(np.uint8))[texels]
+    linear[..., 3] = unit_interval(np.dtype(np.uint8))[texels[..., 3]]
+    return linear
+
+
+def _rgba8(texels: NDArray[Any]) -> NDArray[np.uint8]:
+    """(h, w, 4) texels of an image as sRGB with straight alpha."""
+    from lumatile_kernels.tables import encode_srgb, encode_unorm8
+
+    linear = _linear(texels).astype(np.float32)
+    alpha = np.clip(linear[..., 3:], 0, 1)
+    straight = np.divide(linear[..., :3], alpha, out=np.zeros_like(linear[..., :3]), where=alpha > 0)
+    return np.concatenate([encode_srgb(straight), encode_unorm8(alpha)], axis=2)
+
+
+def _depth_rgba8(depth: NDArray[np.float32], whole: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """(h, w) metres through turbo, from the least to the greatest valid of `whole`."""
+    from lumatile_kernels.tables import turbo
+
+    low, high = (whole[whole > 0].min(), whole.max()) if (whole > 0).any() else (0, 1)
+    scaled = (depth.astype(np.float64) - low) / max(high - low, np.finfo(np.float32).tiny)
+    shown = np.zeros((*depth.shape, 4), np.uint8)
+    valid = depth > 0
+    shown[valid, :3] = turbo()[np.rint(np.clip(scaled[valid], 0, 1) * 255).astype(np.uint8)]
+    shown[valid, 3] = 255
+    return shown
+
+
+def _colored(ids: NDArray[Any], context: AnnotationContext) -> NDArray[np.uint8]:
+    """(h, w) class ids in the colors of a context."""
+    colors: NDArray[np.uint8] = context.palette(256 if ids.dtype == np.uint8 else 65536)[ids]
+    return colors

@@ -12,7 +12,8 @@ from lumatile.arrays import as_array, frozen
 from lumatile.errors import InvalidTypeError, InvalidValueError, shown
 from lumatile.values import Content
 
-COLOR_DTYPES = ("uint8", "uint16", "float16", "float32", "float64")
+COLOR_DTYPES = {np.dtype(name): name for name in ("uint8", "uint16", "float16", "float32", "float64")}
+"""And their names: numpy makes a dtype's name anew each time."""
 
 MAX_EDGE = 2**31 - 1
 """Longest edge, in texels: tile sizes are 32-bit."""
@@ -28,7 +29,7 @@ def image_content(image: Any) -> Content:
     or 4. Raises InvalidValueError or InvalidTypeError.
     """
     array, private = as_array("image", _converted(image))
-    _check_dtype("image", array, COLOR_DTYPES)
+    _check_dtype("image", array)
     shape = array.shape
     while len(shape) > 3 and shape[0] == 1:
         shape = shape[1:]
@@ -47,7 +48,7 @@ def depth_content(image: Any, meter: Any) -> Content:
     Raises InvalidValueError or InvalidTypeError.
     """
     array, private = as_array("depth image", image)
-    _check_dtype("depth image", array, COLOR_DTYPES)
+    _check_dtype("depth image", array)
     if array.ndim != 2:
         squeeze = "; squeeze it" if sum(n != 1 for n in array.shape) == 2 else ""
         raise InvalidValueError(f"depth image must be HxW, not {array.shape}{squeeze}")
@@ -113,13 +114,13 @@ def _content(array: NDArray[Any], shape: tuple[int, ...], *, private: bool) -> C
     return {
         "array": frozen(array, private=private).reshape(shape),
         "source_shape": array.shape,
-        "source_dtype": array.dtype.name,
+        "source_dtype": COLOR_DTYPES.get(array.dtype) or array.dtype.name,
     }
 
 
-def _check_dtype(name: str, array: NDArray[Any], allowed: tuple[str, ...]) -> None:
-    if array.dtype.name not in allowed:
-        raise InvalidTypeError(f"{name} must be of dtype {', '.join(allowed)}, not {array.dtype.name}")
+def _check_dtype(name: str, array: NDArray[Any]) -> None:
+    if array.dtype not in COLOR_DTYPES:
+        raise InvalidTypeError(f"{name} must be of dtype {', '.join(COLOR_DTYPES.values())}, not {array.dtype.name}")
 
 
 def _converted(image: Any) -> Any:

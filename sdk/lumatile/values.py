@@ -111,7 +111,7 @@ class Content(TypedDict, total=False):
     recursive: bool
 
 
-OVERHEAD = 1024
+OVERHEAD = 3 << 10
 """What the queue counts for a value beside its content: about what its objects hold, in bytes."""
 
 

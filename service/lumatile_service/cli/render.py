@@ -9,7 +9,6 @@ import typer
 
 import lumatile as lt
 from lumatile.errors import InvalidValueError, NotFoundError
-from lumatile_kernels.layout import TILE
 from lumatile_kernels.png import encode_png
 from lumatile_service.cli.instant import At, frame_at
 from lumatile_service.cli.output import Json, StorePath, print_json
@@ -43,12 +42,10 @@ def render(
     if frame.kind != "points" and level >= len(frame.levels):
         raise NotFoundError(f"{entity!r} has levels 0 to {len(frame.levels) - 1}, not {level}")
     view = PointView(width=width, height=height, yaw=yaw, pitch=pitch)
-    pixels = frame_picture(frame, level=level, view=view)
-    if place:
-        x, y = (TILE * number for number in place)
-        pixels = pixels[y : y + TILE, x : x + TILE]
-        if not pixels.size:
-            raise NotFoundError(f"{entity!r} has no tile {tile} in level {level}")
+    try:
+        pixels = frame_picture(frame, level=level, tile=place, view=view)
+    except NotFoundError as e:
+        raise NotFoundError(f"{entity!r} has no tile {tile} in level {level}") from e
     if not pixels.size:
         raise InvalidValueError(f"{entity!r} is empty: its shape is {frame.shape}")
     try:
