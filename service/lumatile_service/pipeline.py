@@ -21,6 +21,7 @@ from lumatile_kernels.errors import DecodeError
 from lumatile_kernels.image_header import check_pixel_limit, read_header
 from lumatile_kernels.jpeg import JpegDecoder, select_jpeg_decoder
 from lumatile_kernels.layout import level_sizes
+from lumatile_kernels.threads import Threads
 from lumatile_service.compression import compress
 from lumatile_service.contexts import KnownContexts
 
@@ -61,6 +62,7 @@ class Pipeline:
         self._decoder: JpegDecoder | None = None
         self._decoder_lock = threading.Lock()
         self._contexts = KnownContexts()
+        self._threads = Threads(name="lumatile-compress")
 
     def decode(self, values: Sequence[LoggedValue]) -> list[DecodedValue]:
         """Decode the JPEG files among `values`, together; one that is bad gets an error, the others don't suffer."""
@@ -212,13 +214,13 @@ class Pipeline:
             planes["label"] = [points.labels[i] for i in stored.order.tolist()]
         planes["source_index"] = stored.order.astype(np.uint32 if len(points) < 1 << 32 else np.uint64)
         for plane, column in planes.items():
-            yield compress(point_rows(plane, column, stored.counts), self._codec(plane))
+            yield self._compressed(point_rows(plane, column, stored.counts))
         if self._settings.keep_source:
             row["source"] = "plane"
             yield from self._source(encode_source(points.source))
 
     def _rows(self, block: TileBlock) -> TileRows:
-        """A block, compressed as its plane is."""
+        """The rows of a block."""
         tiles = block.tiles
         rows = TileRows(
             plane=block.plane,
@@ -234,11 +236,13 @@ class Pipeline:
             payload=block.payload,
             value_range=block.value_range,
         )
-        return compress(rows, self._codec(block.plane))
+        return self._compressed(rows)
 
-    def _codec(self, plane: str) -> Codec:
-        return self._settings.compression or ("lz4" if plane in ("ids", "colors") else "raw")
+    def _compressed(self, rows: TileRows) -> TileRows:
+        """Raw rows, compressed as their plane is."""
+        by_plane: Codec = "lz4" if rows.plane in ("ids", "colors") else "raw"
+        return compress(rows, self._settings.compression or by_plane, self._threads)
 
     def _source(self, data: NDArray[np.uint8]) -> Iterator[TileRows]:
         for rows in source_rows(data):
-            yield compress(rows, self._settings.compression or "raw")
+            yield self._compressed(rows)
