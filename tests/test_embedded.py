@@ -200,8 +200,10 @@ def test_kill_9_at_any_moment_loses_nothing_that_was_flushed(tmp_path):
             first = (attempt * 5 + writer) * 1_000_000
             command = [sys.executable, "-c", KILLED, str(tmp_path), str(first)]
             children.append((first, subprocess.Popen(command, stdout=subprocess.PIPE, text=True)))
-        for _, child in children:
+        for first, child in children:
             assert child.stdout.readline() == "ready\n"
+            if first % 2_000_000:  # every second one is killed after its first flush, the others perhaps before it
+                flushed.add(int(child.stdout.readline()))
             time.sleep(rng.uniform(0, 0.15))
             child.send_signal(signal.SIGKILL)
         for first, child in children:
@@ -217,7 +219,7 @@ def test_kill_9_at_any_moment_loses_nothing_that_was_flushed(tmp_path):
         assert i not in stored
         stored[i] = frame
         assert (frame.source() == i % 251).all()
-    assert flushed
+    assert len(flushed) >= 25
     assert flushed <= stored.keys()
     assert verify(tmp_path).ok
 
