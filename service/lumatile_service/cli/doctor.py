@@ -20,7 +20,7 @@ BACKENDS = ("numpy", "numba", "cuda")
 PACKAGES = (
     "numpy",
     "pyarrow",
-    "google-crc32c",
+    "crc32c",
     "numba",
     "imagecodecs",
     "simplejpeg",
