@@ -55,8 +55,8 @@ def examine() -> dict[str, Any]:
         problems.append("no JPEG decoder: JPEG files become error rows (pip install 'lumatile[local]')")
     if not any(d["available"] for d in decoders if d["format"] == "png"):
         problems.append("no PNG decoder: PNG files become error rows (pip install 'lumatile[local]')")
-    if _crc32c() == "python":
-        problems.append("google-crc32c runs in plain Python: checksums are slow")
+    if _crc32c() != "hardware":
+        problems.append("the processor has no CRC32C instruction that crc32c knows: checksums are slow")
     return {
         "lumatile": metadata.version("lumatile"),
         "python": platform.python_version(),
