@@ -18,6 +18,7 @@ import pytest
 import lumatile as lt
 from lumatile.errors import FlushError, LumatileWarning
 from lumatile.verify import verify
+from lumatile_service import embedded
 
 
 def picture(seed, height=70, width=90):
@@ -292,3 +293,15 @@ def test_the_threads_end_with_the_sink(tmp_path):
         rec.log_image("camera", picture(i))
         rec.disconnect()
     assert psutil.Process().num_threads() <= before + 2
+
+
+def test_a_flush_is_taken_while_a_tile_row_larger_than_the_queue_between_threads_waits(tmp_path, monkeypatch):
+    monkeypatch.setattr(embedded, "AHEAD_BYTES", 1 << 20)
+    rec = lt.new_recording("app", "run", sink=str(tmp_path))
+    for i in range(30):
+        rec.log_image("camera", picture(i, 600, 900))
+        if i % 3 == 0:
+            assert rec.flush(60) == "store"
+    assert rec.flush(60) == "store"
+    assert len(list(lt.open_store(tmp_path).recording("run").frames("camera"))) == 30
+    rec.disconnect()

@@ -54,6 +54,14 @@ def test_an_item_larger_than_the_queue_is_taken_when_it_is_empty(policy):
     assert queue.get() == (1, "large")
 
 
+@pytest.mark.parametrize("policy", ["block", "drop_newest", "drop_oldest"])
+def test_an_item_of_no_bytes_is_taken_behind_one_larger_than_the_queue(policy):
+    queue = ByteQueue(10, policy, 0.01)
+    queue.put("large", 1000)
+    assert queue.put("signal", 0) == []
+    assert [queue.get(), queue.get()] == [(1, "large"), (2, "signal")]
+
+
 def test_get_times_out():
     assert ByteQueue(10).get(timeout=0.01) is None
 

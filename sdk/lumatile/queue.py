@@ -19,7 +19,7 @@ class QueueClosedError(Exception):
 class ByteQueue(Generic[T]):
     """First in, first out, between threads; its items hold at most `capacity` bytes together.
 
-    An item larger than the queue is taken when the queue is empty.
+    An item larger than the queue is taken when the queue is empty, an item of no bytes always.
     """
 
     def __init__(self, capacity: int, policy: QueuePolicy = "block", max_block: float | None = None) -> None:
@@ -39,7 +39,7 @@ class ByteQueue(Generic[T]):
         return len(self._items)
 
     def _room(self, nbytes: int) -> bool:
-        return not self._items or self.nbytes + nbytes <= self.capacity
+        return not nbytes or not self._items or self.nbytes + nbytes <= self.capacity
 
     def put(self, item: T, nbytes: int) -> list[T]:
         """Add `item`, which holds `nbytes` bytes; returns what was dropped for want of room: items before, or itself.

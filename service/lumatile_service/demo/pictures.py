@@ -93,7 +93,7 @@ def _draw_panels(sheet: Sheet, recording: RecordingReader) -> None:
     coins[inside] = coins[inside] * 0.4 + shaded[inside] * 0.6
     sheet.picture(columns[2], y, coins, size=(round(coins.shape[1] * height / coins.shape[0]), height))
     y += height + 8
-    metres = depth.depth(level=0)
+    metres = depth.depth(level=len(depth.levels) - 1)  # what the colors range over
     low, high = metres[metres > 0].min(), metres.max()
     sheet.bar(columns[0], y, turbo(), f"{low:.2f} m", f"{high:.2f} m", width=width)
     x = columns[2]
