@@ -37,7 +37,7 @@ class BrokenSink(MemorySink):
             raise SinkError("the pipeline died: on purpose")
         super().put(value)
 
-    def flush(self, timeout=None):  # noqa: ARG002
+    def flush(self, timeout=None):
         if self.broken:
             raise lt.FlushError(len(self._values), "on purpose")
         return "spool"

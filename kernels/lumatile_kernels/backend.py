@@ -66,16 +66,53 @@ class PointOrder:
     """Points of level 0, 1 ... k; the stored order begins with level k's."""
 
 
+class OffHost(Protocol):
+    """An array that is not in the host's memory: on a GPU."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Its axes, in C order."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Numpy's word for its elements."""
+        ...
+
+    def host(self, allocate: Allocate = allocate_array) -> NDArray[Any]:
+        """A copy in the host's memory, from `allocate`."""
+        ...
+
+
 class Backend(Protocol):
     """Turns arrays into tiles. All backends give the same bytes, padding included; numpy is the specification.
 
-    Arrays are C-contiguous, in native byte order. Iterators must be exhausted in the thread that made them;
-    a backend may be used by one thread at a time. A block's payload belongs to the receiver.
+    Arrays are C-contiguous, in native byte order; on a GPU only where `admit` has let them through. Frames may be asked
+    for ahead: a backend that works on several at once starts them together when the first block of one is wanted, and
+    nobody may change the arrays until their blocks have been taken. A backend may be used by one thread at a time. A
+    block's payload belongs to the receiver.
     """
 
     @property
     def name(self) -> BackendName:
         """Its name, as stored and shown."""
+        ...
+
+    @property
+    def ahead_bytes(self) -> int:
+        """Bytes of frames worth asking for before the first block of the first is taken; 0: one frame at a time."""
+        ...
+
+    def admit(self, array: NDArray[Any] | OffHost) -> Any:
+        """`array` where this backend can read it: as it is, or a copy on the host."""
+        ...
+
+    def is_opaque(self, image: Any) -> bool:
+        """Whether all alpha of an image, (h, w, 4) uint8, is 255."""
+        ...
+
+    def pin(self, memory: memoryview) -> Callable[[], None] | None:
+        """Make copies between `memory` and the device fast; returns what undoes it. None where there is no device."""
         ...
 
     def image(

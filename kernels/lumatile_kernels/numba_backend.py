@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lumatile_kernels import numba_depth, numba_segmentation, tables
 from lumatile_kernels.backend import Allocate, BackendName, PointOrder, TileBlock, TileFormat, allocate_array
+from lumatile_kernels.host_backend import HostBackend
 from lumatile_kernels.layout import TILE
 from lumatile_kernels.numba_image import alpha_code_rows, carried_rows, float_rows, opaque_code_rows
 from lumatile_kernels.numba_points import order_points
@@ -19,7 +20,7 @@ from lumatile_kernels.numpy_backend import COLOR_LIMITS, linear_light, source_te
 from lumatile_kernels.pyramid import depth_plan, image_plan, segmentation_plan, stream_tiles
 
 
-class NumbaBackend:
+class NumbaBackend(HostBackend):
     """Compiled kernels on threads of their own; see `Backend`."""
 
     name: BackendName = "numba"

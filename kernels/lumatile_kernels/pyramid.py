@@ -115,7 +115,7 @@ class _Blocks:
         self.layout = layout
         self._plane = plane
         self._allocate = allocate
-        self._ends = _block_ends(layout)
+        self._ends = block_ends(layout)
         self._first: TileRow | None = None
         """The first row of the open block; None: no block is open."""
         self._payload = np.empty(0, np.uint8)
@@ -146,7 +146,7 @@ class _Blocks:
         self._first, self._payload, self._ranges = None, np.empty(0, np.uint8), []
 
 
-def _block_ends(layout: PyramidLayout) -> list[int]:
+def block_ends(layout: PyramidLayout) -> list[int]:
     """The byte offsets at which the blocks of a payload end."""
     ends, start = [], 0
     for row in layout.rows:

@@ -28,7 +28,10 @@ def select_backend(name: str = "auto") -> Backend:
             raise BackendUnavailableError(f"backend 'numba' needs the package numba: {e}") from e
         return NumbaBackend()
     if name == "cuda":
-        raise BackendUnavailableError("backend 'cuda' is not part of this version of lumatile")
+        from lumatile_kernels.cuda.arrays import current_device
+        from lumatile_kernels.cuda.backend import CudaBackend
+
+        return CudaBackend(current_device())
     if name != "auto":
         raise ValueError(f"backend must be 'auto' or one of {get_args(BackendName)}, not {name!r}")
     for candidate in ("cuda", "numba"):

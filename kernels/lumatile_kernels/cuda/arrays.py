@@ -1,0 +1,66 @@
+"""Arrays on a GPU: private copies of what was logged, made without waiting for anybody."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lumatile_kernels.backend import Allocate, allocate_array
+from lumatile_kernels.cuda.device import CudaDevice, Device, Event
+
+DEVICES: dict[int, Device] = {}
+"""Devices of this process that have been used, by number."""
+
+
+def device_numbered(number: int) -> Device:
+    """The device with a CUDA ordinal; one object for each. Raises BackendUnavailableError."""
+    if number not in DEVICES:
+        DEVICES[number] = CudaDevice(number)
+    return DEVICES[number]
+
+
+def current_device() -> Device:
+    """The calling thread's current device. Raises BackendUnavailableError."""
+    device = CudaDevice()
+    return DEVICES.setdefault(device.number, device)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DeviceArray:
+    """A C-contiguous array on a GPU that nobody changes any more."""
+
+    device: Device
+    pointer: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    ready: Event
+    """What happens after it finds the array's content there."""
+    owner: Any
+    """Keeps the memory alive."""
+
+    @property
+    def ndim(self) -> int:
+        """Axes."""
+        return len(self.shape)
+
+    @cached_property
+    def nbytes(self) -> int:
+        """Bytes."""
+        return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+
+    def reshape(self, shape: tuple[int, ...]) -> DeviceArray:
+        """The same content in another shape of as many elements."""
+        return replace(self, shape=tuple(shape))
+
+    def host(self, allocate: Allocate = allocate_array) -> NDArray[Any]:
+        """A copy in host memory from `allocate`; waits for it. Raises DeviceError."""
+        buffer = allocate(self.nbytes)
+        stream = self.device.stream()
+        self.device.wait(stream, self.ready)
+        self.device.download(buffer, self.pointer, stream)
+        self.device.synchronize(self.device.record(stream))
+        return buffer.view(self.dtype).reshape(self.shape)

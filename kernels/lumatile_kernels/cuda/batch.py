@@ -1,0 +1,292 @@
+"""Frames of one kind and shape on their way through the device: up, one launch a pass, down in pieces.
+
+Uploads, kernels and downloads are on streams of their own, so that the next batch goes up and is computed while this
+one comes down. Downloads go straight into the buffers that the receiver of the blocks is going to write.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lumatile_kernels.backend import Allocate, TileBlock
+from lumatile_kernels.cuda.arrays import DeviceArray
+from lumatile_kernels.cuda.device import Device, DeviceError, Event, Memory
+from lumatile_kernels.cuda.passes import FrameLayout, PlannedBlock, frame_layout, page_ceil
+from lumatile_kernels.cuda.slots import Slots
+from lumatile_kernels.cuda.sources import Kernel
+from lumatile_kernels.pyramid import Plan
+
+PIECE_BYTES = 4 << 20
+"""Small blocks come down together until they have this size."""
+
+DOWNLOAD_AHEAD = 32 << 20
+"""How far downloads run ahead of who takes the blocks, in bytes."""
+
+NOTHING = 0x7F800000
+"""The bits of infinity, in float32; see depth.cu."""
+
+
+class Streams:
+    """The three streams of a backend."""
+
+    def __init__(self, device: Device) -> None:
+        """Streams on `device`."""
+        self.device = device
+        self.upload = device.stream()
+        self.compute = device.stream()
+        self.download = device.stream()
+        self.layouts: dict[int, tuple[FrameLayout, Memory]] = {}
+        """Row tables on the device, by the id of their layout."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What is to be done to a frame; frames of equal work can share a launch."""
+
+    plan: Plan
+    shape: tuple[int, ...]
+    """(h, w, c) or (h, w), none of them 0."""
+    dtype: np.dtype[Any]
+    kernel: Kernel
+    """For the first pass."""
+    carried_kernel: Kernel
+    """For the others."""
+    fields: tuple[tuple[str, float], ...]
+    """Scalars of PASS."""
+    tables: tuple[tuple[str, Memory], ...] = ()
+    """Pointers of PASS."""
+
+    def with_tables(self, tables: dict[str, Memory]) -> Work:
+        """The same, with pointers."""
+        return replace(self, tables=tuple(tables.items()))
+
+    @property
+    def layout(self) -> FrameLayout:
+        """Where a frame's planes lie."""
+        return frame_layout(*self.shape[:2], self.plan)
+
+    @property
+    def source_bytes(self) -> int:
+        """Of a frame, in whole pages."""
+        return page_ceil(int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize)
+
+    @property
+    def carried_bytes(self) -> int:
+        """What all passes carry of a frame, in whole pages."""
+        texel = self.plan.channels * self.plan.carried.itemsize
+        return sum(page_ceil(int(p["carry_stride"][0]) * texel) for p in self.layout.passes())
+
+    def device_bytes(self, frames: int) -> int:
+        """Device memory of a batch whose frames come from the host."""
+        layout = self.layout
+        each = self.source_bytes + layout.nbytes + self.carried_bytes
+        return frames * each + page_ceil(frames * layout.tiles * 8)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Piece:
+    """Consecutive blocks that come down together."""
+
+    frames: list[int]
+    blocks: list[PlannedBlock]
+    start: int
+    """Byte offset of the first block from the first frame."""
+    nbytes: int
+    buffer: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
+    arrived: Event = None
+
+
+class Batch:
+    """Some frames that have been started."""
+
+    def __init__(
+        self,
+        streams: Streams,
+        slots: Slots,
+        work: Work,
+        arrays: Sequence[NDArray[Any] | DeviceArray],
+        allocates: Sequence[Allocate],
+    ) -> None:
+        """Enqueue everything up to the first downloads; waits for nothing.
+
+        `arrays`: at most MAX_FRAMES, of the work's shape and dtype, C-contiguous; nobody changes them until their
+        blocks have been taken. `allocates`: where each frame's blocks go.
+        Raises DeviceMemoryError, with nothing started, and DeviceError.
+        """
+        self._device = streams.device
+        self._streams = streams
+        self._slots = slots
+        self._work = work
+        self._arrays = list(arrays)
+        self._allocates = list(allocates)
+        self._layout = work.layout
+        self._ready: list[deque[TileBlock]] = [deque() for _ in arrays]
+        self._coming: deque[_Piece] = deque()
+        self._ranges = np.empty((0, 0, 2), np.uint32)
+        self._last: Event = None
+        """After the last thing that was enqueued."""
+        rows = self._rows()
+        self._slot: Memory | None = slots.take(work.device_bytes(len(arrays)))
+        try:
+            self._compute(rows)
+            self._left = deque(self._pieces())
+            self._enqueue_downloads()
+        except BaseException:
+            self._end()
+            raise
+
+    def next_block(self, frame: int) -> TileBlock | None:
+        """The next block of a frame, waiting for it; None after the last. Raises DeviceError."""
+        while not self._ready[frame] and self._coming:
+            self._receive()
+        return self._ready[frame].popleft() if self._ready[frame] else None
+
+    def __del__(self) -> None:
+        """What is under way still uses this batch's memory."""
+        if getattr(self, "_slot", None) is not None:
+            self._end()
+
+    def _end(self) -> None:
+        """Wait for what is under way, and give the memory back."""
+        if self._last is not None:
+            with suppress(DeviceError):
+                self._device.synchronize(self._last)
+        if self._slot is not None:
+            self._slots.give_back(self._slot)
+        self._slot = None
+        self._arrays.clear()
+
+    def _rows(self) -> Memory:
+        """The layout's row table on the device."""
+        known = self._streams.layouts
+        if id(self._layout) not in known:
+            rows = self._layout.rows
+            memory = self._device.allocate(rows.nbytes)
+            self._device.upload(memory.pointer, rows, self._streams.upload)
+            self._device.synchronize(self._device.record(self._streams.upload))
+            known[id(self._layout)] = self._layout, memory
+            while len(known) > 64:
+                del known[next(iter(known))]
+        return known[id(self._layout)][1]
+
+    # to the device
+
+    def _compute(self, rows: Memory) -> None:
+        assert self._slot is not None  # noqa: S101 - it was taken before
+        device, streams, work, layout = self._device, self._streams, self._work, self._layout
+        frames = len(self._arrays)
+        at = self._slot.pointer
+        sources = self._upload(at)
+        self._out = at + frames * work.source_bytes
+        self._ranges_at = self._out + frames * layout.nbytes
+        carry = self._ranges_at + page_ceil(frames * layout.tiles * 8)
+        if any(plane.ranges for plane in work.plan.planes):
+            device.zero(self._ranges_at, frames * layout.tiles * 8, streams.compute)
+        texel = work.plan.channels * work.plan.carried.itemsize
+        for number, arguments in enumerate(layout.passes()):
+            arguments["frames"] = frames
+            arguments["rows"] = rows.pointer
+            arguments["out"], arguments["out_stride"] = self._out, layout.nbytes
+            arguments["ranges"], arguments["ranges_stride"] = self._ranges_at, layout.tiles
+            for name, value in work.fields:
+                arguments[name] = value
+            for name, memory in work.tables:
+                arguments[name] = memory.pointer
+            arguments["sources"][0, :frames] = sources
+            stride = page_ceil(int(arguments["carry_stride"][0]) * texel)
+            arguments["carry"], arguments["carry_stride"] = carry, stride
+            blocks = frames * int(arguments["blocks_y"][0]) * int(arguments["blocks_x"][0])
+            device.launch(work.carried_kernel if number else work.kernel, arguments, blocks, streams.compute)
+            sources = [carry + frame * stride for frame in range(frames)]
+            carry += frames * stride
+        self._last = device.record(streams.compute)
+        device.wait(streams.download, self._last)
+
+    def _upload(self, at: int) -> list[int]:
+        """Where each frame's array is on the device, once the compute stream gets there."""
+        device, streams = self._device, self._streams
+        sources = []
+        uploads = False
+        for frame, array in enumerate(self._arrays):
+            if isinstance(array, DeviceArray):
+                device.wait(streams.compute, array.ready)
+                sources.append(array.pointer)
+            else:
+                sources.append(at + frame * self._work.source_bytes)
+                device.upload(sources[-1], array, streams.upload)
+                uploads = True
+        if uploads:
+            self._last = device.record(streams.upload)
+            device.wait(streams.compute, self._last)
+        return sources
+
+    # and back
+
+    def _pieces(self) -> Iterator[_Piece]:
+        frames: list[int] = []
+        blocks: list[PlannedBlock] = []
+        start = nbytes = 0
+        # the blocks of a plane follow each other; pieces of one frame need not be in the order of its blocks
+        for frame in range(len(self._arrays)):
+            for block in self._layout.blocks:
+                at = frame * self._layout.nbytes + block.start
+                if blocks and (nbytes >= PIECE_BYTES or at < start or at + block.nbytes - start > 2 * PIECE_BYTES):
+                    yield _Piece(frames=frames, blocks=blocks, start=start, nbytes=nbytes)
+                    frames, blocks = [], []
+                if not blocks:
+                    start = at
+                frames.append(frame)
+                blocks.append(block)
+                nbytes = at + block.nbytes - start
+        yield _Piece(frames=frames, blocks=blocks, start=start, nbytes=nbytes)
+
+    def _enqueue_downloads(self) -> None:
+        device, stream = self._device, self._streams.download
+        if not self._ranges.size and any(plane.ranges for plane in self._work.plan.planes):
+            self._ranges = np.empty((len(self._arrays), self._layout.tiles, 2), np.uint32)
+            device.download(self._ranges.view(np.uint8).reshape(-1), self._ranges_at, stream)
+        while self._left and sum(piece.nbytes for piece in self._coming) < DOWNLOAD_AHEAD:
+            piece = self._left.popleft()
+            buffer = self._allocates[piece.frames[0]](piece.nbytes)
+            device.download(buffer, self._out + piece.start, stream)
+            self._last = device.record(stream)
+            self._coming.append(replace(piece, buffer=buffer, arrived=self._last))
+
+    def _receive(self) -> None:
+        """Wait for the next piece, and hand out its blocks."""
+        piece = self._coming[0]
+        self._device.synchronize(piece.arrived)
+        self._coming.popleft()
+        self._enqueue_downloads()
+        for frame, block in zip(piece.frames, piece.blocks, strict=True):
+            start = frame * self._layout.nbytes + block.start - piece.start
+            plane = self._work.plan.planes[block.plane]
+            tiles = self._layout.planes[block.plane].index[block.tiles]
+            self._ready[frame].append(
+                TileBlock(
+                    plane=plane.plane,
+                    tiles=replace(tiles, offset=tiles.offset - tiles.offset[0]),
+                    payload=piece.buffer[start : start + block.nbytes],
+                    value_range=self._value_range(self._ranges[frame, block.tiles]) if plane.ranges else None,
+                )
+            )
+        if not self._coming:
+            self._last = None
+            self._end()
+
+    def _value_range(self, ranges: NDArray[np.uint32]) -> NDArray[np.float64]:
+        """(n, 2) values from what the kernels keep of them; see Range in pyramid.cu."""
+        low, high = ranges[:, 0], ranges[:, 1]
+        if self._work.plan.carried.kind == "u":
+            return np.stack([65536.0 - low, high - 1.0], axis=1)
+        bits = np.stack([NOTHING - low, high], axis=1).astype(np.uint32)
+        values = bits.view(np.float32).astype(np.float64)
+        values[high == 0] = np.nan
+        return values

@@ -1,0 +1,71 @@
+"""Compiling kernels with NVRTC, which needs neither a GPU nor a driver.
+
+`python -m lumatile_kernels.cuda.compile` compiles every kernel for every architecture that is supported.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+from lumatile_kernels.cuda.sources import OPTIONS, Kernel, all_kernels
+
+ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
+"""Compute capabilities, times ten, that `make check` compiles for; NVRTC of CUDA 13 knows none before 7.5."""
+
+
+class CompileError(RuntimeError):
+    """NVRTC refused a kernel; the message is its log."""
+
+
+def compile_kernel(kernel: Kernel, architecture: int, *options: str) -> bytes:
+    """Machine code of a kernel (a cubin) for an `architecture` (compute capability, times ten).
+
+    For one that this NVRTC does not know yet it is PTX for the newest it knows, which the driver translates.
+    Raises ImportError without NVRTC, CompileError with what NVRTC says.
+    """
+    from cupy.cuda import nvrtc
+
+    known = nvrtc.getSupportedArchs()
+    exact = architecture in known
+    target = f"sm_{architecture}" if exact else f"compute_{max(a for a in known if a <= max(architecture, known[0]))}"
+    defines = [f"-D{name}={value}" for name, value in kernel.defines]
+    program = nvrtc.createProgram(kernel.text, f"{kernel.files[-1]}", (), ())
+    try:
+        nvrtc.compileProgram(program, (*OPTIONS, *defines, *options, f"--gpu-architecture={target}"))
+        return bytes(nvrtc.getCUBIN(program)) if exact else str(nvrtc.getPTX(program)).encode()
+    except nvrtc.NVRTCError as e:
+        log = nvrtc.getProgramLog(program).strip("\0\n ")
+        raise CompileError(f"{kernel.name} {dict(kernel.defines)} for {target}: {e}: {log}") from e
+    finally:
+        nvrtc.destroyProgram(program)
+
+
+def main() -> int:
+    """Compile everything, warnings being errors; 1 where something does not compile."""
+    start = time.monotonic()
+    unique = {(k.files, k.defines): k for k in all_kernels()}.values()  # a text may hold several
+    jobs = [(kernel, architecture) for kernel in unique for architecture in ARCHITECTURES]
+
+    def attempt(job: tuple[Kernel, int]) -> str | None:
+        try:
+            compile_kernel(*job, "--warning-as-error=all-warnings")
+        except CompileError as e:
+            return str(e)
+        return None
+
+    with ThreadPoolExecutor() as pool:
+        failures = [failure for failure in pool.map(attempt, jobs) if failure]
+    for failure in failures[:10]:
+        print(failure, file=sys.stderr)  # noqa: T201 - a command
+    names = ", ".join(f"sm_{a}" for a in ARCHITECTURES)
+    print(  # noqa: T201
+        f"CUDA: {len(jobs) - len(failures)} of {len(jobs)} kernels compiled ({len(unique)} for each of {names}) "
+        f"in {time.monotonic() - start:.0f} s"
+    )
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

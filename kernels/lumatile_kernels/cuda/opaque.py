@@ -1,0 +1,29 @@
+"""Whether an RGBA image on a GPU is opaque."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lumatile_kernels.cuda.arrays import DeviceArray
+from lumatile_kernels.cuda.device import Stream
+from lumatile_kernels.cuda.sources import TRANSLUCENT
+
+ALPHA = np.dtype([("pixels", np.uint64), ("count", np.int64), ("translucent", np.uint64)], align=True)
+"""struct Alpha of opaque.cu."""
+
+PIXELS_PER_BLOCK = 1 << 14
+
+
+def is_opaque(image: DeviceArray, stream: Stream) -> bool:
+    """Whether all alpha of an image, (h, w, 4) uint8, is 255. Waits for the answer. Raises DeviceError."""
+    device, pixels = image.device, image.shape[0] * image.shape[1]
+    flag = device.allocate(4)
+    arguments = np.zeros(1, ALPHA)
+    arguments["pixels"], arguments["count"], arguments["translucent"] = image.pointer, pixels, flag.pointer
+    device.wait(stream, image.ready)
+    device.zero(flag.pointer, 4, stream)
+    device.launch(TRANSLUCENT, arguments, -(-pixels // PIXELS_PER_BLOCK), stream)
+    answer = np.empty(4, np.uint8)
+    device.download(answer, flag.pointer, stream)
+    device.synchronize(device.record(stream))
+    return not answer.any()

@@ -1,0 +1,97 @@
+"""The kernels: which there are, and their text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+
+from lumatile_kernels.backend import TileFormat
+
+TEXEL_BYTES: dict[TileFormat, int] = {"srgb8": 4, "linear": 8, "rgba32float": 16}
+
+OPTIONS = ("--std=c++14", "--fmad=false")
+"""Of NVRTC: floating point as written, which is what makes all backends agree. Division and square root are IEEE's and
+subnormal numbers are kept by default."""
+
+_TYPES = {"uint8": "u8", "uint16": "u16", "float16": "half", "float32": "float", "float64": "double"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kernel:
+    """One function of one text, compiled for one kind of array."""
+
+    name: str
+    """Of the function. It takes one struct, by value, and any number of blocks of 256 threads."""
+    files: tuple[str, ...]
+    """Their texts, one behind the other, are what is compiled."""
+    defines: tuple[tuple[str, str], ...] = ()
+    """Macros and what they stand for."""
+
+    @property
+    def text(self) -> str:
+        """The source."""
+        return _text(self.files)
+
+
+@cache
+def _text(names: tuple[str, ...]) -> str:
+    folder = files("lumatile_kernels.cuda")
+    return "".join(folder.joinpath(name).read_text("utf-8") for name in names)
+
+
+def image_kernel(dtype: np.dtype[Any], channels: int, tile_format: TileFormat, *, carried: bool = False) -> Kernel:
+    """Images of `dtype`; `carried`: premultiplied linear light in float32, from another pass."""
+    return Kernel(
+        name="image_tiles",
+        files=("pyramid.cu", "image.cu"),
+        defines=(
+            ("SOURCE", _TYPES[dtype.name]),
+            ("CHANNELS", str(channels)),
+            ("FORMAT", str(TEXEL_BYTES[tile_format])),
+            ("CARRIED", str(int(carried))),
+        ),
+    )
+
+
+def depth_kernel(dtype: np.dtype[Any], *, carried: bool = False) -> Kernel:
+    """Depth of `dtype`; `carried`: metres in float32, from another pass."""
+    defines = ("SOURCE", _TYPES[dtype.name]), ("CARRIED", str(int(carried)))
+    return Kernel(name="depth_tiles", files=("pyramid.cu", "depth.cu"), defines=defines)
+
+
+def segmentation_kernel(dtype: np.dtype[Any]) -> Kernel:
+    """Class ids of `dtype`, logged or from another pass."""
+    defines = (("SOURCE", _TYPES[dtype.name]),)
+    return Kernel(name="segmentation_tiles", files=("pyramid.cu", "segmentation.cu"), defines=defines)
+
+
+def points_kernel(name: str, dtype: np.dtype[Any], axes: int) -> Kernel:
+    """A step of ordering positions: `find_origin`, `subtract_origin`, `encode_keys` or `store_points`."""
+    return Kernel(name=name, files=("points.cu",), defines=(("SOURCE", _TYPES[dtype.name]), ("AXES", str(axes))))
+
+
+TRANSLUCENT = Kernel(name="find_translucent", files=("opaque.cu",))
+"""Whether an RGBA image of bytes is opaque."""
+
+
+def all_kernels() -> Iterator[Kernel]:
+    """Every kernel that a backend can ask for."""
+    dtypes = [np.dtype(name) for name in _TYPES]
+    formats: tuple[TileFormat, ...] = ("linear", "srgb8", "rgba32float")
+    for channels in (1, 3, 4):
+        for tile_format in formats:
+            yield from (image_kernel(dtype, channels, tile_format) for dtype in dtypes)
+            yield image_kernel(np.dtype(np.float32), channels, tile_format, carried=True)
+    yield from (depth_kernel(dtype) for dtype in dtypes)
+    yield depth_kernel(np.dtype(np.float32), carried=True)
+    yield from (segmentation_kernel(dtype) for dtype in dtypes[:2])
+    for dtype in dtypes[3:]:
+        for axes in (2, 3):
+            for name in ("find_origin", "subtract_origin", "encode_keys", "store_points"):
+                yield points_kernel(name, dtype, axes)
+    yield TRANSLUCENT

@@ -1,0 +1,29 @@
+"""What all backends that compute on the host have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lumatile_kernels.backend import OffHost
+
+
+class HostBackend:
+    """Takes one frame at a time, from the host's memory; see `Backend`."""
+
+    ahead_bytes = 0
+
+    def admit(self, array: NDArray[Any] | OffHost) -> NDArray[Any]:
+        """See Backend."""
+        return array if isinstance(array, np.ndarray) else array.host()
+
+    def is_opaque(self, image: NDArray[np.uint8]) -> bool:
+        """See Backend."""
+        return bool((image[..., 3] == 255).all())
+
+    def pin(self, memory: memoryview) -> Callable[[], None] | None:  # noqa: ARG002
+        """See Backend: there is no device."""
+        return None
