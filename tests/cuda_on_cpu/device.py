@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lumatile_kernels.cuda.device import DeviceError, DeviceMemoryError
+from lumatile_kernels.cuda.device import Borrowed, DeviceError, DeviceMemoryError
 
 HEADER = Path(__file__).with_name("cuda_on_cpu.h")
 OPTIONS = (
@@ -86,6 +86,8 @@ class CpuDevice:
         self.blocks = blocks
         self.allocations = 0
         self.launches = 0
+        self.borrowed = []
+        """Handles of streams that were borrowed."""
         self.room = None
         """Bytes that an allocation may have; None: any."""
         self.fails_after = None
@@ -107,6 +109,16 @@ class CpuDevice:
     def stream(self):
         self._verb()
         return object()
+
+    def borrowed_stream(self, handle):
+        self._verb()
+        self.borrowed.append(handle)
+        return object()
+
+    def borrow(self, value, stream):
+        self._verb()
+        array = np.ascontiguousarray(value.array)
+        return Borrowed(pointer=array.ctypes.data, shape=array.shape, dtype=array.dtype, owner=(value, array))
 
     def upload(self, to, array, stream):
         self._verb()

@@ -6,6 +6,7 @@ import ctypes
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -51,6 +52,17 @@ class Memory(Protocol):
         ...
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Borrowed:
+    """Somebody else's array on a device."""
+
+    pointer: int
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    owner: Any
+    """Keeps the memory alive."""
+
+
 class Device(Protocol):
     """What a backend needs of a GPU. Methods raise DeviceError; all may be called from several threads."""
 
@@ -64,6 +76,14 @@ class Device(Protocol):
 
     def stream(self) -> Stream:
         """A new stream, which waits for no other."""
+        ...
+
+    def borrowed_stream(self, handle: int) -> Stream:
+        """Somebody else's stream, by its CUDA handle."""
+        ...
+
+    def borrow(self, value: Any, stream: Stream) -> Borrowed:
+        """Somebody else's array on this device (DLPack or CUDA Array Interface), readable on `stream`; not copied."""
         ...
 
     def upload(self, to: int, array: NDArray[Any], stream: Stream) -> None:
@@ -171,6 +191,18 @@ class CudaDevice:
         """See Device."""
         with self._current():
             return self._cupy.cuda.Stream(non_blocking=True)
+
+    def borrowed_stream(self, handle: int) -> Stream:
+        """See Device."""
+        return self._cupy.cuda.ExternalStream(handle, self.number)
+
+    def borrow(self, value: Any, stream: Stream) -> Borrowed:
+        """See Device: made C-contiguous by CuPy where it is not."""
+        cupy = self._cupy
+        with self._current(), stream:
+            array = cupy.from_dlpack(value) if hasattr(value, "__dlpack__") else cupy.asarray(value)
+            array = cupy.ascontiguousarray(array)
+            return Borrowed(pointer=int(array.data.ptr), shape=array.shape, dtype=array.dtype, owner=array)
 
     def upload(self, to: int, array: NDArray[Any], stream: Stream) -> None:
         """See Device."""
