@@ -111,8 +111,9 @@ class Backend(Protocol):
         """Whether all alpha of an image, (h, w, 4) uint8, is 255."""
         ...
 
-    def pin(self, memory: memoryview) -> Callable[[], None] | None:
-        """Make copies between `memory` and the device fast; returns what undoes it. None where there is no device."""
+    @property
+    def pin(self) -> Callable[[memoryview], Callable[[], None]] | None:
+        """Makes copies between host memory and the device fast, and returns what undoes it; None without a device."""
         ...
 
     def image(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ class HostBackend:
     """Takes one frame at a time, from the host's memory; see `Backend`."""
 
     ahead_bytes = 0
+    pin = None
 
     def admit(self, array: NDArray[Any] | OffHost) -> NDArray[Any]:
         """See Backend."""
@@ -23,7 +23,3 @@ class HostBackend:
     def is_opaque(self, image: NDArray[np.uint8]) -> bool:
         """See Backend."""
         return bool((image[..., 3] == 255).all())
-
-    def pin(self, memory: memoryview) -> Callable[[], None] | None:  # noqa: ARG002
-        """See Backend: there is no device."""
-        return None

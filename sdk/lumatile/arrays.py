@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lumatile.buffers import POOL
 from lumatile.errors import InvalidTypeError, InvalidValueError, shown
+
+if TYPE_CHECKING:
+    from lumatile_kernels.cuda.arrays import DeviceArray
 
 HOST = (1, 3, 13)
 """DLPack's kDLCPU, kDLCUDAHost and kDLCUDAManaged: memory that numpy can read."""
@@ -43,8 +46,35 @@ def as_array(name: str, value: Any) -> tuple[NDArray[Any], bool]:
     return array, private
 
 
-def frozen(array: NDArray[Any], *, private: bool) -> NDArray[Any]:
+def as_tensor(name: str, value: Any) -> tuple[NDArray[Any] | DeviceArray, bool]:
+    """As `as_array`, but an array on a GPU stays there, as a private copy that nobody has waited for.
+
+    Without CuPy, or without room on the GPU, it is copied to the host like any other.
+    """
+    if not isinstance(value, np.ndarray) and _may_be_on_cuda(value):
+        from lumatile_kernels.cuda.tensors import on_cuda, snapshot
+
+        try:
+            array = snapshot(value) if on_cuda(value) else None
+        except Exception as e:
+            raise InvalidTypeError(f"{name} must be an array, not {shown(value)}: {shown(e)}") from e
+        if array is not None:
+            if array.dtype.kind in "biuf":
+                return array, True
+            raise InvalidTypeError(f"{name} must be an array of numbers, not dtype {array.dtype.name}")
+    return as_array(name, value)
+
+
+def _may_be_on_cuda(value: Any) -> bool:
+    if hasattr(value, "__dlpack_device__"):
+        return int(value.__dlpack_device__()[0]) not in HOST
+    return hasattr(value, "__cuda_array_interface__")
+
+
+def frozen(array: NDArray[Any] | DeviceArray, *, private: bool) -> NDArray[Any] | DeviceArray:
     """`array`, C-contiguous, read-only and private: copied once, into warm memory, where it is not so already."""
+    if not isinstance(array, np.ndarray):
+        return array
     if not private or not array.flags.c_contiguous:
         copy = POOL.take(array.nbytes).view(array.dtype).reshape(array.shape)
         np.copyto(copy, array)

@@ -6,20 +6,27 @@ virtual machine, against 0.1 ms to copy it), so buffers go back to a pool when t
 
 from __future__ import annotations
 
+import logging
 import mmap
 import os
 import threading
 from bisect import bisect_left
 from collections import deque
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
 
 PAGE = mmap.PAGESIZE
 SMALL = 1 << 15
 """Below this many bytes the C allocator's own reuse is better."""
 GRAIN = 1 << 16
 """Buffers are multiples of this many bytes, so that nearly equal sizes share them."""
+
+PINNED = 1 << 20
+"""Buffers of this many bytes and more are pinned, where there is a GPU: a small one is faster copied than pinned."""
 
 
 class _Loan(np.ndarray):
@@ -47,6 +54,9 @@ class BufferPool:
         self._idle: list[tuple[int, int, mmap.mmap]] = []
         """Sorted by size; the id only keeps mmaps from being compared."""
         self._returned: deque[mmap.mmap] = deque()
+        self._pin: Callable[[memoryview], Callable[[], None]] | None = None
+        self._unpin: dict[int, Callable[[], None]] = {}
+        """What undoes the pinning of a buffer, by the id of its mmap."""
 
     def take(self, nbytes: int) -> NDArray[np.uint8]:
         """A writable, uninitialised (nbytes,) uint8 array; page-aligned from 32 KiB on."""
@@ -58,11 +68,22 @@ class BufferPool:
             if fit < len(self._idle) and self._idle[fit][0] <= nbytes + nbytes // 2 + GRAIN:
                 memory = self._idle.pop(fit)[2]
             else:
-                memory = _fresh(-(-nbytes // GRAIN) * GRAIN)
+                memory = self._fresh(-(-nbytes // GRAIN) * GRAIN)
         loan = np.ndarray.__new__(_Loan, (nbytes,), np.uint8, buffer=memory)
         loan._memory = memory  # noqa: SLF001
         loan._home = self._returned  # noqa: SLF001
         return loan.view(np.ndarray)
+
+    def pin_with(self, pin: Callable[[memoryview], Callable[[], None]]) -> None:
+        """Lock large buffers in place from now on, so that a GPU copies from and to them by itself.
+
+        `pin` locks one and returns what undoes it. Forked children don't see pinned buffers: a page that is copied at
+        a fork would part the process from what the GPU writes.
+        """
+        with self._lock:
+            self._pin = pin
+            self._collect()
+            self._idle = [entry for entry in self._idle if entry[0] < PINNED or id(entry[2]) in self._unpin]
 
     def _collect(self) -> None:
         """Make returned buffers idle; let the smallest go while there are too many."""
@@ -72,10 +93,31 @@ class BufferPool:
             self._idle.insert(bisect_left(self._idle, (size, id(memory))), (size, id(memory), memory))
         idle = sum(size for size, _, _ in self._idle)
         while idle > self._idle_bytes:
-            idle -= self._idle.pop(0)[0]
+            size, _, memory = self._idle.pop(0)
+            idle -= size
+            self._let_go(memory)
+
+    def _let_go(self, memory: mmap.mmap) -> None:
+        unpin = self._unpin.pop(id(memory), None)
+        if unpin is not None:
+            try:
+                unpin()
+            except Exception as e:  # noqa: BLE001 - the device is gone, and so is its hold on the memory
+                log.debug("a buffer could not be unpinned: %s", e)
+
+    def _fresh(self, nbytes: int) -> mmap.mmap:
+        memory = _mapped(nbytes)
+        if self._pin is not None and nbytes >= PINNED:
+            try:
+                self._unpin[id(memory)] = self._pin(memoryview(memory))
+                memory.madvise(mmap.MADV_DONTFORK)
+            except Exception as e:  # noqa: BLE001 - it is as good, only slower to copy
+                log.warning("buffers are not pinned any more, copies to and from the GPU are slower: %s", e)
+                self._pin = None
+        return memory
 
 
-def _fresh(nbytes: int) -> mmap.mmap:
+def _mapped(nbytes: int) -> mmap.mmap:
     memory = mmap.mmap(-1, nbytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if nbytes >= 1 << 22 and hasattr(mmap, "MADV_HUGEPAGE"):
         memory.madvise(mmap.MADV_HUGEPAGE)

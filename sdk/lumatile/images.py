@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lumatile.arrays import as_array, frozen
+from lumatile.arrays import as_tensor, frozen
 from lumatile.errors import InvalidTypeError, InvalidValueError, shown
 from lumatile.values import Content
+
+if TYPE_CHECKING:
+    from lumatile_kernels.cuda.arrays import DeviceArray
 
 COLOR_DTYPES = {np.dtype(name): name for name in ("uint8", "uint16", "float16", "float32", "float64")}
 """And their names: numpy makes a dtype's name anew each time."""
@@ -28,7 +31,7 @@ def image_content(image: Any) -> Content:
     Leading 1-axes are dropped while there are more than three axes, and at three once more if the last is not 1, 3
     or 4. Raises InvalidValueError or InvalidTypeError.
     """
-    array, private = as_array("image", _converted(image))
+    array, private = as_tensor("image", _converted(image))
     _check_dtype("image", array)
     shape = array.shape
     while len(shape) > 3 and shape[0] == 1:
@@ -47,7 +50,7 @@ def depth_content(image: Any, meter: Any) -> Content:
 
     Raises InvalidValueError or InvalidTypeError.
     """
-    array, private = as_array("depth image", image)
+    array, private = as_tensor("depth image", image)
     _check_dtype("depth image", array)
     if array.ndim != 2:
         squeeze = "; squeeze it" if sum(n != 1 for n in array.shape) == 2 else ""
@@ -83,15 +86,23 @@ def segmentation_content(image: Any) -> Content:
 
     Raises InvalidValueError or InvalidTypeError.
     """
-    array, private = as_array("segmentation image", image)
+    array, private = as_tensor("segmentation image", image)
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 1):
         raise InvalidValueError(f"segmentation image must be HxW or HxWx1, not {array.shape}")
     if array.dtype.kind == "f":
         raise InvalidTypeError(f"segmentation image must be of integers, not dtype {array.dtype.name}")
-    ids = as_uint16("class ids", array)
+    ids = _class_ids(array)
     content = _content(ids, array.shape[:2], private=private or ids is not array)
     content["source_shape"], content["source_dtype"] = array.shape, array.dtype.name
     return content
+
+
+def _class_ids(array: NDArray[Any] | DeviceArray) -> NDArray[Any] | DeviceArray:
+    if isinstance(array, np.ndarray):
+        return as_uint16("class ids", array)
+    if array.dtype in (np.bool_, np.uint8, np.uint16):
+        return array.view(np.dtype(np.uint8) if array.dtype == np.bool_ else array.dtype)
+    return as_uint16("class ids", array.host())  # whether they fit is seen on the host
 
 
 def as_uint16(name: str, integers: NDArray[Any]) -> NDArray[Any]:
@@ -108,7 +119,7 @@ def as_uint16(name: str, integers: NDArray[Any]) -> NDArray[Any]:
     return integers.astype(np.uint8 if integers.dtype.itemsize == 1 else np.uint16)
 
 
-def _content(array: NDArray[Any], shape: tuple[int, ...], *, private: bool) -> Content:
+def _content(array: NDArray[Any] | DeviceArray, shape: tuple[int, ...], *, private: bool) -> Content:
     if max(shape) > MAX_EDGE:
         raise InvalidValueError(f"no edge may be longer than {MAX_EDGE} texels, not {shape}")
     return {
@@ -118,7 +129,7 @@ def _content(array: NDArray[Any], shape: tuple[int, ...], *, private: bool) -> C
     }
 
 
-def _check_dtype(name: str, array: NDArray[Any]) -> None:
+def _check_dtype(name: str, array: NDArray[Any] | DeviceArray) -> None:
     if array.dtype not in COLOR_DTYPES:
         raise InvalidTypeError(f"{name} must be of dtype {', '.join(COLOR_DTYPES.values())}, not {array.dtype.name}")
 

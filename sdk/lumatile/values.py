@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from lumatile_kernels.cuda.arrays import DeviceArray
 
 Kind = Literal["image", "depth", "segmentation", "points", "annotation_context", "ext", "clear", "gap"]
 
@@ -70,9 +73,11 @@ class LoggedValue:
     """Number of the value in its producer's stream, from 0; with `producer` the key of the value."""
     seq_last: int | None = None
     """Gaps: the last of the numbers `seq` ... `seq_last` that were dropped."""
-    array: NDArray[Any] | None = None
-    """C-contiguous, native byte order. Image: (h, w, c), c in 1, 3, 4, uint8, uint16, float16, float32 or float64.
-    Depth: (h, w), uint8, uint16, float16, float32 or float64. Segmentation: (h, w) uint8 or uint16."""
+    array: NDArray[Any] | DeviceArray | None = None
+    """C-contiguous, native byte order; what was logged on a GPU is still there.
+
+    Image: (h, w, c), c in 1, 3, 4, uint8, uint16, float16, float32 or float64. Depth: (h, w), uint8, uint16, float16,
+    float32 or float64. Segmentation: (h, w) uint8 or uint16."""
     encoded: bytes | None = None
     """Image: a JPEG file's bytes (then `array` is None)."""
     points: PointColumns | None = None
@@ -101,7 +106,7 @@ class LoggedValue:
 class Content(TypedDict, total=False):
     """The fields of a LoggedValue that come from what was logged, once it is checked and frozen."""
 
-    array: NDArray[Any]
+    array: NDArray[Any] | DeviceArray
     encoded: bytes
     points: PointColumns
     source_shape: tuple[int, ...]

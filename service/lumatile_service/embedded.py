@@ -10,6 +10,7 @@ import contextlib
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,13 @@ class _FrameStart:
     number: int
     value: LoggedValue
     row: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Started:
+    frame: _FrameStart
+    tiles: Iterator[TileRows]
+    nbytes: int
 
 
 class _FrameEnd:
@@ -212,18 +220,39 @@ class EmbeddedSink:
                 self._decoded.put((number, value), value.nbytes)
 
     def _convert(self) -> None:
+        """Hand over the tiles of one value after another, with as many of the next started as the backend wants."""
+        started: deque[_Started] = deque()
         while True:
-            got = self._decoded.get()
-            assert got is not None  # noqa: S101
-            number, decoded = got[1]
+            ahead = sum(value.nbytes for value in started)
+            try:
+                got = (
+                    self._decoded.get(0 if started else None)
+                    if not started or ahead < self._pipeline.ahead_bytes
+                    else None
+                )
+            except QueueClosedError:
+                if not started:
+                    raise
+                got = None
+            if got is not None:
+                started.append(self._started(*got[1]))
+                if started[-1].nbytes + ahead < self._pipeline.ahead_bytes:
+                    continue
             del got
+            self._hand_over(started.popleft())
+
+    def _started(self, number: int, decoded: DecodedValue) -> _Started:
+        with self._pipeline_lock:
             row, tiles = self._pipeline.convert(decoded)
-            self._tiles.put(_FrameStart(number=number, value=decoded.value, row=row), 0)
-            for rows in self._locked(tiles):
-                self._tiles.put(rows, rows.payload.nbytes)
-                del rows
-            self._tiles.put(_FrameEnd(), 0)
-            del decoded, row, tiles
+        frame = _FrameStart(number=number, value=decoded.value, row=row)
+        return _Started(frame=frame, tiles=tiles, nbytes=decoded.nbytes)
+
+    def _hand_over(self, started: _Started) -> None:
+        self._tiles.put(started.frame, 0)
+        for rows in self._locked(started.tiles):
+            self._tiles.put(rows, rows.payload.nbytes)
+            del rows
+        self._tiles.put(_FrameEnd(), 0)
 
     def _locked(self, tiles: Iterator[TileRows]) -> Iterator[TileRows]:
         while True:

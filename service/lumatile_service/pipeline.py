@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ from lumatile.buffers import POOL
 from lumatile.point_planes import encode_source, point_rows, source_rows
 from lumatile.settings import RecordingSettings
 from lumatile.tile_rows import Codec, TileRows
-from lumatile.values import LoggedValue
+from lumatile.values import LoggedValue, PointColumns
 from lumatile_kernels import Backend, TileBlock
+from lumatile_kernels.backend import OffHost
 from lumatile_kernels.errors import DecodeError
 from lumatile_kernels.image_header import check_pixel_limit, read_header
 from lumatile_kernels.jpeg import JpegDecoder, select_jpeg_decoder
@@ -39,8 +41,8 @@ class DecodedValue:
     """A logged value whose image file, if it is one, has been decoded."""
 
     value: LoggedValue
-    array: NDArray[Any] | None = None
-    """As `LoggedValue.array`."""
+    array: NDArray[Any] | OffHost | None = None
+    """As `LoggedValue.array`; decoded on a GPU it is there too."""
     decoder: str | None = None
     """Name and version of what decoded it."""
     error: str | None = None
@@ -49,7 +51,8 @@ class DecodedValue:
     @property
     def nbytes(self) -> int:
         """Memory it holds, in bytes."""
-        return self.value.nbytes + (self.array.nbytes if self.decoder and self.array is not None else 0)
+        decoded = self.array if self.decoder else None
+        return self.value.nbytes + (0 if decoded is None else math.prod(decoded.shape) * decoded.dtype.itemsize)
 
 
 class Pipeline:
@@ -57,6 +60,10 @@ class Pipeline:
 
     def __init__(self, settings: RecordingSettings, *, backend: Backend) -> None:
         """`backend`: what makes the tiles."""
+        if backend.pin is not None:
+            POOL.pin_with(backend.pin)
+        self.ahead_bytes = backend.ahead_bytes
+        """Bytes of values worth converting ahead."""
         self._settings = settings
         self._backend = backend
         self._decoder: JpegDecoder | None = None
@@ -90,11 +97,17 @@ class Pipeline:
     def convert(self, decoded: DecodedValue) -> tuple[dict[str, Any], Iterator[TileRows]]:
         """The frames row of a value, and its tile rows as they are made; the row is complete once they are exhausted.
 
-        A value that cannot be converted becomes an error row.
+        Values may be converted ahead, in the order in which they were logged, before the rows of the first are taken:
+        a GPU then takes them together. A value that cannot be converted becomes an error row.
         """
         row = self.row(decoded.value)
         row.update(decoder=decoded.decoder, error=decoded.error)
-        return row, self._guarded(decoded, row)
+        try:
+            tiles = self._start(decoded, row)
+        except Exception as e:  # noqa: BLE001 - one value must not end the others
+            self._failed(decoded, row, e)
+            tiles = iter(())
+        return row, self._guarded(tiles, decoded, row)
 
     def row(self, value: LoggedValue) -> dict[str, Any]:
         """What the frames row says of a value without a look at its content."""
@@ -128,72 +141,84 @@ class Pipeline:
             "seq_last": value.seq_last,
         }
 
-    def _guarded(self, decoded: DecodedValue, row: dict[str, Any]) -> Iterator[TileRows]:
+    def _guarded(self, tiles: Iterator[TileRows], decoded: DecodedValue, row: dict[str, Any]) -> Iterator[TileRows]:
         try:
-            if decoded.error is None:
-                yield from self._tiles(decoded, row)
-            elif decoded.value.encoded is not None and self._settings.keep_source:
-                row["source"] = "plane"
-                yield from self._source(np.frombuffer(decoded.value.encoded, np.uint8))
-        except Exception as e:
-            log.exception("%s at %r could not be converted", decoded.value.kind, decoded.value.entity_path)
-            row["error"] = f"could not be converted: {type(e).__name__}: {e}"
+            yield from tiles
+        except Exception as e:  # noqa: BLE001 - one value must not end the others
+            self._failed(decoded, row, e)
 
-    def _tiles(self, decoded: DecodedValue, row: dict[str, Any]) -> Iterator[TileRows]:
-        value, array = decoded.value, decoded.array
+    def _failed(self, decoded: DecodedValue, row: dict[str, Any], error: Exception) -> None:
+        log.error("%s at %r could not be converted", decoded.value.kind, decoded.value.entity_path, exc_info=error)
+        row["error"] = f"could not be converted: {type(error).__name__}: {error}"
+
+    def _start(self, decoded: DecodedValue, row: dict[str, Any]) -> Iterator[TileRows]:
+        """Ask for a value's tiles; nothing of it is looked at later but what its rows are made from."""
+        value = decoded.value
+        if decoded.error is not None:
+            if value.encoded is None or not self._settings.keep_source:
+                return iter(())
+            row["source"] = "plane"
+            return self._source(np.frombuffer(value.encoded, np.uint8))
         if value.kind == "annotation_context":
             self._contexts.add(value)
         elif value.kind == "points" and value.points is not None:
-            yield from self._points(value, row)
-        elif array is not None:
-            row["shape"] = array.shape
-            row["levels"] = len(level_sizes(*array.shape[:2]))
-            yield from {"image": self._image, "depth": self._depth, "segmentation": self._segmentation}[value.kind](
-                value, array, row
-            )
-            if row["source"] == "none" and self._settings.keep_source:
-                row["source"] = "plane"
-                source = array if value.encoded is None else np.frombuffer(value.encoded, np.uint8)
-                yield from self._source(source.reshape(-1).view(np.uint8))
+            return self._points(value, row)
+        elif decoded.array is not None:
+            return self._raster(value, self._backend.admit(decoded.array), row)
+        return iter(())
 
-    def _image(self, value: LoggedValue, image: NDArray[Any], row: dict[str, Any]) -> Iterator[TileRows]:
+    def _raster(self, value: LoggedValue, array: Any, row: dict[str, Any]) -> Iterator[TileRows]:
+        row["shape"] = array.shape
+        row["levels"] = len(level_sizes(*array.shape[:2]))
+        start = {"image": self._image, "depth": self._depth, "segmentation": self._segmentation}[value.kind]
+        blocks = start(value, array, row)
+        if row["source"] == "none" and self._settings.keep_source:
+            row["source"] = "plane"
+        return self._raster_rows(value, array, row, blocks)
+
+    def _raster_rows(
+        self, value: LoggedValue, array: Any, row: dict[str, Any], blocks: Iterator[TileBlock]
+    ) -> Iterator[TileRows]:
+        for block in blocks:
+            yield self._rows(block)
+        if row["source"] == "plane":
+            if value.encoded is not None:
+                source = np.frombuffer(value.encoded, np.uint8)
+            else:
+                source = array if isinstance(array, np.ndarray) else array.host(POOL.take)
+            yield from self._source(source.reshape(-1).view(np.uint8))
+
+    def _image(self, value: LoggedValue, image: Any, row: dict[str, Any]) -> Iterator[TileBlock]:
         tile_format = self._settings.tile_format
         row["tile_format"] = IMAGE_FORMATS[tile_format]
         if (
             value.encoded is None
             and image.dtype == np.uint8
             and tile_format in ("linear", "srgb8")
-            and (image.shape[2] != 4 or bool((image[..., 3] == 255).all()))
+            and (image.shape[2] != 4 or self._backend.is_opaque(image))
         ):
             row["source"] = "tiles"
-        for block in self._backend.image(image, tile_format=tile_format, allocate=POOL.take):
-            yield self._rows(block)
+        return self._backend.image(image, tile_format=tile_format, allocate=POOL.take)
 
-    def _depth(self, value: LoggedValue, depth: NDArray[Any], row: dict[str, Any]) -> Iterator[TileRows]:
+    def _depth(self, value: LoggedValue, depth: Any, row: dict[str, Any]) -> Iterator[TileBlock]:
         assert value.meter is not None  # noqa: S101 - the border sees to it
         row["tile_format"] = "r32float"
         low, high = EXACT_DEPTH_METERS
         if depth.dtype.kind == "u" and low <= value.meter <= high:
             row["source"] = "tiles"
-        for block in self._backend.depth(depth, meter=value.meter, allocate=POOL.take):
-            yield self._rows(block)
+        return self._backend.depth(depth, meter=value.meter, allocate=POOL.take)
 
-    def _segmentation(self, value: LoggedValue, ids: NDArray[Any], row: dict[str, Any]) -> Iterator[TileRows]:
+    def _segmentation(self, value: LoggedValue, ids: Any, row: dict[str, Any]) -> Iterator[TileBlock]:
         context = self._contexts.nearest(value.entity_path)
         row["tile_format"] = "r8uint" if ids.dtype == np.uint8 else "r16uint"
         row["source"] = "tiles"
         row["palette_hash"] = context.palette_hash
         palette = context.palette(256 if ids.dtype == np.uint8 else 65536)
-        for block in self._backend.segmentation(ids, palette=palette, allocate=POOL.take):
-            yield self._rows(block)
+        return self._backend.segmentation(ids, palette=palette, allocate=POOL.take)
 
     def _points(self, value: LoggedValue, row: dict[str, Any]) -> Iterator[TileRows]:
         points = value.points
         assert points is not None  # noqa: S101 - the caller has looked
-        stored = self._backend.points(points.positions)
-        row["shape"] = points.positions.shape
-        row["levels"] = len(stored.counts)
-        row["point_origin"] = stored.origin.tolist()
         colors = points.colors
         if colors is None and points.class_ids is None:
             colors = np.full((len(points), 4), 255, np.uint8)
@@ -201,6 +226,15 @@ class Pipeline:
             context = self._contexts.nearest(value.entity_path)
             colors = context.point_colors(points.class_ids, points.keypoint_ids)
             row["palette_hash"] = context.palette_hash
+        return self._point_rows(points, colors, row)
+
+    def _point_rows(
+        self, points: PointColumns, colors: NDArray[np.uint8] | None, row: dict[str, Any]
+    ) -> Iterator[TileRows]:
+        stored = self._backend.points(points.positions)
+        row["shape"] = points.positions.shape
+        row["levels"] = len(stored.counts)
+        row["point_origin"] = stored.origin.tolist()
         columns = {
             "color": colors,
             "radius": points.radii,

@@ -56,6 +56,10 @@ class DeviceArray:
         """The same content in another shape of as many elements."""
         return replace(self, shape=tuple(shape))
 
+    def view(self, dtype: np.dtype[Any]) -> DeviceArray:
+        """The same bytes as another dtype of the same size."""
+        return replace(self, dtype=dtype)
+
     def host(self, allocate: Allocate = allocate_array) -> NDArray[Any]:
         """A copy in host memory from `allocate`; waits for it. Raises DeviceError."""
         buffer = allocate(self.nbytes)

@@ -24,7 +24,7 @@ struct Cloud {
     float* stored;          // (points, AXES): offsets in stored order
 };
 
-__device__ inline bool finite(double x) { return x - x == 0.0; }
+__device__ inline bool is_finite(double x) { return x - x == 0.0; }
 
 // Bits that sort as the values do.
 __device__ inline u64 ordered(double x) {
@@ -48,7 +48,7 @@ extern "C" __global__ void find_origin(const Cloud cloud) {
         bool all = true;
         for (int axis = 0; axis < AXES; axis++) {
             at[axis] = (double)cloud.positions[i * AXES + axis] + 0.0;  // -0 becomes +0
-            all = all && finite(at[axis]);
+            all = all && is_finite(at[axis]);
         }
         for (int axis = 0; all && axis < AXES; axis++) mine[axis] = max(mine[axis], ~ordered(at[axis]));
     }
@@ -69,7 +69,7 @@ extern "C" __global__ void subtract_origin(const Cloud cloud) {
         bool all = true;
         for (int axis = 0; axis < AXES; axis++) {
             offset[axis] = (float)((double)cloud.positions[i * AXES + axis] - origin_of(cloud, axis)) + 0.0f;
-            all = all && finite(offset[axis]);
+            all = all && is_finite(offset[axis]);
         }
         for (int axis = 0; axis < AXES; axis++) {
             u32 bits = all ? __float_as_uint(offset[axis]) : 0x7FC00000u;

@@ -1,0 +1,185 @@
+"""Tensors of torch, CuPy, JAX and others on a GPU: a private copy, on the device, without waiting.
+
+The copy is enqueued where its order is right by itself: on the stream that the caller's library works on, so that it
+comes after what has been asked for before, and before what is asked for afterwards.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import weakref
+from collections import deque
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from lumatile_kernels.backend import BackendUnavailableError
+from lumatile_kernels.cuda.arrays import DeviceArray, device_numbered
+from lumatile_kernels.cuda.device import Borrowed, Device, DeviceError, Event, Memory, Stream
+
+log = logging.getLogger(__name__)
+
+CUDA = 2
+"""DLPack's kDLCUDA."""
+
+IDLE_BYTES = 256 << 20
+"""Device memory kept for the next copies, in bytes."""
+
+
+def on_cuda(value: Any) -> bool:
+    """Whether `value` is an array on a GPU."""
+    if hasattr(value, "__dlpack_device__"):
+        return int(value.__dlpack_device__()[0]) == CUDA
+    return hasattr(type(value), "__cuda_array_interface__")
+
+
+def snapshot(value: Any) -> DeviceArray | None:
+    """A copy of an array on a GPU, which the caller may change as soon as this returns; nobody waits for it.
+
+    Only the tensor of a library whose stream is not known (none of torch, CuPy, JAX, nor a CUDA Array Interface that
+    names it) is waited for. bfloat16 becomes float32; what is not C-contiguous is made so by its own library.
+    None where CuPy cannot use the device, or the device has no room: said once.
+    """
+    try:
+        device = device_numbered(_device_number(value))
+        return _snapshots(device).take(value)
+    except BackendUnavailableError as e:
+        _say("tensors on a GPU are copied to the host at the call (said once): %s", e)
+    except DeviceError as e:
+        _say("a tensor could not be kept on its GPU, and goes to the host at the call (said once): %s", e)
+    return None
+
+
+def _device_number(value: Any) -> int:
+    if hasattr(value, "__dlpack_device__"):
+        return int(value.__dlpack_device__()[1])
+    device = getattr(value, "device", None)
+    return int(getattr(device, "id", 0) or 0)
+
+
+_SAID: set[str] = set()
+
+
+def _say(message: str, error: Exception) -> None:
+    if message not in _SAID:
+        _SAID.add(message)
+        log.warning(message, error)
+
+
+class _Snapshots:
+    """Copies on one device; their memory is reused."""
+
+    def __init__(self, device: Device) -> None:
+        self._device = device
+        self._lock = threading.Lock()
+        self._idle: list[tuple[Memory, Event]] = []
+        """Memory, and what has to happen before it is written again; the largest first."""
+        self._returned: deque[tuple[Memory, Event]] = deque()
+
+    @cached_property
+    def _side(self) -> Stream:
+        """Of copies that have no stream of their own."""
+        return self._device.stream()
+
+    def take(self, value: Any) -> DeviceArray:
+        """A copy of `value`. Raises DeviceError."""
+        device = self._device
+        found = _borrowed(value, device, self._side)
+        source = found.array
+        nbytes = int(np.prod(source.shape, dtype=np.int64)) * source.dtype.itemsize
+        memory, free = self._memory(max(1, nbytes))
+        stream = self._side if found.stream is None else found.stream
+        if free is not None:
+            device.wait(stream, free)
+        device.copy(memory.pointer, source.pointer, nbytes, stream)
+        ready = device.record(stream)
+        if not found.safe:
+            device.synchronize(ready)
+        loan = _Loan(memory=memory, ready=ready, home=self._returned)
+        owner = loan, source.owner if found.stream is None else None
+        return DeviceArray(
+            device=device, pointer=memory.pointer, shape=source.shape, dtype=source.dtype, ready=ready, owner=owner
+        )
+
+    def _memory(self, nbytes: int) -> tuple[Memory, Event]:
+        with self._lock:
+            while self._returned:
+                self._idle.append(self._returned.popleft())
+            self._idle.sort(key=lambda entry: -entry[0].nbytes)
+            while sum(memory.nbytes for memory, _ in self._idle) > IDLE_BYTES:
+                self._idle.pop()
+            for i in reversed(range(len(self._idle))):
+                if nbytes <= self._idle[i][0].nbytes <= 2 * nbytes:
+                    return self._idle.pop(i)
+        return self._device.allocate(nbytes), None
+
+
+@dataclass(kw_only=True, eq=False)
+class _Loan:
+    """Memory of a copy; it goes back when the last array on it is gone."""
+
+    memory: Memory
+    ready: Event
+    home: deque[tuple[Memory, Event]]
+
+    def __del__(self) -> None:
+        self.home.append((self.memory, self.ready))
+
+
+_SNAPSHOTS: weakref.WeakKeyDictionary[Device, _Snapshots] = weakref.WeakKeyDictionary()
+_LOCK = threading.Lock()
+
+
+def _snapshots(device: Device) -> _Snapshots:
+    with _LOCK:
+        if device not in _SNAPSHOTS:
+            _SNAPSHOTS[device] = _Snapshots(device)
+        return _SNAPSHOTS[device]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Found:
+    """A tensor, and where it may be read."""
+
+    array: Borrowed
+    stream: Stream | None
+    """The caller's; None: the side stream, on which it can be read too."""
+    safe: bool = True
+    """Nobody changes it before the copy is done."""
+
+
+def _borrowed(value: Any, device: Device, side: Stream) -> _Found:
+    library = type(value).__module__.partition(".")[0]
+    if library == "torch":
+        return _of_torch(value, device)
+    if library == "cupy":
+        stream = device.borrowed_stream(int(sys.modules["cupy"].cuda.get_current_stream(device.number).ptr))
+        return _Found(array=device.borrow(value, stream), stream=stream)
+    interface = getattr(value, "__cuda_array_interface__", {}) if library not in ("jax", "jaxlib") else {}
+    if interface.get("stream") is not None:
+        stream = device.borrowed_stream(int(interface["stream"]))
+        return _Found(array=device.borrow(value, stream), stream=stream)
+    return _Found(array=device.borrow(value, side), stream=None, safe=library in ("jax", "jaxlib"))
+
+
+def _of_torch(tensor: Any, device: Device) -> _Found:
+    """A torch tensor, on the stream that torch works on in this thread."""
+    tensor = tensor.detach()
+    if tensor.is_neg():
+        tensor = tensor.resolve_neg()
+    if str(tensor.dtype) == "torch.bfloat16":
+        tensor = tensor.float()
+    tensor = tensor.contiguous()
+    stream = device.borrowed_stream(int(sys.modules["torch"].cuda.current_stream(device.number).cuda_stream))
+    array = Borrowed(
+        pointer=int(tensor.data_ptr()),
+        shape=tuple(int(n) for n in tensor.shape),
+        dtype=np.dtype(str(tensor.dtype).removeprefix("torch.")),
+        owner=tensor,
+    )
+    # torch frees on the stream that it allocates on, so the memory outlives a copy that is enqueued there
+    return _Found(array=array, stream=stream)
