@@ -42,8 +42,20 @@ class Streams:
         self.upload = device.stream()
         self.compute = device.stream()
         self.download = device.stream()
-        self.layouts: dict[int, tuple[FrameLayout, Memory]] = {}
+        self._layouts: dict[int, tuple[FrameLayout, Memory]] = {}
         """Row tables on the device, by the id of their layout."""
+
+    def rows(self, layout: FrameLayout) -> Memory:
+        """A layout's row table on the device. Raises DeviceError."""
+        known = self._layouts
+        if id(layout) not in known:
+            memory = self.device.allocate(layout.rows.nbytes)
+            self.device.upload(memory.pointer, layout.rows, self.upload)
+            self.device.synchronize(self.device.record(self.upload))
+            known[id(layout)] = layout, memory
+            while len(known) > 64:
+                del known[next(iter(known))]
+        return known[id(layout)][1]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,11 +95,47 @@ class Work:
         texel = self.plan.channels * self.plan.carried.itemsize
         return sum(page_ceil(int(p["carry_stride"][0]) * texel) for p in self.layout.passes())
 
+    def made_bytes(self, frames: int) -> int:
+        """Device memory of what `launch` makes of some frames."""
+        layout = self.layout
+        return frames * (layout.nbytes + self.carried_bytes) + page_ceil(frames * layout.tiles * 8)
+
     def device_bytes(self, frames: int) -> int:
         """Device memory of a batch whose frames come from the host."""
-        layout = self.layout
-        each = self.source_bytes + layout.nbytes + self.carried_bytes
-        return frames * each + page_ceil(frames * layout.tiles * 8)
+        return frames * self.source_bytes + self.made_bytes(frames)
+
+
+def launch(streams: Streams, work: Work, sources: Sequence[int], out: int) -> int:
+    """Enqueue all passes of some frames on the compute stream; gives the address of their ranges.
+
+    `sources`: where each frame's array is on the device, at most MAX_FRAMES; `out`: `work.made_bytes` of device memory,
+    which then hold the frames' planes, one frame after another, their ranges (frames, tiles, 2) uint32, and what the
+    passes have carried. Raises DeviceError.
+    """
+    device, layout, frames = streams.device, work.layout, len(sources)
+    rows = streams.rows(layout)
+    ranges = out + frames * layout.nbytes
+    carry = ranges + page_ceil(frames * layout.tiles * 8)
+    if any(plane.ranges for plane in work.plan.planes):
+        device.zero(ranges, frames * layout.tiles * 8, streams.compute)
+    texel = work.plan.channels * work.plan.carried.itemsize
+    for number, arguments in enumerate(layout.passes()):
+        arguments["frames"] = frames
+        arguments["rows"] = rows.pointer
+        arguments["out"], arguments["out_stride"] = out, layout.nbytes
+        arguments["ranges"], arguments["ranges_stride"] = ranges, layout.tiles
+        for name, value in work.fields:
+            arguments[name] = value
+        for name, memory in work.tables:
+            arguments[name] = memory.pointer
+        arguments["sources"][0, :frames] = sources
+        stride = page_ceil(int(arguments["carry_stride"][0]) * texel)
+        arguments["carry"], arguments["carry_stride"] = carry, stride
+        blocks = frames * int(arguments["blocks_y"][0]) * int(arguments["blocks_x"][0])
+        device.launch(work.carried_kernel if number else work.kernel, arguments, blocks, streams.compute)
+        sources = [carry + frame * stride for frame in range(frames)]
+        carry += frames * stride
+    return ranges
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -132,10 +180,10 @@ class Batch:
         self._ranges = np.empty((0, 0, 2), np.uint32)
         self._last: Event = None
         """After the last thing that was enqueued."""
-        rows = self._rows()
+        streams.rows(self._layout)  # has to wait, the first time
         self._slot: Memory | None = slots.take(work.device_bytes(len(arrays)))
         try:
-            self._compute(rows)
+            self._compute()
             self._left = deque(self._pieces())
             self._enqueue_downloads()
         except BaseException:
@@ -163,49 +211,14 @@ class Batch:
         self._slot = None
         self._arrays.clear()
 
-    def _rows(self) -> Memory:
-        """The layout's row table on the device."""
-        known = self._streams.layouts
-        if id(self._layout) not in known:
-            rows = self._layout.rows
-            memory = self._device.allocate(rows.nbytes)
-            self._device.upload(memory.pointer, rows, self._streams.upload)
-            self._device.synchronize(self._device.record(self._streams.upload))
-            known[id(self._layout)] = self._layout, memory
-            while len(known) > 64:
-                del known[next(iter(known))]
-        return known[id(self._layout)][1]
-
     # to the device
 
-    def _compute(self, rows: Memory) -> None:
+    def _compute(self) -> None:
         assert self._slot is not None  # noqa: S101 - it was taken before
-        device, streams, work, layout = self._device, self._streams, self._work, self._layout
-        frames = len(self._arrays)
-        at = self._slot.pointer
+        device, streams, at = self._device, self._streams, self._slot.pointer
         sources = self._upload(at)
-        self._out = at + frames * work.source_bytes
-        self._ranges_at = self._out + frames * layout.nbytes
-        carry = self._ranges_at + page_ceil(frames * layout.tiles * 8)
-        if any(plane.ranges for plane in work.plan.planes):
-            device.zero(self._ranges_at, frames * layout.tiles * 8, streams.compute)
-        texel = work.plan.channels * work.plan.carried.itemsize
-        for number, arguments in enumerate(layout.passes()):
-            arguments["frames"] = frames
-            arguments["rows"] = rows.pointer
-            arguments["out"], arguments["out_stride"] = self._out, layout.nbytes
-            arguments["ranges"], arguments["ranges_stride"] = self._ranges_at, layout.tiles
-            for name, value in work.fields:
-                arguments[name] = value
-            for name, memory in work.tables:
-                arguments[name] = memory.pointer
-            arguments["sources"][0, :frames] = sources
-            stride = page_ceil(int(arguments["carry_stride"][0]) * texel)
-            arguments["carry"], arguments["carry_stride"] = carry, stride
-            blocks = frames * int(arguments["blocks_y"][0]) * int(arguments["blocks_x"][0])
-            device.launch(work.carried_kernel if number else work.kernel, arguments, blocks, streams.compute)
-            sources = [carry + frame * stride for frame in range(frames)]
-            carry += frames * stride
+        self._out = at + len(sources) * self._work.source_bytes
+        self._ranges_at = launch(streams, self._work, sources, self._out)
         self._last = device.record(streams.compute)
         device.wait(streams.download, self._last)
 
