@@ -1,16 +1,19 @@
 // Runs the text of a CUDA kernel on the CPU: blocks one after another, the threads of a block as fibers that hand over
-// to the next one at __syncthreads and at a warp's exchange. Races do not show here; everything else does.
+// at __syncthreads and at a warp's exchange. In which order threads take their turns is the caller's choice, so a
+// missing barrier shows in one order or another. What is undefined (an access that is not aligned, a sum that does not
+// fit, a barrier that some threads do not come to) ends the launch with a message.
 #pragma once
 
 #include <math.h>
-#include <stdio.h>
+#include <setjmp.h>
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <ucontext.h>
 
 #define __global__
 #define __device__
-#define __shared__ static
+#define __shared__ static __attribute__((section("shared_memory")))
 #define __launch_bounds__(...)
 
 struct Index {
@@ -46,10 +49,6 @@ static inline double __longlong_as_double(long long x) { return bits_as<double>(
 
 template <class T>
 static inline T __ldg(const T* at) {
-    if ((unsigned long long)at % sizeof(T)) {
-        fprintf(stderr, "a read of %zu bytes is not aligned: %p\n", sizeof(T), (const void*)at);
-        abort();
-    }
     return *at;
 }
 template <class T>
@@ -59,58 +58,91 @@ static inline T atomicMax(T* at, T value) {
     return old;
 }
 
+// Bounds of all __shared__ variables; null where a text has none.
+extern "C" __attribute__((weak, visibility("hidden"))) char __start_shared_memory[], __stop_shared_memory[];
+
 namespace cuda_on_cpu {
 
 const unsigned BLOCK_THREADS = 256, WARP = 32, STACK = 1 << 16;
 
-static ucontext_t scheduler, fibers[BLOCK_THREADS];
+enum State { NEW, RUNNING, AT_WARP, AT_BLOCK, ENDED };
+
+static ucontext_t scheduler_context;
+static jmp_buf scheduler, fibers[BLOCK_THREADS];
 static char* stacks;
-static bool ended[BLOCK_THREADS];
-static unsigned waits[BLOCK_THREADS];  // barriers a thread has come to
+static State state[BLOCK_THREADS];
+static int line[BLOCK_THREADS];  // of the barrier that a thread waits at
 static unsigned exchanged[BLOCK_THREADS];
 static void (*entry)();
+static const char* failure;
 
-static void hand_over() {
-    unsigned me = threadIdx.x;
-    swapcontext(&fibers[me], &scheduler);
+static void leave(State waits) {
+    const unsigned me = threadIdx.x;
+    state[me] = waits;
+    if (!_setjmp(fibers[me])) _longjmp(scheduler, 1);
     threadIdx.x = me;
 }
 
-// Waits until all threads of a group have come as often as this one; an ended thread counts as come.
-static void barrier(unsigned first, unsigned count) {
-    unsigned mine = ++waits[threadIdx.x];
-    for (;;) {
-        bool all = true;
-        for (unsigned t = first; t < first + count; t++) all &= ended[t] || waits[t] >= mine;
-        if (all) return;
-        hand_over();
-    }
+static void barrier(State waits, int at) {
+    line[threadIdx.x] = at;
+    leave(waits);
+}
+
+static void fail(const char* message) {
+    if (!failure) failure = message;
+    leave(ENDED);
+    abort();
 }
 
 static void run_thread() {
     entry();
-    ended[threadIdx.x] = true;
-    setcontext(&scheduler);
+    leave(ENDED);
+    abort();
 }
 
-static void run_block() {
-    for (unsigned t = 0; t < BLOCK_THREADS; t++) {
-        ended[t] = false;
-        waits[t] = 0;
-        getcontext(&fibers[t]);
-        fibers[t].uc_stack.ss_sp = stacks + (size_t)t * STACK;
-        fibers[t].uc_stack.ss_size = STACK;
-        fibers[t].uc_link = nullptr;
-        makecontext(&fibers[t], run_thread, 0);
+static void resume(unsigned t) {
+    const bool fresh = state[t] == NEW;
+    state[t] = RUNNING;
+    threadIdx.x = t;
+    if (_setjmp(scheduler)) return;
+    if (!fresh) _longjmp(fibers[t], 1);
+    ucontext_t context;
+    getcontext(&context);
+    context.uc_stack.ss_sp = stacks + (size_t)t * STACK;
+    context.uc_stack.ss_size = STACK;
+    context.uc_link = nullptr;
+    makecontext(&context, run_thread, 0);
+    setcontext(&context);
+}
+
+// Lets a group go on if all of it waits at the same barrier; false if none of it does.
+static bool release(unsigned first, unsigned count, State barrier, const char* message) {
+    unsigned waiting = 0;
+    bool same = true;
+    for (unsigned t = first; t < first + count; t++) {
+        waiting += state[t] == barrier;
+        same &= line[t] == line[first];
     }
-    for (unsigned left = BLOCK_THREADS; left;) {
-        left = 0;
-        for (unsigned t = 0; t < BLOCK_THREADS; t++) {
-            if (ended[t]) continue;
-            threadIdx.x = t;
-            swapcontext(&scheduler, &fibers[t]);
-            left += !ended[t];
+    if (!waiting) return false;
+    if (waiting < count || !same) failure = message;
+    for (unsigned t = first; t < first + count; t++) state[t] = RUNNING;
+    return true;
+}
+
+static void run_block(unsigned order) {
+    for (unsigned t = 0; t < BLOCK_THREADS; t++) state[t] = NEW;
+    if (__start_shared_memory) memset(__start_shared_memory, 0xA5, __stop_shared_memory - __start_shared_memory);
+    for (;;) {
+        for (unsigned i = 0; i < BLOCK_THREADS && !failure; i++) {
+            const unsigned t = order == 0 ? i : order == 1 ? BLOCK_THREADS - 1 - i : (i * 167 + 59) % BLOCK_THREADS;
+            if (state[t] == NEW || state[t] == RUNNING) resume(t);
         }
+        bool released = false;
+        for (unsigned first = 0; first < BLOCK_THREADS && !failure; first += WARP) {
+            released |= release(first, WARP, AT_WARP, "not all lanes of a warp come to an exchange");
+        }
+        if (failure) return;
+        if (!released && !release(0, BLOCK_THREADS, AT_BLOCK, "not all threads come to a __syncthreads")) return;
     }
 }
 
@@ -125,31 +157,46 @@ void (*Launch<Arguments>::kernel)(const Arguments);
 template <class Arguments>
 Arguments Launch<Arguments>::arguments;
 
-// Runs `kernel` in `grid` blocks; returns 0, or the size of its arguments where `size` is another.
+// Runs `kernel` in `grid` blocks; `order` of a block's threads: 0 as they are numbered, 1 backwards, 2 mixed.
+// Returns null, or what has gone wrong.
 template <class Arguments>
-static size_t launch(void (*kernel)(Arguments), unsigned grid, const void* arguments, size_t size) {
-    if (size != sizeof(Arguments)) return sizeof(Arguments);
+static const char* launch(void (*kernel)(Arguments), unsigned grid, unsigned order, const void* arguments, size_t size) {
+    if (size != sizeof(Arguments)) return "the arguments have another size";
     if (!stacks) stacks = (char*)malloc((size_t)BLOCK_THREADS * STACK);
     Launch<Arguments>::kernel = kernel;
     memcpy((void*)&Launch<Arguments>::arguments, arguments, size);
     entry = Launch<Arguments>::thread;
+    failure = nullptr;
     gridDim = {grid, 1, 1};
-    for (unsigned block = 0; block < grid; block++) {
+    for (unsigned block = 0; block < grid && !failure; block++) {
         blockIdx = {block, 0, 0};
-        run_block();
+        run_block(order);
     }
-    return 0;
+    return failure;
 }
 
 }  // namespace cuda_on_cpu
 
-static inline void __syncthreads() { cuda_on_cpu::barrier(0, cuda_on_cpu::BLOCK_THREADS); }
+#define __syncthreads() cuda_on_cpu::barrier(cuda_on_cpu::AT_BLOCK, __LINE__)
 
 static inline unsigned __shfl_xor_sync(unsigned, unsigned value, int lanes) {
-    unsigned me = threadIdx.x, first = me / cuda_on_cpu::WARP * cuda_on_cpu::WARP;
+    unsigned me = threadIdx.x;
     cuda_on_cpu::exchanged[me] = value;
-    cuda_on_cpu::barrier(first, cuda_on_cpu::WARP);
+    cuda_on_cpu::barrier(cuda_on_cpu::AT_WARP, 0);
     unsigned other = cuda_on_cpu::exchanged[me ^ lanes];
-    cuda_on_cpu::barrier(first, cuda_on_cpu::WARP);
+    cuda_on_cpu::barrier(cuda_on_cpu::AT_WARP, 1);
     return other;
 }
+
+// What the compiler calls where the text does what is undefined, see OPTIONS in device.py.
+#define CUDA_ON_CPU_UNDEFINED(name, message) \
+    extern "C" __attribute__((visibility("hidden"))) void __ubsan_handle_##name() { cuda_on_cpu::fail(message); }
+CUDA_ON_CPU_UNDEFINED(type_mismatch_v1, "an access is not aligned")
+CUDA_ON_CPU_UNDEFINED(out_of_bounds, "an index is out of bounds")
+CUDA_ON_CPU_UNDEFINED(shift_out_of_bounds, "a shift is undefined")
+CUDA_ON_CPU_UNDEFINED(add_overflow, "a sum does not fit")
+CUDA_ON_CPU_UNDEFINED(sub_overflow, "a difference does not fit")
+CUDA_ON_CPU_UNDEFINED(mul_overflow, "a product does not fit")
+CUDA_ON_CPU_UNDEFINED(negate_overflow, "a negative does not fit")
+CUDA_ON_CPU_UNDEFINED(divrem_overflow, "a division is undefined")
+CUDA_ON_CPU_UNDEFINED(float_cast_overflow, "a float does not fit an integer")
