@@ -34,7 +34,8 @@ def compile_kernel(kernel: Kernel, architecture: int, *options: str) -> bytes:
     program = nvrtc.createProgram(kernel.text, f"{kernel.files[-1]}", (), ())
     try:
         nvrtc.compileProgram(program, (*OPTIONS, *defines, *options, f"--gpu-architecture={target}"))
-        return bytes(nvrtc.getCUBIN(program)) if exact else str(nvrtc.getPTX(program)).encode()
+        # CuPy takes a cubin for text and cuts its last byte, which is a zero
+        return bytes(nvrtc.getCUBIN(program)) + b"\0" if exact else str(nvrtc.getPTX(program)).encode()
     except nvrtc.NVRTCError as e:
         log = nvrtc.getProgramLog(program).strip("\0\n ")
         raise CompileError(f"{kernel.name} {dict(kernel.defines)} for {target}: {e}: {log}") from e

@@ -5,16 +5,9 @@
 struct Depth {
     typedef SOURCE Source;
     typedef int Texel;
-    enum { SAMPLES = 1, RANGES = 1, NOTHING = 0x7F800000 };  // the bits of infinity
+    enum { SAMPLES = 1, RANGES = 1, TEXEL_0 = 4, TEXEL_1 = 0, NOTHING = 0x7F800000 };  // the bits of infinity
 
     struct Tables {};
-
-    struct Places {
-        Place pixels;
-        __device__ Places() {}
-        __device__ Places(const Pass& pass, int n, int frame, const Square& s) : pixels(place<4>(pass, n, frame, 0, s)) {}
-        __device__ void pad(const Pass& pass, int n, const Square& s) const { ::pad(pass, n, s, pixels, (u32)0); }
-    };
 
     __device__ static void load(const Pass&, Tables&) {}
 
@@ -24,9 +17,9 @@ struct Depth {
     }
 
     __device__ static void store_source(
-        const Pass&, const Tables&, const Places& to, int y, int x, bool both, const Source*, const Texel* t
+        const Pass&, const Tables&, const Square& s, int y, int x, bool both, const Source*, const Texel* t
     ) {
-        u8* at = to.pixels.texel + (i64)y * to.pixels.pitch + x * 4;
+        u8* at = s.planes[0].texel + y * s.planes[0].pitch + x * 4;
         if (both) {
             ::store(at, (u32)t[0], (u32)t[1]);
         } else {
@@ -34,8 +27,8 @@ struct Depth {
         }
     }
 
-    __device__ static void store(const Tables&, const Places& to, int y, int x, Texel t) {
-        ::store(to.pixels.texel + (i64)y * to.pixels.pitch + x * 4, (u32)t);
+    __device__ static void store(const Tables&, const Square& s, int y, int x, Texel t) {
+        ::store(s.planes[0].texel + y * s.planes[0].pitch + x * 4, (u32)t);
     }
 
     // The lower median of the valid ones among four, 0 if there is none.
@@ -50,11 +43,21 @@ struct Depth {
         return median < NOTHING ? median : 0;
     }
 
-    __device__ static void carry(Texel* to, Texel t) { *to = t; }
+    __device__ static void pad(const Square& s) { ::pad<u32>(s, s.planes[0]); }
+
+    __device__ static Range nothing() {
+        const Range range = {NOTHING, 0};
+        return range;
+    }
 
     __device__ static void widen(Range& range, Texel t) {
-        range.low = max(range.low, t > 0 ? (u32)(NOTHING - t) : 0u);
+        range.low = min(range.low, t > 0 ? (u32)t : (u32)NOTHING);
         range.high = max(range.high, (u32)t);
+    }
+
+    __device__ static Range kept(Range range) {
+        range.low = NOTHING - range.low;
+        return range;
     }
 };
 

@@ -257,7 +257,7 @@ class CudaDevice:
     def record(self, stream: Stream) -> Event:
         """See Device."""
         with self._current():
-            event = self._cupy.cuda.Event(disable_timing=True)
+            event = self._cupy.cuda.Event(block=True, disable_timing=True)  # who waits leaves the processor to others
             event.record(stream)
             return event
 

@@ -57,6 +57,8 @@ struct Image {
         SAMPLES = CHANNELS,  // values of the source a texel
         COLORS = CHANNELS < 3 ? CHANNELS : 3,
         RANGES = 0,
+        TEXEL_0 = FORMAT,
+        TEXEL_1 = 0,
         BUCKETS = 1665,
     };
 
@@ -67,14 +69,6 @@ struct Image {
     struct Tables {
         float light[CODE_BITS == 8 ? 256 * COPIES : 1];
         u32 buckets[FORMAT == 4 ? BUCKETS : 1];
-    };
-
-    struct Places {
-        Place pixels;
-        __device__ Places() {}
-        __device__ Places(const Pass& pass, int n, int frame, const Square& s)
-            : pixels(place<FORMAT>(pass, n, frame, 0, s)) {}
-        __device__ void pad(const Pass& pass, int n, const Square& s) const { ::pad(pass, n, s, pixels, Stored()); }
     };
 
     __device__ static void load(const Pass& pass, Tables& tables) {
@@ -113,26 +107,27 @@ struct Image {
         return (tables.buckets[(bits >> 16) - 0x3900] + (bits & 0xFFFF)) >> 16;
     }
 
-    __device__ static u32 packed(u32 r, u32 g, u32 b, u32 a, u32*) { return r | g << 8 | b << 16 | a << 24; }
-    __device__ static uint2 packed(u32 r, u32 g, u32 b, u32 a, uint2*) { return make_uint2(r | g << 16, b | a << 16); }
-    __device__ static uint4 packed(u32 r, u32 g, u32 b, u32 a, uint4*) { return make_uint4(r, g, b, a); }
+    __device__ static u32 packed(u32 r, u32 g, u32 b, u32 a) { return r | g << 8 | b << 16 | a << 24; }
 
-    __device__ static u32 color(const Tables& tables, float x) {
-        return FORMAT == 4 ? srgb(tables, x) : FORMAT == 8 ? half_bits(x) : __float_as_uint(x);
+    __device__ static void pack(const Tables& tables, float r, float g, float b, float a, u32& to) {
+        to = packed(srgb(tables, r), srgb(tables, g), srgb(tables, b), CHANNELS < 4 ? 255 : (u32)rintf(a * 255.0f));
+    }
+    __device__ static void pack(const Tables&, float r, float g, float b, float a, uint2& to) {
+        to = make_uint2(half_pair(r, g), half_pair(b, a));
+    }
+    __device__ static void pack(const Tables&, float r, float g, float b, float a, uint4& to) {
+        to = make_uint4(__float_as_uint(r), __float_as_uint(g), __float_as_uint(b), __float_as_uint(a));
     }
 
     __device__ static Stored pack(const Tables& tables, const Texel& t) {
-        const u32 opaque = FORMAT == 4 ? 255 : FORMAT == 8 ? 0x3C00 : 0x3F800000;
-        const u32 r = color(tables, t.c[0]);
-        const u32 g = COLORS == 3 ? color(tables, t.c[COLORS / 3]) : r;
-        const u32 b = COLORS == 3 ? color(tables, t.c[COLORS - 1]) : r;
-        const float alpha = t.c[CHANNELS - 1];
-        const u32 a = CHANNELS < 4    ? opaque
-                      : FORMAT == 4   ? (u32)rintf(alpha * 255.0f)
-                      : FORMAT == 8   ? half_bits(alpha)
-                                      : __float_as_uint(alpha);
-        return packed(r, g, b, a, (Stored*)0);
+        Stored stored;
+        pack(tables, t.c[0], t.c[COLORS / 3], t.c[COLORS - 1], CHANNELS < 4 ? 1.0f : t.c[CHANNELS - 1], stored);
+        return stored;
     }
+
+    __device__ static void pack_codes(u32 r, u32 g, u32 b, u32& to) { to = packed(r, g, b, 255); }
+    __device__ static void pack_codes(u32 r, u32 g, u32 b, uint2& to) { to = make_uint2(r | g << 16, b | 0x3C00u << 16); }
+    __device__ static void pack_codes(u32, u32, u32, uint4&) {}
 
     // Level 0: an opaque code is stored as what it means, rounded once, or as it is.
     __device__ static Stored pack_source(const Pass& pass, const Tables& tables, const Source* values, const Texel& t) {
@@ -143,15 +138,17 @@ struct Image {
                 const int code = code_index(values[k < COLORS ? k : 0]);
                 c[k] = CODE_BITS == 8 ? code : __ldg(pass.halves + code);
             }
-            return packed(c[0], c[1], c[2], FORMAT == 4 ? 255 : 0x3C00, (Stored*)0);
+            Stored stored;
+            pack_codes(c[0], c[1], c[2], stored);
+            return stored;
         }
         return pack(tables, t);
     }
 
     __device__ static void store_source(
-        const Pass& pass, const Tables& tables, const Places& to, int y, int x, bool both, const Source* values, const Texel* t
+        const Pass& pass, const Tables& tables, const Square& s, int y, int x, bool both, const Source* values, const Texel* t
     ) {
-        u8* at = to.pixels.texel + (i64)y * to.pixels.pitch + x * FORMAT;
+        u8* at = s.planes[0].texel + y * s.planes[0].pitch + x * FORMAT;
         const Stored left = pack_source(pass, tables, values, t[0]);
         if (both) {
             ::store(at, left, pack_source(pass, tables, values + CHANNELS, t[1]));
@@ -160,9 +157,11 @@ struct Image {
         }
     }
 
-    __device__ static void store(const Tables& tables, const Places& to, int y, int x, const Texel& t) {
-        ::store(to.pixels.texel + (i64)y * to.pixels.pitch + x * FORMAT, pack(tables, t));
+    __device__ static void store(const Tables& tables, const Square& s, int y, int x, const Texel& t) {
+        ::store(s.planes[0].texel + y * s.planes[0].pitch + x * FORMAT, pack(tables, t));
     }
+
+    __device__ static void pad(const Square& s) { ::pad<Stored>(s, s.planes[0]); }
 
     __device__ static Texel halve(const Texel& a, const Texel& b, const Texel& c, const Texel& d) {
         Texel mean;
@@ -171,7 +170,8 @@ struct Image {
         return mean;
     }
 
-    __device__ static void carry(Texel* to, const Texel& t) { *to = t; }
+    __device__ static Range nothing() { return Range(); }
+    __device__ static Range kept(Range range) { return range; }
     __device__ static void widen(Range&, const Texel&) {}
 };
 

@@ -57,7 +57,7 @@ struct Pass {
     const void* sources[MAX_FRAMES];
 };
 
-// Least and greatest value of a tile, so that the greater of two is right for both and zero is nothing.
+// Least and greatest value. In `ranges` both are kept so that the greater of two is right, and zero is nothing.
 struct Range {
     u32 low;
     u32 high;
@@ -65,8 +65,25 @@ struct Range {
 
 // Where a block's square of one level lies in one plane.
 struct Place {
-    u8* texel;
-    int pitch;  // bytes
+    u8* texel;    // the square's first
+    int pitch;    // bytes
+    int padding;  // bytes behind each of the square's rows, to be zeroed: where the square has the level's last column
+};
+
+// A block's square of one level: where it begins, and how much of it there is.
+struct Square {
+    int y, x;
+    int rows, columns;
+    Place planes[2];
+    u32* range;  // of its tile
+};
+
+// What a block works on: a square of level 0 of one frame, and what it becomes.
+struct Item {
+    const u8* source;  // the square's first texel
+    u8* carry;         // where its texel of level LEVELS goes
+    int whole;         // it is not cut off, and wide reads are aligned
+    Square levels[LEVELS + 1];
 };
 
 __device__ inline u32 warp_max(u32 value) {
@@ -92,6 +109,17 @@ __device__ inline u32 half_bits(float x) {
     if (bits >= 0x38800000u) return sign | (bits - (112u << 23) + 0xFFFu + (bits >> 13 & 1u)) >> 13;
     // adding 0.5 rounds to a multiple of 2^-24, which is what a subnormal counts
     return sign | (__float_as_uint(__uint_as_float(bits) + 0.5f) - 0x3F000000u);
+#endif
+}
+
+// Two of them, `low` in the lower half.
+__device__ inline u32 half_pair(float low, float high) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    u32 bits;
+    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(high), "f"(low));
+    return bits;
+#else
+    return half_bits(low) | half_bits(high) << 16;
 #endif
 }
 
@@ -142,19 +170,20 @@ struct Pair {
         Wide words[BYTES / WORD];
     };
 
-    // Texels x and x + 1 of a row; where the row ends at x it is repeated.
-    __device__ void read(const Source* row, int x, int width, bool aligned) {
-        const Source* at = row + (i64)x * SAMPLES;
-        if (aligned && x + 1 < width) {
+    // Two texels, in wide words.
+    __device__ void read(const u8* at) {
 #pragma unroll
-            for (int i = 0; i < BYTES / WORD; i++) words[i] = __ldg((const Wide*)at + i);
-        } else {
-            const int next = x + 1 < width ? SAMPLES : 0;
+        for (int i = 0; i < BYTES / WORD; i++) words[i] = __ldg((const Wide*)at + i);
+    }
+
+    // One or two texels; one is repeated.
+    __device__ void read_edge(const u8* at, bool both) {
+        const Source* first = (const Source*)at;
+        const Source* second = both ? first + SAMPLES : first;
 #pragma unroll
-            for (int i = 0; i < SAMPLES; i++) {
-                values[i] = at[i];
-                values[SAMPLES + i] = at[next + i];
-            }
+        for (int i = 0; i < SAMPLES; i++) {
+            values[i] = first[i];
+            values[SAMPLES + i] = second[i];
         }
     }
 };
@@ -174,127 +203,154 @@ __device__ inline void store(u8* at, uint4 a, uint4 b) {
     *(uint4*)(at + 16) = b;
 }
 
-// A block's square of level `n`: where it begins, and how much of it there is.
-struct Square {
-    int y, x;
-    int rows, columns;
-};
+template <int TEXEL>
+__device__ Place place(const Pass& pass, int n, int frame, int plane, const Square& s) {
+    const i64* row = pass.rows + 3 * (pass.first_row[n] + s.y / TILE);
+    const int rows = min((int)TILE, pass.height[n] - s.y / TILE * TILE);
+    const int columns = min((int)TILE, pass.width[n] - s.x / TILE * TILE);
+    Place p;
+    p.pitch = (columns * TEXEL + PITCH - 1) / PITCH * PITCH;
+    p.padding = s.x + s.columns < pass.width[n] ? 0 : p.pitch - columns * TEXEL;
+    p.texel = pass.out + frame * pass.out_stride + row[1 + plane] + (i64)(s.x / TILE) * rows * TILE * TEXEL +
+              s.y % TILE * p.pitch + s.x % TILE * TEXEL;
+    return p;
+}
 
-__device__ inline Square square(const Pass& pass, int n, int by, int bx) {
+// Lanes 0 ... LEVELS of a warp describe an item, each a level.
+template <class Kind>
+__device__ void describe(const Pass& pass, int number, Item& item) {
+    enum { TEXEL = Kind::SAMPLES * sizeof(typename Kind::Source), WORD = Pair<typename Kind::Source, Kind::SAMPLES>::WORD };
+    const int n = threadIdx.x % 32, squares = pass.blocks_y * pass.blocks_x;
+    if (n > LEVELS || number >= squares * pass.frames) return;
+    const int frame = number / squares, block = number % squares;
+    const int by = block / pass.blocks_x, bx = block % pass.blocks_x;
     Square s;
     s.y = by * (BLOCK >> n);
     s.x = bx * (BLOCK >> n);
     s.rows = min(BLOCK >> n, pass.height[n] - s.y);
     s.columns = min(BLOCK >> n, pass.width[n] - s.x);
-    return s;
-}
-
-template <int TEXEL>
-__device__ Place place(const Pass& pass, int n, int frame, int plane, const Square& s) {
-    const i64* row = pass.rows + 3 * (pass.first_row[n] + s.y / TILE);
-    int rows = min((int)TILE, pass.height[n] - s.y / TILE * TILE);
-    int columns = min((int)TILE, pass.width[n] - s.x / TILE * TILE);
-    Place p;
-    p.pitch = (columns * TEXEL + PITCH - 1) / PITCH * PITCH;
-    p.texel = pass.out + frame * pass.out_stride + row[1 + plane] + (i64)(s.x / TILE) * rows * TILE * TEXEL +
-              (i64)(s.y % TILE) * p.pitch + s.x % TILE * TEXEL;
-    return p;
-}
-
-// The block that holds the last texels of a level's rows zeroes what follows them.
-template <class Texel>
-__device__ void pad(const Pass& pass, int n, const Square& s, const Place& p, Texel zero) {
-    if (s.x + s.columns < pass.width[n]) return;
-    int start = s.x % TILE, used = start + s.columns, padding = p.pitch / (int)sizeof(Texel) - used;
-    for (int i = threadIdx.x; i < s.rows * padding; i += THREADS) {
-        store(p.texel + (i64)(i / padding) * p.pitch + (used - start + i % padding) * (int)sizeof(Texel), zero);
+    if (n < pass.levels) {
+        s.planes[0] = place<Kind::TEXEL_0>(pass, n, frame, 0, s);
+        if (Kind::TEXEL_1) s.planes[1] = place<Kind::TEXEL_1>(pass, n, frame, 1, s);
+        const i64 tile = pass.rows[3 * (pass.first_row[n] + s.y / TILE)] + s.x / TILE;
+        s.range = pass.ranges + 2 * (frame * pass.ranges_stride + tile);
+    }
+    item.levels[n] = s;
+    if (n == 0) {
+        const i64 pitch = (i64)pass.width[0] * TEXEL;
+        item.source = (const u8*)pass.sources[frame] + s.y * pitch + (i64)s.x * TEXEL;
+        item.whole = s.rows == BLOCK && s.columns == BLOCK && ((u64)item.source | (u64)pitch) % WORD == 0;
+    }
+    if (n == LEVELS) {
+        item.carry = pass.carry + frame * pass.carry_stride + ((i64)s.y * pass.width[n] + s.x) * sizeof(typename Kind::Texel);
     }
 }
 
-__device__ inline void merge_range(const Pass& pass, int n, int frame, const Square& s, Range range) {
-    u32 low = warp_max(range.low), high = warp_max(range.high);
+// Zeroes what follows the last texels of rows.
+template <class Texel>
+__device__ void pad(const Square& s, const Place& p) {
+    if (!p.padding) return;
+    const int count = p.padding / (int)sizeof(Texel);
+    for (int i = threadIdx.x; i < s.rows * count; i += THREADS) {
+        store(p.texel + i / count * p.pitch + (s.columns + i % count) * (int)sizeof(Texel), Texel());
+    }
+}
+
+template <class Kind>
+__device__ void merge_range(const Square& s, Range found) {
+    const Range range = Kind::kept(found);
+    const u32 low = warp_max(range.low), high = warp_max(range.high);
     if (threadIdx.x % 32 == 0 && high) {
-        i64 tile = pass.rows[3 * (pass.first_row[n] + s.y / TILE)] + s.x / TILE;
-        u32* to = pass.ranges + 2 * (frame * pass.ranges_stride + tile);
-        atomicMax(to, low);
-        atomicMax(to + 1, high);
+        atomicMax(s.range, low);
+        atomicMax(s.range + 1, high);
+    }
+}
+
+// Levels 0 and 1: a thread takes 2 x 2 texels at a time, a warp 64 x 2. Level 1 is left in `halves`.
+template <class Kind, bool WHOLE>
+__device__ void make_first_levels(
+    const Pass& pass, const typename Kind::Tables& tables, const Item& item, typename Kind::Texel* halves
+) {
+    typedef typename Kind::Source Source;
+    typedef typename Kind::Texel Texel;
+    typedef Pair<Source, Kind::SAMPLES> Pixels;
+    enum { WARPS = THREADS / 32, QUADS = BLOCK * BLOCK / 4 / THREADS, AHEAD = Pixels::AHEAD };
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, x = 2 * lane;
+    const Square& fine = item.levels[0];
+    const Square& coarse = item.levels[1];
+    const bool halved_too = pass.levels > 1;
+    const bool both = WHOLE || x + 1 < fine.columns;
+    const i64 pitch = (i64)pass.width[0] * Kind::SAMPLES * sizeof(Source);
+    const u8* source = item.source + 2 * warp * pitch + x * (int)(Kind::SAMPLES * sizeof(Source));
+    Range range = Kind::nothing(), coarse_range = Kind::nothing();
+#pragma unroll
+    for (int first = 0; first < QUADS; first += AHEAD) {
+        Pixels pixels[AHEAD][2];
+#pragma unroll
+        for (int q = 0; q < AHEAD; q++) {
+            const int y = 2 * (warp + WARPS * (first + q));
+            const u8* upper = source + 2 * WARPS * (first + q) * pitch;
+            if (WHOLE) {
+                pixels[q][0].read(upper);
+                pixels[q][1].read(upper + pitch);
+            } else if (x < fine.columns && y < fine.rows) {
+                pixels[q][0].read_edge(upper, both);
+                pixels[q][1].read_edge(y + 1 < fine.rows ? upper + pitch : upper, both);
+            }
+        }
+#pragma unroll
+        for (int q = 0; q < AHEAD; q++) {
+            const int y = 2 * (warp + WARPS * (first + q));
+            if (WHOLE || (x < fine.columns && y < fine.rows)) {
+                Texel quad[2][2];
+#pragma unroll
+                for (int r = 0; r < 2; r++) {
+                    quad[r][0] = Kind::texel(pass, tables, pixels[q][r].values);
+                    quad[r][1] = Kind::texel(pass, tables, pixels[q][r].values + Kind::SAMPLES);
+                    Kind::widen(range, quad[r][0]);
+                    Kind::widen(range, quad[r][1]);
+                    if (WHOLE || r == 0 || y + 1 < fine.rows) {
+                        Kind::store_source(pass, tables, fine, y + r, x, both, pixels[q][r].values, quad[r]);
+                    }
+                }
+                const Texel halved = Kind::halve(quad[0][0], quad[0][1], quad[1][0], quad[1][1]);
+                halves[y / 2 * (BLOCK / 2) + lane] = halved;
+                if (halved_too) {
+                    Kind::widen(coarse_range, halved);
+                    Kind::store(tables, coarse, y / 2, lane, halved);
+                }
+            }
+        }
+    }
+    if (Kind::RANGES) {
+        merge_range<Kind>(fine, range);
+        if (halved_too) merge_range<Kind>(coarse, coarse_range);
     }
 }
 
 template <class Kind>
 __device__ void make_pyramid(const Pass& pass) {
-    typedef typename Kind::Source Source;
     typedef typename Kind::Texel Texel;
-    typedef Pair<Source, Kind::SAMPLES> Pixels;
-    enum { QUADS = BLOCK * BLOCK / 4 / THREADS, AHEAD = Pixels::AHEAD };
     __shared__ typename Kind::Tables tables;
-    __shared__ Texel odd[BLOCK / 2 * BLOCK / 2];  // levels 1, 3, 5
+    __shared__ Texel odd[BLOCK / 2 * BLOCK / 2];   // levels 1, 3, 5
     __shared__ Texel even[BLOCK / 4 * BLOCK / 4];  // levels 2, 4
+    __shared__ Item items[2];                      // this one and the next
 
-    const int thread = threadIdx.x, lane = thread % 32, warp = thread / 32;
-    const int squares = pass.blocks_y * pass.blocks_x;
+    const int thread = threadIdx.x, items_of_all = pass.blocks_y * pass.blocks_x * pass.frames;
+    if (thread < 32) describe<Kind>(pass, blockIdx.x, items[0]);
     Kind::load(pass, tables);
     __syncthreads();
-    for (int item = blockIdx.x; item < squares * pass.frames; item += gridDim.x) {
-        const int frame = item / squares, by = item % squares / pass.blocks_x, bx = item % squares % pass.blocks_x;
-        const Source* source = (const Source*)pass.sources[frame];
-        const int width = pass.width[0];
-        const bool aligned = ((u64)source | (u64)width * Kind::SAMPLES * sizeof(Source)) % Pixels::WORD == 0;
-
-        // levels 0 and 1: a thread takes 2 x 2 texels at a time, a warp 64 x 2
-        const Square fine = square(pass, 0, by, bx);
-        typename Kind::Places places(pass, 0, frame, fine);
-        places.pad(pass, 0, fine);
-        Square half_size = {};
-        typename Kind::Places half_places;
-        if (pass.levels > 1) {
-            half_size = square(pass, 1, by, bx);
-            half_places = typename Kind::Places(pass, 1, frame, half_size);
-            half_places.pad(pass, 1, half_size);
+    int turn = 0;
+    for (int number = blockIdx.x; number < items_of_all; number += gridDim.x, turn ^= 1) {
+        const Item& item = items[turn];
+        if (item.whole) {
+            make_first_levels<Kind, true>(pass, tables, item, odd);
+        } else {
+            make_first_levels<Kind, false>(pass, tables, item, odd);
         }
-        Range range = {0, 0}, half_range = {0, 0};
-        const int x = 2 * lane;
-#pragma unroll
-        for (int first = 0; first < QUADS; first += AHEAD) {
-            Pixels pixels[AHEAD][2];
-#pragma unroll
-            for (int q = 0; q < AHEAD; q++) {
-                const int y = 2 * (warp + THREADS / 32 * (first + q));
-                if (x < fine.columns && y < fine.rows) {
-                    const int below = y + 1 < fine.rows;
-                    const Source* row = source + (i64)(fine.y + y) * width * Kind::SAMPLES;
-                    pixels[q][0].read(row, fine.x + x, width, aligned);
-                    pixels[q][1].read(row + (i64)below * width * Kind::SAMPLES, fine.x + x, width, aligned);
-                }
-            }
-#pragma unroll
-            for (int q = 0; q < AHEAD; q++) {
-                const int y = 2 * (warp + THREADS / 32 * (first + q));
-                if (x < fine.columns && y < fine.rows) {
-                    Texel quad[2][2];
-#pragma unroll
-                    for (int r = 0; r < 2; r++) {
-                        quad[r][0] = Kind::texel(pass, tables, pixels[q][r].values);
-                        quad[r][1] = Kind::texel(pass, tables, pixels[q][r].values + Kind::SAMPLES);
-                        Kind::widen(range, quad[r][0]);
-                        Kind::widen(range, quad[r][1]);
-                        if (r == 0 || y + 1 < fine.rows) {
-                            Kind::store_source(pass, tables, places, y + r, x, x + 1 < fine.columns, pixels[q][r].values, quad[r]);
-                        }
-                    }
-                    Texel halved = Kind::halve(quad[0][0], quad[0][1], quad[1][0], quad[1][1]);
-                    odd[y / 2 * (BLOCK / 2) + lane] = halved;
-                    if (pass.levels > 1) {
-                        Kind::widen(half_range, halved);
-                        Kind::store(tables, half_places, y / 2, lane, halved);
-                    }
-                }
-            }
-        }
-        if (Kind::RANGES) {
-            merge_range(pass, 0, frame, fine, range);
-            if (pass.levels > 1) merge_range(pass, 1, frame, half_size, half_range);
-        }
+        if (thread >= THREADS - 32) describe<Kind>(pass, number + gridDim.x, items[turn ^ 1]);
+        Kind::pad(item.levels[0]);
+        if (pass.levels > 1) Kind::pad(item.levels[1]);
 
         // the others, from what the one before has left in shared memory
 #pragma unroll 1
@@ -302,29 +358,28 @@ __device__ void make_pyramid(const Pass& pass) {
             if (n >= pass.levels && !(n == LEVELS && pass.carries)) break;
             __syncthreads();
             const int side = BLOCK >> n, y = thread >> (BLOCK_BITS - n), x = thread & (side - 1);
-            const Square s = square(pass, n, by, bx), finer = square(pass, n - 1, by, bx);
+            const Square& s = item.levels[n];
+            const Square& finer = item.levels[n - 1];
             const Texel* from = n % 2 ? even : odd;
             Texel* to = n % 2 ? odd : even;
-            Range range = {0, 0};
-            typename Kind::Places places;
-            if (n < LEVELS) {
-                places = typename Kind::Places(pass, n, frame, s);
-                places.pad(pass, n, s);
-            }
+            Range range = Kind::nothing();
             if (y < s.rows && x < s.columns) {
                 const Texel* upper = from + 2 * y * (2 * side);
                 const Texel* lower = 2 * y + 1 < finer.rows ? upper + 2 * side : upper;
                 const int left = 2 * x, right = left + 1 < finer.columns ? left + 1 : left;
-                Texel halved = Kind::halve(upper[left], upper[right], lower[left], lower[right]);
+                const Texel halved = Kind::halve(upper[left], upper[right], lower[left], lower[right]);
                 if (n < LEVELS) {
                     to[y * side + x] = halved;
                     Kind::widen(range, halved);
-                    Kind::store(tables, places, y, x, halved);
+                    Kind::store(tables, s, y, x, halved);
                 } else {
-                    Kind::carry((Texel*)(pass.carry + frame * pass.carry_stride) + (i64)s.y * pass.width[n] + s.x, halved);
+                    *(Texel*)item.carry = halved;
                 }
             }
-            if (Kind::RANGES && n < LEVELS && thread < max(32, side * side)) merge_range(pass, n, frame, s, range);
+            if (n < LEVELS) {
+                Kind::pad(s);
+                if (Kind::RANGES && thread < max(32, side * side)) merge_range<Kind>(s, range);
+            }
         }
         __syncthreads();
     }

@@ -5,22 +5,11 @@
 struct Segmentation {
     typedef SOURCE Source;
     typedef SOURCE Texel;
-    enum { SAMPLES = 1, RANGES = 1, IDS = sizeof(SOURCE) == 1 ? 256 : 65536 };
+    enum { SAMPLES = 1, RANGES = 1, TEXEL_0 = sizeof(SOURCE), TEXEL_1 = 4, IDS = sizeof(SOURCE) == 1 ? 256 : 65536 };
 
     struct Tables {
         u32 palette[IDS == 256 ? 256 * COPIES : 1];
         const u32* large;
-    };
-
-    struct Places {
-        Place ids, colors;
-        __device__ Places() {}
-        __device__ Places(const Pass& pass, int n, int frame, const Square& s)
-            : ids(place<sizeof(SOURCE)>(pass, n, frame, 0, s)), colors(place<4>(pass, n, frame, 1, s)) {}
-        __device__ void pad(const Pass& pass, int n, const Square& s) const {
-            ::pad(pass, n, s, ids, (SOURCE)0);
-            ::pad(pass, n, s, colors, (u32)0);
-        }
     };
 
     __device__ static void load(const Pass& pass, Tables& tables) {
@@ -37,10 +26,10 @@ struct Segmentation {
     __device__ static Texel texel(const Pass&, const Tables&, const Source* values) { return values[0]; }
 
     __device__ static void store_source(
-        const Pass&, const Tables& tables, const Places& to, int y, int x, bool both, const Source*, const Texel* t
+        const Pass&, const Tables& tables, const Square& s, int y, int x, bool both, const Source*, const Texel* t
     ) {
-        u8* id = to.ids.texel + (i64)y * to.ids.pitch + x * (int)sizeof(SOURCE);
-        u8* shown = to.colors.texel + (i64)y * to.colors.pitch + x * 4;
+        u8* id = s.planes[0].texel + y * s.planes[0].pitch + x * (int)sizeof(SOURCE);
+        u8* shown = s.planes[1].texel + y * s.planes[1].pitch + x * 4;
         if (both) {
             ::store(id, t[0], t[1]);
             ::store(shown, color(tables, t[0]), color(tables, t[1]));
@@ -50,9 +39,9 @@ struct Segmentation {
         }
     }
 
-    __device__ static void store(const Tables& tables, const Places& to, int y, int x, Texel t) {
-        ::store(to.ids.texel + (i64)y * to.ids.pitch + x * (int)sizeof(SOURCE), t);
-        ::store(to.colors.texel + (i64)y * to.colors.pitch + x * 4, color(tables, t));
+    __device__ static void store(const Tables& tables, const Square& s, int y, int x, Texel t) {
+        ::store(s.planes[0].texel + y * s.planes[0].pitch + x * (int)sizeof(SOURCE), t);
+        ::store(s.planes[1].texel + y * s.planes[1].pitch + x * 4, color(tables, t));
     }
 
     // The most frequent of four; of equally frequent ones the first.
@@ -62,11 +51,26 @@ struct Segmentation {
         return c == d ? c : a;
     }
 
-    __device__ static void carry(Texel* to, Texel t) { *to = t; }
+    __device__ static void pad(const Square& s) {
+        ::pad<SOURCE>(s, s.planes[0]);
+        ::pad<u32>(s, s.planes[1]);
+    }
+
+    __device__ static Range nothing() {
+        const Range range = {0xFFFFFFFFu, 0};
+        return range;
+    }
 
     __device__ static void widen(Range& range, Texel t) {
-        range.low = max(range.low, 65536u - t);
-        range.high = max(range.high, t + 1u);
+        range.low = min(range.low, (u32)t);
+        range.high = max(range.high, (u32)t);
+    }
+
+    __device__ static Range kept(Range range) {
+        const bool any = range.low <= range.high;
+        range.low = any ? 65536 - range.low : 0;
+        range.high = any ? range.high + 1 : 0;
+        return range;
     }
 };
 
