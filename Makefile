@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 
 help:
 	@echo "make demo    log real pictures, depth, segmentation and points; write pictures of what is stored"
-	@echo "make test    run the tests        make check   lint, types, layers"
+	@echo "make test    run the tests        make check   lint, types, layers, CUDA kernels"
 	@echo "make bench   run the benchmarks   make lock    pin new versions"
 
 $(BIN)/python:
@@ -32,6 +32,7 @@ check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m lumatile_kernels.cuda.compile
 
 bench: $(VENV)/bench.stamp
 	$(BIN)/python -m benchmarks

@@ -1,10 +1,14 @@
+import ctypes
 import gc
 import os
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
+import pytest
 
-from lumatile.buffers import PAGE, BufferPool
+from lumatile.buffers import GRAIN, PAGE, PINNED, BufferPool
 
 
 def address(array):
@@ -77,4 +81,69 @@ def test_a_forked_child_does_not_write_into_its_parents_buffers():
         buffer.fill(2)
         os._exit(0)
     os.waitpid(pid, 0)
+    assert (buffer == 1).all()
+
+
+class Pins:
+    """Pins, counted; an address is pinned once at a time."""
+
+    def __init__(self):
+        self.pinned = set()
+
+    def __call__(self, memory):
+        where = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+        assert where not in self.pinned
+        self.pinned.add(where)
+        return lambda: self.pinned.remove(where)
+
+
+def test_large_buffers_are_pinned_for_a_gpu_and_stay_so_while_they_are_reused():
+    pool, pins = BufferPool(), Pins()
+    pool.take(4 << 20)  # idle again, and not pinned
+    pool.pin_with(pins)
+    for _ in range(5):
+        buffer = pool.take(4 << 20)
+        assert address(buffer) in pins.pinned
+        del buffer
+    assert len(pins.pinned) == 1
+    small = pool.take(PINNED - GRAIN)
+    assert address(small) not in pins.pinned
+
+
+def test_a_buffer_that_is_let_go_is_unpinned_first():
+    pool, pins = BufferPool(idle_bytes=3 << 20), Pins()
+    pool.pin_with(pins)
+    loans = [pool.take(1 << 20) for _ in range(8)]
+    assert len(pins.pinned) == 8
+    loans.clear()
+    pool.take(1 << 16)
+    assert len(pins.pinned) == 3
+
+
+def test_a_gpu_that_cannot_pin_is_said_once_and_costs_only_speed(caplog):
+    def refuse(memory):
+        raise RuntimeError("out of lockable memory")
+
+    pool = BufferPool()
+    pool.pin_with(refuse)
+    for _ in range(3):
+        pool.take(5 << 20).fill(1)
+        pool.take(9 << 20).fill(1)
+    assert [record.message for record in caplog.records] == [
+        "buffers are not pinned any more, copies to and from the GPU are slower: out of lockable memory"
+    ]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_forked_child_does_not_see_pinned_buffers():
+    pool = BufferPool()
+    pool.pin_with(Pins())
+    buffer = pool.take(4 << 20)
+    buffer.fill(1)
+    start = address(buffer)
+    pid = os.fork()
+    if pid == 0:
+        spans = [line.split()[0].split("-") for line in Path("/proc/self/maps").read_text().splitlines()]
+        os._exit(any(int(low, 16) <= start < int(high, 16) for low, high in spans))
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     assert (buffer == 1).all()

@@ -274,8 +274,7 @@ def test_doctor_says_what_runs_here_and_why_the_rest_does_not(run, run_json):
     code, report = run_json("doctor")
     backends = {entry["name"]: entry for entry in report["backends"]}
     assert backends["numpy"]["available"]
-    assert not backends["cuda"]["available"]
-    assert backends["cuda"]["reason"]
+    assert backends["cuda"]["available"] or "backend 'cuda' needs" in backends["cuda"]["reason"]
     assert backends[report["backend"]]["available"]
     assert report["packages"]["numpy"] == np.__version__
     assert report["machine"]["cores"] >= 1
