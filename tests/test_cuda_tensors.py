@@ -242,10 +242,52 @@ def test_bad_tensors_have_the_errors_that_bad_arrays_have(device, tensor):
         recording.log_image("x", tensor(photo().transpose(2, 0, 1)))
     with pytest.raises(lt.LumatileError, match="must be of dtype uint8, uint16, float16, float32, float64, not int64"):
         recording.log_image("x", tensor(photo(dtype=np.int64)))
-    with pytest.raises(lt.LumatileError, match="class ids must be 0 to 65535, not -1"):
-        recording.log_segmentation_image("x", tensor(np.full((3, 3), -1, np.int32)))
+    with pytest.raises(lt.LumatileError, match="class ids must be 0 to 65535, not -7"):
+        recording.log_segmentation_image("x", tensor(np.array([[3, 70000], [-7, -2]], np.int32)))
     with pytest.raises(lt.LumatileError, match="array of numbers, not dtype complex64"):
         recording.log_image("x", tensor(np.zeros((3, 3), np.complex64)))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64", "uint32", "uint64"])
+def test_wide_class_ids_are_narrowed_on_the_gpu(device, tmp_path, dtype):
+    greatest = min(np.iinfo(dtype).max, 65535)
+    ids = np.random.default_rng(0).integers(0, greatest + 1, (70, 300)).astype(dtype)
+    ids[3, 5] = greatest
+    wrong = {}
+    if np.iinfo(dtype).max > greatest:
+        wrong["above"] = ids.copy()
+        wrong["above"][9, 9] = np.iinfo(dtype).max
+    if np.iinfo(dtype).min < 0:
+        wrong["below"] = ids.copy()
+        wrong["below"][7, 7] = np.iinfo(dtype).min
+    recording = lt.new_recording("test", "r")
+    recording.save(tmp_path, backend="cuda")
+    for name, array in {"right": ids, **wrong}.items():
+        tensor = TorchTensor(array.copy())
+        recording.log_segmentation_image(name, tensor)
+        tensor.array[:] = 1
+    recording.disconnect()
+    stored = lt.open_store(tmp_path).recording("r")
+    source = stored.latest_at("right").source()
+    assert source.dtype == dtype
+    assert (source == ids).all()
+    errors = {
+        row["entity_path"]: row["error"]
+        for row in stored.frames_table().select(["entity_path", "error"]).to_pylist()
+        if row["error"]
+    }
+    assert errors.keys() == wrong.keys()
+    limits = {"above": np.iinfo(dtype).max, "below": np.iinfo(dtype).min}
+    for name, error in errors.items():
+        assert error.endswith(f"class ids must be 0 to 65535, not {limits[name]}")
+
+
+def test_nobody_waits_for_wide_class_ids(device, monkeypatch):
+    monkeypatch.setattr(device, "synchronize", lambda _: pytest.fail("the call waits"))
+    recording = lt.new_recording("test", "r", sink="memory://wide")
+    recording.log_segmentation_image("x", TorchTensor(np.full((3, 3), 70000)))
+    assert VALUES["wide"][0].error is None
+    assert recording.errors == 0
 
 
 def test_points_and_annotations_take_tensors_too(device, tmp_path):

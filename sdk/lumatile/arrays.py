@@ -46,8 +46,10 @@ def as_array(name: str, value: Any) -> tuple[NDArray[Any], bool]:
     return array, private
 
 
-def as_tensor(name: str, value: Any) -> tuple[NDArray[Any] | DeviceArray, bool]:
+def as_tensor(name: str, value: Any, *, ids: bool = False) -> tuple[NDArray[Any] | DeviceArray, bool]:
     """As `as_array`, but an array on a GPU stays there, as a private copy that nobody has waited for.
+
+    `ids`: they are class ids, and are narrowed to uint16 there; see `DeviceArray.check_ids`.
 
     Without CuPy, or without room on the GPU, it is copied to the host like any other.
     """
@@ -55,7 +57,7 @@ def as_tensor(name: str, value: Any) -> tuple[NDArray[Any] | DeviceArray, bool]:
         from lumatile_kernels.cuda.tensors import on_cuda, snapshot
 
         try:
-            array = snapshot(value) if on_cuda(value) else None
+            array = snapshot(value, ids=ids) if on_cuda(value) else None
         except Exception as e:
             raise InvalidTypeError(f"{name} must be an array, not {shown(value)}: {shown(e)}") from e
         if array is not None:

@@ -81,28 +81,36 @@ def units_per_metre(meter: Any, dtype: np.dtype[Any]) -> float:
     return number
 
 
-def segmentation_content(image: Any) -> Content:
+def segmentation_content(image: Any, *, strict: bool = False) -> Content:
     """Class ids: HxW or HxWx1, uint8 or uint16, or booleans or wider integers whose values fit in uint16.
 
+    Wider ones on a GPU are looked at where they are computed on; `strict`: here, which waits for them.
     Raises InvalidValueError or InvalidTypeError.
     """
-    array, private = as_tensor("segmentation image", image)
+    array, private = as_tensor("segmentation image", image, ids=True)
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 1):
         raise InvalidValueError(f"segmentation image must be HxW or HxWx1, not {array.shape}")
     if array.dtype.kind == "f":
         raise InvalidTypeError(f"segmentation image must be of integers, not dtype {array.dtype.name}")
-    ids = _class_ids(array)
+    ids: NDArray[Any] | DeviceArray
+    logged = array.dtype
+    if isinstance(array, np.ndarray):
+        ids = as_uint16("class ids", array)
+    else:
+        ids = array.view(np.dtype(np.uint8)) if array.dtype == np.bool_ else array
+        logged = array.narrowed_from or logged
+        if strict:
+            _check_ids(array)
     content = _content(ids, array.shape[:2], private=private or ids is not array)
-    content["source_shape"], content["source_dtype"] = array.shape, array.dtype.name
+    content["source_shape"], content["source_dtype"] = array.shape, logged.name
     return content
 
 
-def _class_ids(array: NDArray[Any] | DeviceArray) -> NDArray[Any] | DeviceArray:
-    if isinstance(array, np.ndarray):
-        return as_uint16("class ids", array)
-    if array.dtype in (np.bool_, np.uint8, np.uint16):
-        return array.view(np.dtype(np.uint8) if array.dtype == np.bool_ else array.dtype)
-    return as_uint16("class ids", array.host())  # whether they fit is seen on the host
+def _check_ids(array: DeviceArray) -> None:
+    try:
+        array.check_ids()
+    except ValueError as e:
+        raise InvalidValueError(str(e)) from e
 
 
 def as_uint16(name: str, integers: NDArray[Any]) -> NDArray[Any]:

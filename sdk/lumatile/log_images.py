@@ -121,7 +121,7 @@ def log_segmentation_image(
         stream.log_value(
             "segmentation",
             entity_path,
-            lambda _: segmentation_content(image),
+            lambda settings: segmentation_content(image, strict=settings.strict),
             draw_order=draw_order,
             ext=ext,
             timeless=timeless,

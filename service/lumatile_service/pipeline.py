@@ -209,6 +209,8 @@ class Pipeline:
         return self._backend.depth(depth, meter=value.meter, allocate=POOL.take)
 
     def _segmentation(self, value: LoggedValue, ids: Any, row: dict[str, Any]) -> Iterator[TileBlock]:
+        if not isinstance(value.array, np.ndarray) and value.array is not None:
+            value.array.check_ids()
         context = self._contexts.nearest(value.entity_path)
         row["tile_format"] = "r8uint" if ids.dtype == np.uint8 else "r16uint"
         row["source"] = "tiles"

@@ -41,6 +41,10 @@ class DeviceArray:
     """What happens after it finds the array's content there."""
     owner: Any
     """Keeps the memory alive."""
+    narrowed_from: np.dtype[Any] | None = None
+    """Class ids of a wide type, which are uint16 now; `check_ids` says whether they fitted."""
+    outside: int = 0
+    """Where the device keeps what did not fit; see ids.py."""
 
     @property
     def ndim(self) -> int:
@@ -59,6 +63,14 @@ class DeviceArray:
     def view(self, dtype: np.dtype[Any]) -> DeviceArray:
         """The same bytes as another dtype of the same size."""
         return replace(self, dtype=dtype)
+
+    def check_ids(self) -> None:
+        """Wait until class ids have been narrowed. Raises ValueError with one that did not fit, and DeviceError."""
+        if self.narrowed_from is None:
+            return
+        below, above = replace(self, pointer=self.outside, shape=(2,), dtype=np.dtype(np.uint64)).host().tolist()
+        if below or above:
+            raise ValueError(f"class ids must be 0 to 65535, not {-below or above}")
 
     def host(self, allocate: Allocate = allocate_array) -> NDArray[Any]:
         """A copy in host memory from `allocate`; waits for it. Raises DeviceError."""

@@ -75,6 +75,21 @@ def points_kernel(name: str, dtype: np.dtype[Any], axes: int) -> Kernel:
     return Kernel(name=name, files=("points.cu",), defines=(("SOURCE", _TYPES[dtype.name]), ("AXES", str(axes))))
 
 
+_WIDE_TYPES = {
+    "int8": "signed char",
+    "int16": "short",
+    "int32": "int",
+    "int64": "i64",
+    "uint32": "u32",
+    "uint64": "u64",
+}
+
+
+def narrow_kernel(dtype: np.dtype[Any]) -> Kernel:
+    """Class ids of a wide integer `dtype` to uint16."""
+    return Kernel(name="narrow_ids", files=("ids.cu",), defines=(("SOURCE", _WIDE_TYPES[dtype.name]),))
+
+
 TRANSLUCENT = Kernel(name="find_translucent", files=("opaque.cu",))
 """Whether an RGBA image of bytes is opaque."""
 
@@ -94,4 +109,5 @@ def all_kernels() -> Iterator[Kernel]:
         for axes in (2, 3):
             for name in ("find_origin", "subtract_origin", "encode_keys", "store_points"):
                 yield points_kernel(name, dtype, axes)
+    yield from (narrow_kernel(np.dtype(name)) for name in _WIDE_TYPES)
     yield TRANSLUCENT

@@ -20,6 +20,7 @@ import numpy as np
 from lumatile_kernels.backend import BackendUnavailableError
 from lumatile_kernels.cuda.arrays import DeviceArray, device_numbered
 from lumatile_kernels.cuda.device import Borrowed, Device, DeviceError, Event, Memory, Stream
+from lumatile_kernels.cuda.ids import OUTSIDE_BYTES, is_wide, narrow_ids
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +38,10 @@ def on_cuda(value: Any) -> bool:
     return hasattr(type(value), "__cuda_array_interface__")
 
 
-def snapshot(value: Any) -> DeviceArray | None:
+def snapshot(value: Any, *, ids: bool = False) -> DeviceArray | None:
     """A copy of an array on a GPU, which the caller may change as soon as this returns; nobody waits for it.
+
+    `ids`: they are class ids: integers other than uint8 and uint16 become uint16, see `DeviceArray.check_ids`.
 
     Only the tensor of a library whose stream is not known (none of torch, CuPy, JAX, nor a CUDA Array Interface that
     names it) is waited for. bfloat16 becomes float32; what is not C-contiguous is made so by its own library.
@@ -46,7 +49,7 @@ def snapshot(value: Any) -> DeviceArray | None:
     """
     try:
         device = device_numbered(_device_number(value))
-        return _snapshots(device).take(value)
+        return _snapshots(device).take(value, ids=ids)
     except BackendUnavailableError as e:
         _say("tensors on a GPU are copied to the host at the call (said once): %s", e)
     except DeviceError as e:
@@ -85,24 +88,36 @@ class _Snapshots:
         """Of copies that have no stream of their own."""
         return self._device.stream()
 
-    def take(self, value: Any) -> DeviceArray:
-        """A copy of `value`. Raises DeviceError."""
+    def take(self, value: Any, *, ids: bool) -> DeviceArray:
+        """See snapshot. Raises DeviceError."""
         device = self._device
         found = _borrowed(value, device, self._side)
         source = found.array
-        nbytes = int(np.prod(source.shape, dtype=np.int64)) * source.dtype.itemsize
-        memory, free = self._memory(max(1, nbytes))
+        narrowed = ids and is_wide(source.dtype)
+        dtype = np.dtype(np.uint16) if narrowed else source.dtype
+        nbytes = int(np.prod(source.shape, dtype=np.int64)) * dtype.itemsize
+        outside = -(-nbytes // OUTSIDE_BYTES) * OUTSIDE_BYTES
+        memory, free = self._memory(outside + OUTSIDE_BYTES)
         stream = self._side if found.stream is None else found.stream
         if free is not None:
             device.wait(stream, free)
-        device.copy(memory.pointer, source.pointer, nbytes, stream)
+        if narrowed:
+            narrow_ids(device, source, memory.pointer, memory.pointer + outside, stream)
+        else:
+            device.copy(memory.pointer, source.pointer, nbytes, stream)
         ready = device.record(stream)
         if not found.safe:
             device.synchronize(ready)
         loan = _Loan(memory=memory, ready=ready, home=self._returned)
-        owner = loan, source.owner if found.stream is None else None
         return DeviceArray(
-            device=device, pointer=memory.pointer, shape=source.shape, dtype=source.dtype, ready=ready, owner=owner
+            device=device,
+            pointer=memory.pointer,
+            shape=source.shape,
+            dtype=dtype,
+            ready=ready,
+            owner=(loan, source.owner if found.stream is None else None),
+            narrowed_from=source.dtype if narrowed else None,
+            outside=memory.pointer + outside if narrowed else 0,
         )
 
     def _memory(self, nbytes: int) -> tuple[Memory, Event]:
