@@ -127,6 +127,7 @@ def test_a_gpu_that_cannot_pin_is_said_once_and_costs_only_speed(caplog):
     pool = BufferPool()
     pool.pin_with(refuse)
     for _ in range(3):
+        pool.pin_with(refuse)
         pool.take(5 << 20).fill(1)
         pool.take(9 << 20).fill(1)
     assert [record.message for record in caplog.records] == [

@@ -103,8 +103,8 @@ class Backend(Protocol):
         """Bytes of frames worth asking for before the first block of the first is taken; 0: one frame at a time."""
         ...
 
-    def admit(self, array: NDArray[Any] | OffHost) -> Any:
-        """`array` where this backend can read it: as it is, or a copy on the host."""
+    def admit(self, array: NDArray[Any] | OffHost, allocate: Allocate = allocate_array) -> Any:
+        """`array` where this backend can read it: as it is, or a copy on the host, in memory from `allocate`."""
         ...
 
     def is_opaque(self, image: Any) -> bool:

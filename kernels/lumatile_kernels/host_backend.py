@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lumatile_kernels.backend import OffHost
+from lumatile_kernels.backend import Allocate, OffHost, allocate_array
 
 
 class HostBackend:
@@ -16,9 +16,9 @@ class HostBackend:
     ahead_bytes = 0
     pin = None
 
-    def admit(self, array: NDArray[Any] | OffHost) -> NDArray[Any]:
+    def admit(self, array: NDArray[Any] | OffHost, allocate: Allocate = allocate_array) -> NDArray[Any]:
         """See Backend."""
-        return array if isinstance(array, np.ndarray) else array.host()
+        return array if isinstance(array, np.ndarray) else array.host(allocate)
 
     def is_opaque(self, image: NDArray[np.uint8]) -> bool:
         """See Backend."""

@@ -61,6 +61,7 @@ def as_tensor(name: str, value: Any, *, ids: bool = False) -> tuple[NDArray[Any]
         except Exception as e:
             raise InvalidTypeError(f"{name} must be an array, not {shown(value)}: {shown(e)}") from e
         if array is not None:
+            POOL.pin_with(array.device.pin)  # where it may come down to
             if array.dtype.kind in "biuf":
                 return array, True
             raise InvalidTypeError(f"{name} must be an array of numbers, not dtype {array.dtype.name}")

@@ -55,6 +55,7 @@ class BufferPool:
         """Sorted by size; the id only keeps mmaps from being compared."""
         self._returned: deque[mmap.mmap] = deque()
         self._pin: Callable[[memoryview], Callable[[], None]] | None = None
+        self._pin_given = False
         self._unpin: dict[int, Callable[[], None]] = {}
         """What undoes the pinning of a buffer, by the id of its mmap."""
 
@@ -77,11 +78,13 @@ class BufferPool:
     def pin_with(self, pin: Callable[[memoryview], Callable[[], None]]) -> None:
         """Lock large buffers in place from now on, so that a GPU copies from and to them by itself.
 
-        `pin` locks one and returns what undoes it. Forked children don't see pinned buffers: a page that is copied at
-        a fork would part the process from what the GPU writes.
+        `pin` locks one and returns what undoes it; the first that is given stays. Forked children don't see pinned
+        buffers: a page that is copied at a fork would part the process from what the GPU writes.
         """
         with self._lock:
-            self._pin = pin
+            if self._pin_given:
+                return
+            self._pin, self._pin_given = pin, True
             self._collect()
             self._idle = [entry for entry in self._idle if entry[0] < PINNED or id(entry[2]) in self._unpin]
 

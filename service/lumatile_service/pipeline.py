@@ -164,7 +164,7 @@ class Pipeline:
         elif value.kind == "points" and value.points is not None:
             return self._points(value, row)
         elif decoded.array is not None:
-            return self._raster(value, self._backend.admit(decoded.array), row)
+            return self._raster(value, self._backend.admit(decoded.array, POOL.take), row)
         return iter(())
 
     def _raster(self, value: LoggedValue, array: Any, row: dict[str, Any]) -> Iterator[TileRows]:

@@ -87,10 +87,10 @@ class CudaBackend:
         except BackendUnavailableError:
             return select_backend("numpy")
 
-    def admit(self, array: NDArray[Any] | OffHost) -> Any:
+    def admit(self, array: NDArray[Any] | OffHost, allocate: Allocate = allocate_array) -> Any:
         """See Backend: what is on this device stays there."""
         here = isinstance(array, DeviceArray) and array.device is self.device and not self._failed
-        return array if here or isinstance(array, np.ndarray) else array.host()
+        return array if here or isinstance(array, np.ndarray) else array.host(allocate)
 
     def is_opaque(self, image: Array) -> bool:
         """See Backend."""
