@@ -1,17 +1,34 @@
-"""numpy is the specification: numba's payloads are its payloads, byte for byte, padding and value ranges included."""
+"""numpy is the specification: the others' payloads are its payloads, byte for byte, padding and value ranges included.
+
+The CUDA kernels run on the CPU here; see test_cuda_kernels.py for what only they have.
+"""
+
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.cuda_on_cpu.device import CpuDevice
 
+from lumatile_kernels.cuda.backend import CudaBackend
 from lumatile_kernels.numpy_backend import NumpyBackend
 from lumatile_kernels.tables import class_palette
 
-numba_backend = pytest.importorskip("lumatile_kernels.numba_backend")
-
 NUMPY = NumpyBackend()
-NUMBA = numba_backend.NumbaBackend(threads=3)
+OTHERS = [pytest.param(CudaBackend(CpuDevice(blocks=3, order="mixed")), id="cuda")]
+if find_spec("numba"):
+    from lumatile_kernels.numba_backend import NumbaBackend
+
+    OTHERS.append(pytest.param(NumbaBackend(threads=3), id="numba"))
+
+
+@pytest.fixture(scope="module", params=OTHERS)
+def other(request):
+    """A backend, which has computed everything itself."""
+    yield request.param
+    assert getattr(request.param, "fallbacks", 0) == 0
+
 
 SHAPES = [(1, 1), (2, 3), (1, 4096), (4096, 1), (513, 3), (255, 256), (256, 257), (257, 255), (300, 517), (700, 1100)]
 EXTREMES = [0.0, -0.0, 1.0, -1.0, 1e-45, -1e-45, 6e-8, -6e-8, 2**-14, 65504, 65519.99, -65520, 3.4e38, -3.4e38, 1e300]
@@ -38,6 +55,7 @@ def dirty(fill):
 
 
 def assert_same(expected, actual):
+    """The same blocks, whatever memory they are in."""
     for one, other in zip(expected, actual, strict=True):
         assert one.plane == other.plane
         assert one.payload.tobytes() == other.payload.tobytes()
@@ -58,11 +76,11 @@ def assert_same(expected, actual):
 )
 @example(shape=(1100, 1500), channels=3, dtype="u1", tile_format="linear", seed=0)
 @example(shape=(1100, 1500), channels=4, dtype="f4", tile_format="rgba32float", seed=0)
-def test_images(shape, channels, dtype, tile_format, seed):
+def test_images(other, shape, channels, dtype, tile_format, seed):
     image = arrays((*shape, channels), dtype, seed)
     assert_same(
         NUMPY.image(image, tile_format=tile_format, allocate=dirty(0xAB)),
-        NUMBA.image(image, tile_format=tile_format, allocate=dirty(0xCD)),
+        other.image(image, tile_format=tile_format, allocate=dirty(0xCD)),
     )
 
 
@@ -74,10 +92,10 @@ def test_images(shape, channels, dtype, tile_format, seed):
     seed=st.integers(0, 2**32 - 1),
 )
 @example(shape=(2100, 1500), dtype="u2", meter=1000, seed=0)
-def test_depth(shape, dtype, meter, seed):
+def test_depth(other, shape, dtype, meter, seed):
     depth = arrays(shape, dtype, seed)
     assert_same(
-        NUMPY.depth(depth, meter=meter, allocate=dirty(0xAB)), NUMBA.depth(depth, meter=meter, allocate=dirty(0xCD))
+        NUMPY.depth(depth, meter=meter, allocate=dirty(0xAB)), other.depth(depth, meter=meter, allocate=dirty(0xCD))
     )
 
 
@@ -89,16 +107,16 @@ def test_depth(shape, dtype, meter, seed):
     seed=st.integers(0, 2**32 - 1),
 )
 @example(shape=(2100, 1500), dtype="u2", modulus=5, seed=0)
-def test_segmentation(shape, dtype, modulus, seed):
+def test_segmentation(other, shape, dtype, modulus, seed):
     ids = (arrays(shape, dtype, seed) % np.uint32(modulus)).astype(dtype)
     palette = class_palette({1: (1, 2, 3, 4)}, 256 ** np.dtype(dtype).itemsize)
     assert_same(
         NUMPY.segmentation(ids, palette=palette, allocate=dirty(0xAB)),
-        NUMBA.segmentation(ids, palette=palette, allocate=dirty(0xCD)),
+        other.segmentation(ids, palette=palette, allocate=dirty(0xCD)),
     )
 
 
-def test_read_only_input_is_fine():
+def test_read_only_input_is_fine(other):
     image = arrays((300, 300, 3), "u1", 0)
     image.flags.writeable = False
-    assert_same(NUMPY.image(image), NUMBA.image(image))
+    assert_same(NUMPY.image(image), other.image(image))

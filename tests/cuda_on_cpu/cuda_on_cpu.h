@@ -116,6 +116,11 @@ static void resume(unsigned t) {
     setcontext(&context);
 }
 
+// Who of `count`, a power of two, takes the i-th turn.
+static unsigned turn(unsigned i, unsigned count, unsigned order) {
+    return order == 0 ? i : order == 1 ? count - 1 - i : (i * 5 + 3) % count;
+}
+
 // Lets a group go on if all of it waits at the same barrier; false if none of it does.
 static bool release(unsigned first, unsigned count, State barrier, const char* message) {
     unsigned waiting = 0;
@@ -130,21 +135,22 @@ static bool release(unsigned first, unsigned count, State barrier, const char* m
     return true;
 }
 
+// Runs a warp as far as it gets without the others.
+static void run_warp(unsigned warp, unsigned order) {
+    do {
+        for (unsigned i = 0; i < WARP && !failure; i++) {
+            const unsigned t = warp * WARP + turn(i, WARP, order);
+            if (state[t] == NEW || state[t] == RUNNING) resume(t);
+        }
+    } while (!failure && release(warp * WARP, WARP, AT_WARP, "not all lanes of a warp come to an exchange"));
+}
+
 static void run_block(unsigned order) {
     for (unsigned t = 0; t < BLOCK_THREADS; t++) state[t] = NEW;
     if (__start_shared_memory) memset(__start_shared_memory, 0xA5, __stop_shared_memory - __start_shared_memory);
-    for (;;) {
-        for (unsigned i = 0; i < BLOCK_THREADS && !failure; i++) {
-            const unsigned t = order == 0 ? i : order == 1 ? BLOCK_THREADS - 1 - i : (i * 167 + 59) % BLOCK_THREADS;
-            if (state[t] == NEW || state[t] == RUNNING) resume(t);
-        }
-        bool released = false;
-        for (unsigned first = 0; first < BLOCK_THREADS && !failure; first += WARP) {
-            released |= release(first, WARP, AT_WARP, "not all lanes of a warp come to an exchange");
-        }
-        if (failure) return;
-        if (!released && !release(0, BLOCK_THREADS, AT_BLOCK, "not all threads come to a __syncthreads")) return;
-    }
+    do {
+        for (unsigned i = 0; i < BLOCK_THREADS / WARP && !failure; i++) run_warp(turn(i, BLOCK_THREADS / WARP, order), order);
+    } while (!failure && release(0, BLOCK_THREADS, AT_BLOCK, "not all threads come to a __syncthreads"));
 }
 
 template <class Arguments>

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lumatile_kernels.cuda.arrays import DeviceArray
 from lumatile_kernels.cuda.device import Borrowed, DeviceError, DeviceMemoryError
 
 HEADER = Path(__file__).with_name("cuda_on_cpu.h")
@@ -35,7 +36,11 @@ OPTIONS = (
 POISON = 0xA5
 GUARD = 4096
 """Bytes before and behind each allocation that nobody may write to."""
-WRITTEN = {"out", "ranges", "carry", "translucent", "origin", "extent", "offsets", "keys", "order", "stored"}
+WRITTEN = {
+    *("out", "ranges", "carry"),
+    *("narrow", "outside", "translucent"),
+    *("origin", "extent", "offsets", "keys", "order", "stored"),
+}
 """Pointers that kernels write to; they read from the others."""
 ORDERS = ("forwards", "backwards", "mixed")
 """In which order the threads of a block take their turns."""
@@ -281,6 +286,21 @@ def _argsort(to, keys, count):
     values = np.ctypeslib.as_array(ctypes.cast(keys, ctypes.POINTER(ctypes.c_uint64)), (count,))
     order = np.argsort(values, kind="stable").astype(np.int64)
     ctypes.memmove(to, order.ctypes.data, order.nbytes)
+
+
+def on_device(device, array, offset=0):
+    """A copy of an array on a device, `offset` bytes from where memory begins."""
+    array = array.copy()
+    memory, stream = device.allocate(offset + array.nbytes), device.stream()
+    device.upload(memory.pointer + offset, array, stream)
+    return DeviceArray(
+        device=device,
+        pointer=memory.pointer + offset,
+        shape=array.shape,
+        dtype=array.dtype,
+        ready=device.record(stream),
+        owner=(memory, array),
+    )
 
 
 def machine():
