@@ -8,16 +8,15 @@ import threading
 import numpy as np
 import pytest
 import simplejpeg
-import skimage.data
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image, ImageOps
+from PIL import Image
+from tests.jpeg_files import CMYK, COLOR, GRAY, PHOTO, PROGRESSIVE, WHOLE, by_pillow, encoded, oriented, without_segment
 
-from lumatile_kernels import jpeg
+from lumatile_kernels.dali_places import HostPlace
 from lumatile_kernels.errors import DecodeError, DecoderUnavailableError
 from lumatile_kernels.jpeg import DaliDecoder, TurboDecoder, select_jpeg_decoder
-
-PHOTO = skimage.data.astronaut()
+from lumatile_kernels.turbo_jpeg import read_jpeg_header
 
 try:
     DALI = DaliDecoder(threads=2)
@@ -34,37 +33,12 @@ def decoder(request):
     return DALI if request.param == "dali" else TurboDecoder(threads=2)
 
 
-def encoded(image, **options):
-    file = io.BytesIO()
-    (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(file, "JPEG", **options)
-    return file.getvalue()
-
-
-def by_pillow(file):
-    """The independent oracle: (h, w, 1) or (h, w, 3), upright."""
-    image = ImageOps.exif_transpose(Image.open(io.BytesIO(file)))
-    pixels = np.asarray(image.convert("RGB") if image.mode == "CMYK" else image)
-    return pixels.reshape(*pixels.shape[:2], -1)
-
-
 def decoded(decoder, file):
     (result,) = decoder.decode([file])
     assert not isinstance(result, DecodeError), result
     assert result.dtype == np.uint8
     assert result.flags.c_contiguous
     return result
-
-
-def without_segment(file, code):
-    at = file.index(bytes([0xFF, code]))
-    return file[:at] + file[at + 2 + int.from_bytes(file[at + 2 : at + 4], "big") :]
-
-
-GRAY = encoded(PHOTO[:100, :130, 0])
-COLOR = encoded(PHOTO[:120, :150])
-PROGRESSIVE = encoded(PHOTO[:120, :150], progressive=True)
-CMYK = encoded(Image.fromarray(PHOTO[:50, :60]).convert("CMYK"))
-WHOLE = [GRAY, COLOR, PROGRESSIVE, CMYK]
 
 
 @pytest.mark.parametrize("subsampling", ["444", "422", "420", "440", "411"])
@@ -117,10 +91,8 @@ def test_cmyk_is_pillows_rgb(decoder, colorspace, adobe):
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_exif_orientation_is_applied(decoder, orientation):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
     for image in (PHOTO[:40, :70], PHOTO[:40, :70, 1], Image.fromarray(PHOTO[:40, :70]).convert("CMYK")):
-        file = encoded(image, exif=exif)
+        file = encoded(image, exif=oriented(orientation))
         assert np.array_equal(decoded(decoder, file), by_pillow(file))
 
 
@@ -227,12 +199,13 @@ def test_decoders_agree_on_damaged_files(file, where, damage, insert):
 @needs_dali
 def test_what_dali_alone_refuses_is_decoded_all_the_same(monkeypatch, caplog):
     decoder = DaliDecoder(threads=2)
-    monkeypatch.setattr(jpeg, "_check", jpeg._read_header)
+    monkeypatch.setattr(HostPlace, "check", lambda _, file: read_jpeg_header(file))
     caplog.set_level("INFO")
     results = decoder.decode([COLOR, COLOR[:-900]])  # unchecked, the second one fails the batch inside DALI
     assert np.array_equal(results[0], by_pillow(COLOR))
     assert isinstance(results[1], DecodeError)
-    assert "DALI failed on 2 JPEG files, simplejpeg decodes them" in caplog.text
+    assert "DALI failed on 2 JPEG files, each is tried alone" in caplog.text
+    assert "DALI failed on a JPEG file, libjpeg-turbo decodes it" in caplog.text
     assert np.array_equal(decoded(decoder, COLOR), by_pillow(COLOR))
 
 
@@ -293,6 +266,7 @@ def test_importing_the_module_loads_no_decoder():
 def test_the_name_says_library_and_version(decoder):
     assert decoder.name.split()[0] in ("simplejpeg", "dali-cpu")
     assert decoder.name.split()[1][0].isdigit()
+    assert decoder.decoded_by(decoded(decoder, COLOR)) == decoder.name
 
 
 @needs_dali

@@ -16,7 +16,7 @@ PACKAGES = ("kernels/lumatile_kernels", "sdk/lumatile", "service/lumatile_servic
 HOMES = {
     "ray": set(),
     "cupy": {"kernels/lumatile_kernels/cuda/device.py", "kernels/lumatile_kernels/cuda/compile.py"},
-    "nvidia": {"kernels/lumatile_kernels/jpeg.py"},
+    "nvidia": {"kernels/lumatile_kernels/dali_pipelines.py"},
 }
 """package -> the only files that may import it; Ray is not part of this version's code."""
 

@@ -57,6 +57,12 @@ class ImageHeader:
             return height, width, min(self.components, 3)
         return height, width, {2: 4}.get(self.components, self.components)
 
+    @property
+    def nbytes(self) -> int:
+        """Of the decoded picture, at 8 bits a sample."""
+        height, width, channels = self.shape
+        return height * width * channels
+
 
 def read_header(data: bytes) -> ImageHeader:
     """The header of a JPEG or PNG file, told apart by content.
@@ -87,7 +93,7 @@ _MARKER_PREFIX = re.compile(rb"\xff+")  # a marker's code may follow any number 
 def _read_jpeg(data: bytes) -> ImageHeader:
     frame: tuple[int, int, int] | None = None  # height, width, components
     exif: bytes | None = None
-    for code, at, segment in _jpeg_segments(data):
+    for code, at, segment in jpeg_segments(data):
         if code in _UNSUPPORTED_FRAMES:
             raise DecodeError(f"unsupported: {_UNSUPPORTED_FRAMES[code]} (baseline and progressive JPEG are read)")
         if code in (0xC0, 0xC1, 0xC2):
@@ -109,8 +115,8 @@ def _read_jpeg(data: bytes) -> ImageHeader:
     )
 
 
-def _jpeg_segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Marker code, byte offset and body of each segment before the first scan's."""
+def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
+    """Marker code, byte offset of the length, and body of each segment before the first scan's. Raises DecodeError."""
     truncated = DecodeError(f"truncated JPEG: no picture data after {len(data)} bytes")
     at = 2
     while True:

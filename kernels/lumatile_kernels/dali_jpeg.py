@@ -1,0 +1,192 @@
+"""JPEG files through NVIDIA DALI, and through libjpeg-turbo whatever DALI cannot do."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from lumatile_kernels.backend import Allocate, allocate_array
+from lumatile_kernels.cuda.arrays import DeviceArray, current_device
+from lumatile_kernels.cuda.device import Device, DeviceMemoryError
+from lumatile_kernels.dali_pipelines import PIPELINES_IN_USE, DaliPipelines
+from lumatile_kernels.dali_places import GpuPlace, HostPlace, Place
+from lumatile_kernels.errors import DecodeError, DecoderUnavailableError
+from lumatile_kernels.image_header import ImageHeader
+from lumatile_kernels.turbo_jpeg import Picture, TurboDecoder, cores, each, read_jpeg_header, simplejpeg
+
+log = logging.getLogger(__name__)
+
+MOST_OFF = 4
+"""What one of nvJPEG's sRGB codes may differ from libjpeg-turbo's."""
+
+MEAN_OFF = 1.0
+"""What they may differ on average over a picture."""
+
+FAILURES = (RuntimeError, MemoryError, ValueError, AttributeError)
+"""What DALI and `Device` raise: for a bad file, for lack of memory and for a device that is lost alike."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Job:
+    row: int
+    """Which of the files."""
+    file: bytes
+    stream: bytes
+    """What DALI reads instead."""
+    header: ImageHeader
+
+
+class DaliDecoder:
+    """NVIDIA DALI, in pipelines that stay warm between calls.
+
+    On the "cpu" it needs no GPU, and gives the bytes of libjpeg-turbo for the files that libjpeg-turbo accepts.
+
+    "mixed" decodes on a GPU with nvJPEG, and its hardware where there is some, and leaves the pictures there, each a
+    DeviceArray. nvJPEG has an arithmetic of its own: a code may differ from libjpeg-turbo's by `MOST_OFF`, and by
+    `MEAN_OFF` on average over a picture. NVIDIA's own tests hold nvImageCodec to the one and DALI to the other; not yet
+    measured by ours. The header is checked, and that the file ends, but not what lies between: of a file damaged there
+    nvJPEG may make a picture where the other decoders see an error, and it reads 4:1:0, which they do not.
+
+    libjpeg-turbo, on the host, decodes CMYK for both; and for the GPU what looks cut, what nvJPEG refuses or would
+    take for YCbCr, what the device has no room for, and everything in a forked child or after the device is lost.
+    `decoded_by` tells.
+    """
+
+    def __init__(
+        self,
+        device: Literal["cpu", "mixed"] = "cpu",
+        *,
+        on: Device | None = None,
+        threads: int | None = None,
+        hw_decoder_load: float | None = None,
+    ) -> None:
+        """`on`: the GPU of "mixed"; by default the calling thread's current device.
+
+        `threads`: of DALI; by default one a core, at most 4, for a GPU at most 8. `hw_decoder_load`: how much of a
+        batch, 0 ... 1, the GPU's JPEG hardware gets, where there is some; by default what DALI says (0.65).
+
+        Raises DecoderUnavailableError where DALI, simplejpeg or the GPU is missing, or DALI cannot run there.
+        """
+        if device not in ("cpu", "mixed"):
+            raise ValueError(f"DALI's device must be 'cpu' or 'mixed', not {device!r}")
+        if hw_decoder_load is not None and not 0 <= hw_decoder_load <= 1:
+            raise ValueError(f"hw_decoder_load must be in 0 ... 1, not {hw_decoder_load!r}")
+        with PIPELINES_IN_USE:  # a child forked during an import could never import it
+            good = simplejpeg().encode_jpeg(np.zeros((16, 16, 3), np.uint8))
+        self._good = _Job(row=0, file=good, stream=good, header=read_jpeg_header(good))
+        self._turbo = TurboDecoder(threads)
+        self._process = os.getpid()
+        self._lost = False
+        self._full = False
+        threads = threads or cores(8 if device == "mixed" else 4)
+        try:
+            self._place: Place = (
+                HostPlace(threads) if device == "cpu" else GpuPlace(on or current_device(), hw_decoder_load)
+            )
+            self._pipelines = DaliPipelines(self._place, threads)
+            self._try()
+        except (ImportError, OSError, *FAILURES) as e:
+            needs = "needs NVIDIA DALI" if device == "cpu" else "on a GPU needs NVIDIA DALI and CUDA"
+            raise DecoderUnavailableError(f"JPEG decoder 'dali' {needs}: {_reason(e)}") from e
+        self.name = f"dali-{device} {self._pipelines.version}"
+
+    def decode(
+        self, files: Sequence[bytes], *, allocate: Allocate = allocate_array
+    ) -> list[Picture | DeviceArray | DecodeError]:
+        """See JpegDecoder."""
+        if not (self._place.survives_fork or self._lost or os.getpid() == self._process):
+            self._lost = True
+            log.info("CUDA does not survive a fork: in this child libjpeg-turbo decodes JPEG files")
+        if self._lost or self._pipelines.ended:
+            return [*self._turbo.decode(files, allocate=allocate)]
+        results: list[Any] = [*each(self._place.check, files, self._place.check_threads)]
+        for components in (1, 3):
+            for batch in self._batches(files, results, components):
+                for job, picture in zip(batch, self._decode_batch(batch, allocate), strict=True):
+                    results[job.row] = picture
+        rest = [i for i, result in enumerate(results) if isinstance(result, ImageHeader)]
+        for i, picture in zip(rest, self._turbo.decode([files[i] for i in rest], allocate=allocate), strict=True):
+            results[i] = picture
+        return results
+
+    def decoded_by(self, picture: Picture | DeviceArray | DecodeError) -> str:
+        """See JpegDecoder."""
+        on_host = isinstance(self._place, HostPlace)  # there it makes no difference who it was
+        return self.name if on_host or isinstance(picture, DeviceArray) else self._turbo.name
+
+    def _batches(self, files: Sequence[bytes], results: Sequence[Any], components: int) -> Iterator[list[_Job]]:
+        """What DALI can decode of the files with a header among `results`, as many at once as there is room for."""
+        batch: list[_Job] = []
+        nbytes = 0
+        for i, header in enumerate(results):
+            if not isinstance(header, ImageHeader) or header.components != components:
+                continue
+            stream = self._place.stream(files[i], header)
+            if stream is None:
+                continue
+            if batch and (len(batch) == self._place.batch_files or nbytes + header.nbytes > self._place.batch_bytes):
+                yield batch
+                batch, nbytes = [], 0
+            batch.append(_Job(row=i, file=files[i], stream=stream, header=header))
+            nbytes += header.nbytes
+        if batch:
+            yield batch
+
+    def _decode_batch(self, batch: Sequence[_Job], allocate: Allocate) -> list[Picture | DeviceArray | DecodeError]:
+        """Files of one number of components. One that DALI refuses fails its batch, so then each is tried alone."""
+        failure = None
+        try:
+            if not self._lost:
+                return self._run(batch, allocate)
+        except DeviceMemoryError as e:
+            log.log(
+                logging.DEBUG if self._full else logging.WARNING,
+                "no room on the device for pictures of JPEG files, libjpeg-turbo decodes them on the host: %s",
+                e,
+            )
+            self._full = True
+        except FAILURES as e:
+            failure = _reason(e)  # not `e`, which keeps the broken pipeline
+        if failure is not None and self._works():
+            if len(batch) > 1:
+                log.info("DALI failed on %d JPEG files, each is tried alone: %s", len(batch), failure)
+                return [result for job in batch for result in self._decode_batch([job], allocate)]
+            log.info("DALI failed on a JPEG file, libjpeg-turbo decodes it: %s", failure)
+        elif failure is not None and not (self._lost or self._pipelines.ended):
+            self._lost = True
+            log.error("%s fails on every file, libjpeg-turbo decodes all from now on: %s", self.name, failure)
+        return [*self._turbo.decode([job.file for job in batch], allocate=allocate)]
+
+    def _works(self) -> bool:
+        """Whether a good file can be decoded: then the fault was in the others."""
+        try:
+            self._try()
+        except FAILURES as e:
+            log.debug("%s", e)
+            return False
+        return True
+
+    def _try(self) -> None:
+        try:
+            self._run([self._good], allocate_array)
+        except DeviceMemoryError as e:  # it works, there is only no room
+            log.debug("%s", e)
+
+    def _run(self, batch: Sequence[_Job], allocate: Allocate) -> list[Any]:
+        """A batch through DALI. Raises FAILURES."""
+        headers = [job.header for job in batch]
+        return self._pipelines.run(
+            [job.stream for job in batch],
+            headers[0].components,
+            lambda tensors: self._place.take(tensors, headers, allocate),
+        )
+
+
+def _reason(error: BaseException) -> str:
+    """What matters of DALI's long messages, and all of others, in one line."""
+    return " ".join(str(error).rpartition("encountered:")[2].split())

@@ -1,0 +1,146 @@
+"""JPEG files through a libjpeg-turbo wheel (simplejpeg): what decides which files are corrupt, and how CMYK looks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from types import ModuleType
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lumatile_kernels.backend import Allocate, allocate_array
+from lumatile_kernels.errors import DecodeError, DecoderUnavailableError
+from lumatile_kernels.image_header import ImageHeader, read_header
+from lumatile_kernels.orientation import upright
+
+SCAN_LIMIT = 500
+"""Scans a JPEG may have: each costs a pass over the whole picture, however few bytes it takes in the file."""
+
+Picture = NDArray[np.uint8]
+"""(h, w, 1) gray or (h, w, 3) RGB, sRGB gamma."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class TurboDecoder:
+    """libjpeg-turbo through the simplejpeg wheel."""
+
+    def __init__(self, threads: int | None = None) -> None:
+        """`threads`: files decoded at once; by default one a core, at most 4.
+
+        Raises DecoderUnavailableError without simplejpeg.
+        """
+        self._threads = threads or cores(4)
+        self.name = f"simplejpeg {simplejpeg().__version__}"
+
+    def decode(self, files: Sequence[bytes], *, allocate: Allocate = allocate_array) -> list[Picture | DecodeError]:
+        """See JpegDecoder."""
+        return each(partial(_decode, allocate), files, self._threads)
+
+    def decoded_by(self, picture: object) -> str:  # noqa: ARG002 - see JpegDecoder
+        """See JpegDecoder."""
+        return self.name
+
+
+def cores(limit: int) -> int:
+    """The machine's cores, at most `limit`."""
+    return min(limit, os.cpu_count() or 1)
+
+
+def simplejpeg() -> ModuleType:
+    """The module. Raises DecoderUnavailableError."""
+    try:
+        import simplejpeg
+    except ImportError as e:
+        raise DecoderUnavailableError(f"JPEG needs the package simplejpeg (pip install 'lumatile[local]'): {e}") from e
+    return simplejpeg  # type: ignore[no-any-return]
+
+
+def each(work: Callable[[Item], Result], items: Sequence[Item], threads: int) -> list[Result | DecodeError]:
+    """`work` of each item, or the DecodeError it raised. The threads end with the call, so a fork meets none."""
+
+    def attempt(item: Item) -> Result | DecodeError:
+        try:
+            return work(item)
+        except DecodeError as e:
+            return e
+
+    if len(items) < 2 or threads < 2:
+        return [attempt(item) for item in items]
+    with ThreadPoolExecutor(min(threads, len(items))) as pool:
+        try:
+            futures = [pool.submit(attempt, item) for item in items]
+        except RuntimeError:  # the interpreter is shutting down: no more threads
+            return [attempt(item) for item in items]
+        return [future.result() for future in futures]
+
+
+def read_jpeg_header(file: bytes) -> ImageHeader:
+    """The header of a JPEG file that may be decoded. Raises DecodeError."""
+    header = read_header(file)
+    if header.format != "jpeg":
+        raise DecodeError(f"not a JPEG image but {header.format.upper()}")
+    scans = file.count(b"\xff\xda")
+    if scans > SCAN_LIMIT:
+        raise DecodeError(f"a JPEG may have {SCAN_LIMIT} scans, and this one has {scans}")
+    return header
+
+
+def looks_cut(file: bytes) -> bool:
+    """Whether no end of image follows the last start of a scan; what is appended to a file may look like one too."""
+    return file.rfind(b"\xff\xd9") < file.rfind(b"\xff\xda")
+
+
+def check_whole(file: bytes) -> ImageHeader:
+    """The header of a file that libjpeg-turbo walks through without a complaint. Raises DecodeError.
+
+    At an eighth of the size all codes are read, and little else is done.
+    """
+    header = read_jpeg_header(file)
+    _turbo(file, "CMYK" if header.components == 4 else "GRAY", min_height=1, min_width=1)
+    return header
+
+
+def place(image: Picture, header: ImageHeader, allocate: Allocate) -> Picture:
+    """`image`, as stored, upright in memory from `allocate`."""
+    placed = allocate(image.size).reshape(header.shape)
+    placed[...] = upright(image, header.orientation)
+    return placed
+
+
+def _turbo(file: bytes, colorspace: str, **options: Any) -> Picture:
+    """The stored picture by libjpeg-turbo; whatever it warns of is an error."""
+    try:
+        return simplejpeg().decode_jpeg(file, colorspace, strict=True, **options)  # type: ignore[no-any-return]
+    except ValueError as e:
+        if looks_cut(file):
+            raise DecodeError(f"truncated JPEG: no end-of-image marker after {len(file)} bytes") from e
+        if "subsampling" in str(e):
+            raise DecodeError(
+                "unsupported: JPEG with chroma subsampling other than 4:4:4, 4:2:2, 4:2:0, 4:4:0, 4:1:1"
+            ) from e
+        raise DecodeError(f"corrupt JPEG of {len(file)} bytes: {str(e).removeprefix('Corrupt JPEG data: ')}") from e
+
+
+def _decode(allocate: Allocate, file: bytes) -> Picture:
+    header = read_jpeg_header(file)
+    if header.components == 4:
+        return place(_rgb_of_cmyk(_turbo(file, "CMYK")), header, allocate)
+    colorspace = "GRAY" if header.components == 1 else "RGB"
+    if header.orientation > 1:
+        return place(_turbo(file, colorspace), header, allocate)
+    buffer = allocate(header.width * header.height * header.components)
+    _turbo(file, colorspace, buffer=buffer)
+    return buffer.reshape(header.shape)
+
+
+def _rgb_of_cmyk(cmyk: Picture) -> Picture:
+    """RGB of inverted CMYK (255: no ink), as JPEG files hold it: color * black / 255, rounded as Pillow does."""
+    black = cmyk[:, :, 3:].astype(np.uint16)
+    ink = (255 - cmyk[:, :, :3]) * black + 128
+    return (black - ((ink + (ink >> 8)) >> 8)).astype(np.uint8)
