@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test check bench lock clean
+.PHONY: help setup demo test check bench gpu-check lock clean
 
 help:
 	@echo "make demo    log real pictures, depth, segmentation and points; write pictures of what is stored"
 	@echo "make test    run the tests        make check   lint, types, layers, CUDA kernels"
 	@echo "make bench   run the benchmarks   make lock    pin new versions"
+	@echo "make gpu-check   on a machine with a GPU, numpy and CuPy: correctness and speed of the CUDA backend"
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -36,6 +37,11 @@ check: $(VENV)/dev.stamp
 
 bench: $(VENV)/bench.stamp
 	$(BIN)/python -m benchmarks
+
+# without a virtual environment: it needs only numpy and CuPy, and uses what else PYTHON has.
+# GPU_CHECK: its arguments, --quick or --only NAME ... for example
+gpu-check:
+	PYTHONPATH=kernels:.$${PYTHONPATH:+:$$PYTHONPATH} $(PYTHON) -m benchmarks.gpu_check $(GPU_CHECK)
 
 lock:
 	$(PYTHON) -m venv $(VENV)-lock

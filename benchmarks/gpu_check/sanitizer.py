@@ -1,0 +1,102 @@
+"""compute-sanitizer over the quick correctness cases: accesses, races, barriers, reads of what nobody wrote."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.gpu_check.findings import Findings, say
+from benchmarks.table import Cell, Table
+
+COMMAND = "compute-sanitizer"
+
+TOOLS: dict[str, tuple[str, ...]] = {
+    "memcheck": ("--report-api-errors", "no"),  # CuPy makes exceptions of those
+    "racecheck": (),
+    "synccheck": (),
+    # copies of whole payloads take the gaps between planes along, which nobody wrote and nobody reads
+    "initcheck": ("--check-api-memory-access", "no"),
+}
+
+TIMEOUT = 90.0
+"""Of each tool, in seconds."""
+
+MARGIN = 10.0
+"""For a tool to come to an end when what it watches has, in seconds."""
+
+FOUND = 99
+"""Exit code of a run in which a tool has found something."""
+
+SHOWN = 6
+"""Lines of a report that are quoted."""
+
+NOTES = ("Over the quick correctness cases: all kernels, small frames, frames of two passes, points.",)
+
+
+def measure(findings: Findings, *, quick: bool) -> None:
+    """The table of tools; a note where compute-sanitizer is absent."""
+    if shutil.which(COMMAND) is None:
+        findings.note(f"{COMMAND} is not on the PATH: no memory or race checks")
+        return
+    rows: list[list[Cell]] = []
+    for tool, options in TOOLS.items():
+        if quick and tool not in {"memcheck", "racecheck"}:
+            continue
+        limit = min(TIMEOUT, findings.left - 2 * MARGIN)
+        if limit < MARGIN:
+            findings.note(f"{COMMAND} {tool}: not run, the time was used up")
+            continue
+        with findings.attempt(f"{COMMAND} {tool}"):
+            start = time.monotonic()
+            outcome, lines = _run(tool, options, limit)
+            rows.append([tool, outcome, time.monotonic() - start])
+            if outcome.startswith("found"):
+                findings.failures.append(f"{COMMAND} {tool}: {' | '.join(lines)}")
+            elif outcome != "clean":
+                findings.note(f"{COMMAND} {tool}: {outcome}: {' | '.join(lines)}")
+        findings.add(Table(title=COMMAND, columns=("tool", "outcome", "seconds"), rows=rows, notes=NOTES))
+
+
+def _run(tool: str, options: tuple[str, ...], limit: float) -> tuple[str, list[str]]:
+    """What came out ("clean", "found something" or why there is no answer), and what the tool said."""
+    say(f"    {COMMAND} --tool {tool}")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        inner = Findings(file=folder / "findings")
+        watched = [sys.executable, "-m", "benchmarks.gpu_check", "--child", "correctness", str(inner.file), "--quick"]
+        watched += ["--seconds", str(limit)]  # it ends itself, and the tool with it
+        command = [COMMAND, "--tool", tool, "--error-exitcode", str(FOUND), "--log-file", str(folder / "report")]
+        with (folder / "printed").open("w+") as output:
+            start = time.monotonic()
+            process = subprocess.Popen([*command, *options, *watched], stdout=output, stderr=subprocess.STDOUT)
+            try:
+                code = process.wait(limit + MARGIN)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                code = -signal.SIGKILL
+            late = time.monotonic() - start >= limit
+            output.seek(0)
+            printed = output.read().strip().splitlines()
+        inner.load()
+        said = _report(folder / "report")
+        if code == FOUND:
+            return "found something", [*said[:SHOWN], *said[-1:]]
+        if inner.failures:
+            return "found something", [f"results differ under {tool}: {inner.failures[0]}"]
+        if late:
+            return f"no answer in {limit:.0f} s", []
+        if code or not inner.tables:
+            return f"did not run (exit code {code})", [*said[:SHOWN], *printed[-3:]]
+        return "clean", said[-1:]
+
+
+def _report(file: Path) -> list[str]:
+    """What a tool said, line by line, without the stacks of the host."""
+    lines = file.read_text(errors="replace").splitlines() if file.exists() else []
+    stripped = [line.removeprefix("=========").strip() for line in lines]
+    return [line for line in stripped if line and not line.startswith(("COMPUTE-SANITIZER", "Host Frame", "in "))]
