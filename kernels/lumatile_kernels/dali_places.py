@@ -10,6 +10,7 @@ import numpy as np
 from lumatile_kernels.backend import Allocate
 from lumatile_kernels.cuda.arrays import DeviceArray
 from lumatile_kernels.cuda.device import Device
+from lumatile_kernels.cuda.loans import loans_of
 from lumatile_kernels.image_header import ImageHeader
 from lumatile_kernels.nvjpeg_input import nvjpeg_input
 from lumatile_kernels.turbo_jpeg import Picture, check_whole, looks_cut, place, read_jpeg_header
@@ -88,6 +89,8 @@ class GpuPlace:
     def __init__(self, device: Device, hw_decoder_load: float | None) -> None:
         """`hw_decoder_load`: the share of a batch for the hardware decoder; None: DALI's default."""
         self._device = device
+        self._stream: Any = None
+        """Of the copies; made at the first."""
         self.number: int | None = device.number
         self.options: dict[str, Any] = {
             "adjust_orientation": True,
@@ -106,10 +109,12 @@ class GpuPlace:
         return None if looks_cut(file) else nvjpeg_input(file, header)
 
     def take(self, tensors: Any, headers: Sequence[ImageHeader], allocate: Allocate) -> list[DeviceArray]:  # noqa: ARG002
-        """See Place. One allocation for all, free again when the last picture is garbage."""
+        """See Place. One piece of memory for all, reused when the last picture is garbage."""
         starts = np.cumsum([0, *(-(-header.nbytes // 256) * 256 for header in headers)]).tolist()
-        memory = self._device.allocate(starts[-1])
-        stream = self._device.stream()
+        if self._stream is None:
+            self._stream = self._device.stream()
+        stream = self._stream
+        memory = loans_of(self._device).take(starts[-1], stream)
         for i, header in enumerate(headers):
             shape = tuple(tensors[i].shape())
             if shape != header.shape:

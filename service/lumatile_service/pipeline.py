@@ -85,13 +85,15 @@ class Pipeline:
                     files.append((i, value.encoded))
         if files:
             with self._decoder_lock:
-                decoder = self._decoder = self._decoder or select_jpeg_decoder("auto")
+                decoder = self._decoder
+                if decoder is None:
+                    decoder = self._decoder = select_jpeg_decoder("auto", getattr(self._backend, "device", None))
                 images = decoder.decode([file for _, file in files], allocate=POOL.take)
             for (i, _), image in zip(files, images, strict=True):
                 if isinstance(image, DecodeError):
                     results[i] = DecodedValue(value=values[i], error=str(image), decoder=decoder.name)
                 else:
-                    results[i] = DecodedValue(value=values[i], array=image, decoder=decoder.name)
+                    results[i] = DecodedValue(value=values[i], array=image, decoder=decoder.decoded_by(image))
         return results
 
     def convert(self, decoded: DecodedValue) -> tuple[dict[str, Any], Iterator[TileRows]]:

@@ -8,27 +8,22 @@ from __future__ import annotations
 
 import logging
 import sys
-import threading
 import weakref
-from collections import deque
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from lumatile_kernels.backend import BackendUnavailableError
 from lumatile_kernels.cuda.arrays import DeviceArray, device_numbered
-from lumatile_kernels.cuda.device import Borrowed, Device, DeviceError, Event, Memory, Stream
+from lumatile_kernels.cuda.device import Borrowed, Device, DeviceError, Stream
 from lumatile_kernels.cuda.ids import OUTSIDE_BYTES, is_wide, narrow_ids
+from lumatile_kernels.cuda.loans import loans_of
 
 log = logging.getLogger(__name__)
 
 CUDA = 2
 """DLPack's kDLCUDA."""
-
-IDLE_BYTES = 256 << 20
-"""Device memory kept for the next copies, in bytes."""
 
 
 def on_cuda(value: Any) -> bool:
@@ -49,7 +44,7 @@ def snapshot(value: Any, *, ids: bool = False) -> DeviceArray | None:
     """
     try:
         device = device_numbered(_device_number(value))
-        return _snapshots(device).take(value, ids=ids)
+        return _copied(value, device, ids=ids)
     except BackendUnavailableError as e:
         _say("tensors on a GPU are copied to the host at the call (said once): %s", e)
     except DeviceError as e:
@@ -73,87 +68,44 @@ def _say(message: str, error: Exception) -> None:
         log.warning(message, error)
 
 
-class _Snapshots:
-    """Copies on one device; their memory is reused."""
-
-    def __init__(self, device: Device) -> None:
-        self._device = device
-        self._lock = threading.Lock()
-        self._idle: list[tuple[Memory, Event]] = []
-        """Memory, and what has to happen before it is written again; the largest first."""
-        self._returned: deque[tuple[Memory, Event]] = deque()
-
-    @cached_property
-    def _side(self) -> Stream:
-        """Of copies that have no stream of their own."""
-        return self._device.stream()
-
-    def take(self, value: Any, *, ids: bool) -> DeviceArray:
-        """See snapshot. Raises DeviceError."""
-        device = self._device
-        found = _borrowed(value, device, self._side)
-        source = found.array
-        narrowed = ids and is_wide(source.dtype)
-        dtype = np.dtype(np.uint16) if narrowed else source.dtype
-        nbytes = int(np.prod(source.shape, dtype=np.int64)) * dtype.itemsize
-        outside = -(-nbytes // OUTSIDE_BYTES) * OUTSIDE_BYTES
-        memory, free = self._memory(outside + OUTSIDE_BYTES)
-        stream = self._side if found.stream is None else found.stream
-        if free is not None:
-            device.wait(stream, free)
-        if narrowed:
-            narrow_ids(device, source, memory.pointer, memory.pointer + outside, stream)
-        else:
-            device.copy(memory.pointer, source.pointer, nbytes, stream)
-        ready = device.record(stream)
-        if not found.safe:
-            device.synchronize(ready)
-        loan = _Loan(memory=memory, ready=ready, home=self._returned)
-        return DeviceArray(
-            device=device,
-            pointer=memory.pointer,
-            shape=source.shape,
-            dtype=dtype,
-            ready=ready,
-            owner=(loan, source.owner if found.stream is None else None),
-            narrowed_from=source.dtype if narrowed else None,
-            outside=memory.pointer + outside if narrowed else 0,
-        )
-
-    def _memory(self, nbytes: int) -> tuple[Memory, Event]:
-        with self._lock:
-            while self._returned:
-                self._idle.append(self._returned.popleft())
-            self._idle.sort(key=lambda entry: -entry[0].nbytes)
-            while sum(memory.nbytes for memory, _ in self._idle) > IDLE_BYTES:
-                self._idle.pop()
-            for i in reversed(range(len(self._idle))):
-                if nbytes <= self._idle[i][0].nbytes <= 2 * nbytes:
-                    return self._idle.pop(i)
-        return self._device.allocate(nbytes), None
+def _copied(value: Any, device: Device, *, ids: bool) -> DeviceArray:
+    """See snapshot. Raises DeviceError."""
+    side = _side_stream(device)
+    found = _borrowed(value, device, side)
+    source = found.array
+    narrowed = ids and is_wide(source.dtype)
+    dtype = np.dtype(np.uint16) if narrowed else source.dtype
+    nbytes = int(np.prod(source.shape, dtype=np.int64)) * dtype.itemsize
+    outside = -(-nbytes // OUTSIDE_BYTES) * OUTSIDE_BYTES
+    stream = side if found.stream is None else found.stream
+    loan = loans_of(device).take(outside + OUTSIDE_BYTES, stream)
+    if narrowed:
+        narrow_ids(device, source, loan.pointer, loan.pointer + outside, stream)
+    else:
+        device.copy(loan.pointer, source.pointer, nbytes, stream)
+    loan.written = device.record(stream)
+    if not found.safe:
+        device.synchronize(loan.written)
+    return DeviceArray(
+        device=device,
+        pointer=loan.pointer,
+        shape=source.shape,
+        dtype=dtype,
+        ready=loan.written,
+        owner=(loan, source.owner if found.stream is None else None),
+        narrowed_from=source.dtype if narrowed else None,
+        outside=loan.pointer + outside if narrowed else 0,
+    )
 
 
-@dataclass(kw_only=True, eq=False)
-class _Loan:
-    """Memory of a copy; it goes back when the last array on it is gone."""
-
-    memory: Memory
-    ready: Event
-    home: deque[tuple[Memory, Event]]
-
-    def __del__(self) -> None:
-        self.home.append((self.memory, self.ready))
+_SIDES: weakref.WeakKeyDictionary[Device, Stream] = weakref.WeakKeyDictionary()
+"""The stream of each device for copies that have none of their own."""
 
 
-_SNAPSHOTS: weakref.WeakKeyDictionary[Device, _Snapshots] = weakref.WeakKeyDictionary()
-_LOCK = threading.Lock()
-
-
-def _snapshots(device: Device) -> _Snapshots:
-    with _LOCK:
-        if device not in _SNAPSHOTS:
-            _SNAPSHOTS[device] = _Snapshots(device)
-        return _SNAPSHOTS[device]
+def _side_stream(device: Device) -> Stream:
+    if device not in _SIDES:
+        _SIDES[device] = device.stream()
+    return _SIDES[device]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
