@@ -51,7 +51,8 @@ def encode_png(array: NDArray[Any]) -> bytes:
         raise ValueError(
             f"a PNG picture is (h, w) or (h, w, 1 | 3 | 4), uint8 or uint16, not empty; got {array.shape} {array.dtype}"
         )
-    return bytes(_imagecodecs().png_encode(np.ascontiguousarray(array, array.dtype.newbyteorder("="))))
+    # a copy, always: one element counts as contiguous whatever its strides, and imagecodecs looks at the strides
+    return bytes(_imagecodecs().png_encode(np.array(array, array.dtype.newbyteorder("="), order="C")))
 
 
 def _check_chunks(data: bytes) -> None:
