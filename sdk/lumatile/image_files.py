@@ -56,7 +56,7 @@ def _decoded(data: bytes, stated: ImageFormat | None, settings: RecordingSetting
         if settings.strict:
             from lumatile_kernels.jpeg import select_jpeg_decoder
 
-            (picture,) = select_jpeg_decoder("turbo").decode([data])  # all decoders refuse the same files
+            (picture,) = select_jpeg_decoder("turbo").decode([data])  # all decoders on the host refuse the same files
             if isinstance(picture, DecodeError):
                 raise picture
     except (DecodeError, DecoderUnavailableError) as e:

@@ -22,6 +22,10 @@ PACKAGES = (
     "pyarrow",
     "crc32c",
     "numba",
+    "cupy-cuda13x",
+    "cupy-cuda12x",
+    "nvidia-dali-cuda130",
+    "nvidia-dali-cuda120",
     "imagecodecs",
     "simplejpeg",
     "typer",
@@ -99,6 +103,7 @@ def _decoders() -> list[dict[str, Any]]:
 
     found = []
     makers: tuple[tuple[str, str, Callable[[], str]], ...] = (
+        ("jpeg", "dali on a GPU", lambda: DaliDecoder("mixed").name),
         ("jpeg", "dali", lambda: DaliDecoder().name),
         ("jpeg", "turbo", lambda: TurboDecoder().name),
         ("png", "imagecodecs", imagecodecs),
