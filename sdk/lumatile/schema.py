@@ -1,4 +1,4 @@
-"""The Arrow schemas: frames and tiles files of the store, format version 1."""
+"""The Arrow schemas: frames and tiles files of the store, format version 1, and what travels to a service."""
 
 from __future__ import annotations
 
@@ -64,6 +64,21 @@ TILES = pa.schema(
     ]
 )
 """One row a tile. `frame`: the row of its frame in the segment's frames file; `crc32c`: of the stored payload."""
+
+
+LOG = pa.schema(
+    [
+        pa.field("payload", pa.large_binary(), nullable=False),
+        pa.field("producer", pa.binary(), nullable=False),
+        pa.field("seq", pa.int64(), nullable=False),
+        pa.field("part", pa.int32(), nullable=False),
+        pa.field("parts", pa.int32(), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),
+        pa.field("value", pa.string()),
+    ]
+)
+"""One row a logged value on its way to a service, or one part of a large one; see wire.py. `size`: bytes of the whole
+payload. `value`: JSON, in the first part."""
 
 
 def point_source(columns: list[pa.Field]) -> pa.Schema:
