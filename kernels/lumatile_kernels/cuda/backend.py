@@ -34,7 +34,7 @@ from lumatile_kernels.cuda.batch import Batch, Streams, Work
 from lumatile_kernels.cuda.device import Device, DeviceError, DeviceMemoryError, Memory
 from lumatile_kernels.cuda.opaque import is_opaque
 from lumatile_kernels.cuda.passes import MAX_FRAMES
-from lumatile_kernels.cuda.points import order_points
+from lumatile_kernels.cuda.points import device_bytes, order_points
 from lumatile_kernels.cuda.slots import Slots
 from lumatile_kernels.cuda.sources import depth_kernel, image_kernel, segmentation_kernel
 from lumatile_kernels.numpy_backend import COLOR_LIMITS
@@ -46,7 +46,7 @@ BATCH_BYTES = 128 << 20
 """Device memory of a batch, unless a single frame takes more."""
 
 DEVICE_BYTES = 4 << 30
-"""Device memory that a frame may take; larger ones are computed on the host."""
+"""Device memory that a frame or a cloud may take; larger ones are computed on the host."""
 
 PALETTES = 16
 """Palettes that are kept on the device."""
@@ -76,6 +76,8 @@ class CudaBackend:
         """Frames of one Work that have not been started."""
         self._failed = ""
         """Why the device is not used any more; empty while it is."""
+        self._said = False
+        """That there is no room."""
 
     @cached_property
     def _host(self) -> Backend:
@@ -94,9 +96,14 @@ class CudaBackend:
 
     def is_opaque(self, image: Array) -> bool:
         """See Backend."""
-        if isinstance(image, DeviceArray):
-            return is_opaque(image, self._streams.compute)
-        return self._host.is_opaque(image)
+        if isinstance(image, np.ndarray):
+            return self._host.is_opaque(image)
+        if not self._failed:
+            try:
+                return is_opaque(image, self._slots, self._streams.compute)
+            except DeviceError as e:
+                self._give_way(e)
+        return self._host.is_opaque(image.host())
 
     def pin(self, memory: memoryview) -> Callable[[], None]:
         """See Backend."""
@@ -155,9 +162,11 @@ class CudaBackend:
         """Origin, Morton order and levels of a cloud."""
         if len(positions) and not self._failed:
             try:
-                return order_points(self.device, self._streams.compute, positions)
+                self._check_size(device_bytes(positions))
+                return order_points(self.device, self._slots, self._streams.compute, positions)
             except DeviceError as e:
                 self._give_way(e)
+        self.fallbacks += bool(len(positions))
         return self._host.points(positions)
 
     # frames
@@ -211,7 +220,7 @@ class CudaBackend:
         frames, self._waiting = self._waiting, []
         self._start_batch(frames)
 
-    def _start_batch(self, frames: Sequence[_Frame]) -> None:
+    def _start_batch(self, frames: Sequence[_Frame], *, again: bool = False) -> None:
         """Start frames together, or in halves where the device has no room for all.
 
         A frame that it has no room for even alone is left without a batch.
@@ -221,13 +230,15 @@ class CudaBackend:
         try:
             batch = self._batch(frames)
         except DeviceMemoryError as e:
-            self._slots.clear()
-            if len(frames) == 1:
+            freed = self._slots.clear()
+            if len(frames) > 1:
+                middle = len(frames) // 2
+                self._start_batch(frames[:middle])
+                self._start_batch(frames[middle:])
+            elif freed and not again:
+                self._start_batch(frames, again=True)
+            else:
                 self._give_way(e)
-                return
-            middle = len(frames) // 2
-            self._start_batch(frames[:middle])
-            self._start_batch(frames[middle:])
         except DeviceError as e:
             self._give_way(e)
         else:
@@ -236,9 +247,12 @@ class CudaBackend:
 
     def _batch(self, frames: Sequence[_Frame]) -> Batch:
         work = frames[0].work
-        if work.device_bytes(1) > self._device_bytes:
-            raise DeviceMemoryError(f"a frame takes {work.device_bytes(1)} bytes of {self._device_bytes}")
+        self._check_size(work.device_bytes(1))
         return Batch(self._streams, self._slots, work, [f.array for f in frames], [f.allocate for f in frames])
+
+    def _check_size(self, nbytes: int) -> None:
+        if nbytes > self._device_bytes:
+            raise DeviceMemoryError(f"it takes {nbytes} bytes of device memory, and may take {self._device_bytes}")
 
     def _frames_of_a_batch(self, work: Work) -> int:
         return max(1, min(MAX_FRAMES, BATCH_BYTES // work.device_bytes(1)))
@@ -249,7 +263,8 @@ class CudaBackend:
             self._failed = str(error)
             self._waiting = []
             log.error("%s has failed, the %s backend takes over: %s", self.device.name, self._host.name, error)
-        elif not self.fallbacks and not self._failed:
+        elif not self._said and not self._failed:
+            self._said = True
             log.warning(
                 "%s has no room, the %s backend takes what does not fit (said once): %s",
                 self.device.name,
@@ -263,20 +278,14 @@ class CudaBackend:
         """A table's device memory. Those of `tables` are kept, and palettes while they are among the last."""
         if table.dtype != np.uint8:
             if id(table) not in self._constants:
-                self._constants[id(table)] = table, self._upload_table(table)
+                self._constants[id(table)] = table, self._streams.on_device(table)
             return self._constants[id(table)][1]
         content = table.tobytes()
         if content not in self._palettes:
-            self._palettes[content] = self._upload_table(table)
+            self._palettes[content] = self._streams.on_device(table)
             if len(self._palettes) > PALETTES:
                 del self._palettes[next(iter(self._palettes))]
         return self._palettes[content]
-
-    def _upload_table(self, table: NDArray[Any]) -> Memory:
-        memory = self.device.allocate(table.nbytes)
-        self.device.upload(memory.pointer, np.ascontiguousarray(table), self._streams.upload)
-        self.device.synchronize(self.device.record(self._streams.upload))
-        return memory
 
 
 @dataclass(kw_only=True, eq=False)

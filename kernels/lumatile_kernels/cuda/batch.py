@@ -6,9 +6,9 @@ one comes down. Downloads go straight into the buffers that the receiver of the 
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from lumatile_kernels.backend import Allocate, TileBlock
 from lumatile_kernels.cuda.arrays import DeviceArray
-from lumatile_kernels.cuda.device import Device, DeviceError, Event, Memory
-from lumatile_kernels.cuda.passes import FrameLayout, PlannedBlock, frame_layout, page_ceil
+from lumatile_kernels.cuda.device import Device, DeviceError, Event, Memory, settle
+from lumatile_kernels.cuda.passes import PAGE, FrameLayout, PlannedBlock, frame_layout, page_ceil
 from lumatile_kernels.cuda.slots import Slots
 from lumatile_kernels.cuda.sources import Kernel
 from lumatile_kernels.pyramid import Plan
@@ -28,6 +28,9 @@ PIECE_BYTES = 4 << 20
 
 DOWNLOAD_AHEAD = 32 << 20
 """How far downloads run ahead of who takes the blocks, in bytes."""
+
+PINNED_BYTES = 1 << 20
+"""Who allocates buffers pins those that have this size; a download into others is waited for where it is enqueued."""
 
 NOTHING = 0x7F800000
 """The bits of infinity, in float32; see depth.cu."""
@@ -45,14 +48,22 @@ class Streams:
         self._layouts: dict[int, tuple[FrameLayout, Memory]] = {}
         """Row tables on the device, by the id of their layout."""
 
+    def on_device(self, table: NDArray[Any]) -> Memory:
+        """A copy of a table, waited for. Raises DeviceError."""
+        memory = self.device.allocate(table.nbytes)
+        try:
+            self.device.upload(memory.pointer, table, self.upload)
+            self.device.synchronize(self.device.record(self.upload))
+        except DeviceError:
+            settle(self.device, self.upload)
+            raise
+        return memory
+
     def rows(self, layout: FrameLayout) -> Memory:
         """A layout's row table on the device. Raises DeviceError."""
         known = self._layouts
         if id(layout) not in known:
-            memory = self.device.allocate(layout.rows.nbytes)
-            self.device.upload(memory.pointer, layout.rows, self.upload)
-            self.device.synchronize(self.device.record(self.upload))
-            known[id(layout)] = layout, memory
+            known[id(layout)] = layout, self.on_device(layout.rows)
             while len(known) > 64:
                 del known[next(iter(known))]
         return known[id(layout)][1]
@@ -176,15 +187,18 @@ class Batch:
         self._allocates = list(allocates)
         self._layout = work.layout
         self._ready: list[deque[TileBlock]] = [deque() for _ in arrays]
+        self._due = [len(self._layout.blocks)] * len(arrays)
+        """Blocks that have not been taken, of each frame."""
         self._coming: deque[_Piece] = deque()
-        self._ranges = np.empty((0, 0, 2), np.uint32)
-        self._last: Event = None
-        """After the last thing that was enqueued."""
-        streams.rows(self._layout)  # has to wait, the first time
+        self._buffers: list[NDArray[np.uint8]] = []
+        """Of what is under way but will not arrive in a piece."""
+        self._ranges = np.empty((len(arrays), self._layout.tiles, 2), np.uint32)
+        self._left = deque(self._pieces())
+        self._process = os.getpid()
+        self._rows = streams.rows(self._layout)  # has to wait, the first time; kept while launches use it
         self._slot: Memory | None = slots.take(work.device_bytes(len(arrays)))
         try:
             self._compute()
-            self._left = deque(self._pieces())
             self._enqueue_downloads()
         except BaseException:
             self._end()
@@ -192,24 +206,31 @@ class Batch:
 
     def next_block(self, frame: int) -> TileBlock | None:
         """The next block of a frame, waiting for it; None after the last. Raises DeviceError."""
-        while not self._ready[frame] and self._coming:
+        if not self._due[frame]:
+            return None
+        while not self._ready[frame]:
             self._receive()
-        return self._ready[frame].popleft() if self._ready[frame] else None
+        self._due[frame] -= 1
+        return self._ready[frame].popleft()
 
     def __del__(self) -> None:
-        """What is under way still uses this batch's memory."""
-        if getattr(self, "_slot", None) is not None:
+        """What is under way still uses this batch's memory; in a forked child there is no device to ask."""
+        if getattr(self, "_slot", None) is not None and self._process == os.getpid():
             self._end()
 
     def _end(self) -> None:
-        """Wait for what is under way, and give the memory back."""
-        if self._last is not None:
-            with suppress(DeviceError):
-                self._device.synchronize(self._last)
+        """Wait for what is under way, however far it came, and give the memory back."""
+        streams = self._streams
+        if not settle(self._device, streams.upload, streams.compute, streams.download):
+            self._slot = None  # nobody else's: the device waits by itself before memory is freed
+        self._release()
+
+    def _release(self) -> None:
         if self._slot is not None:
             self._slots.give_back(self._slot)
         self._slot = None
         self._arrays.clear()
+        self._buffers.clear()
 
     # to the device
 
@@ -218,9 +239,14 @@ class Batch:
         device, streams, at = self._device, self._streams, self._slot.pointer
         sources = self._upload(at)
         self._out = at + len(sources) * self._work.source_bytes
-        self._ranges_at = launch(streams, self._work, sources, self._out)
-        self._last = device.record(streams.compute)
-        device.wait(streams.download, self._last)
+        ranges = launch(streams, self._work, sources, self._out)
+        device.wait(streams.download, device.record(streams.compute))
+        if any(plane.ranges for plane in self._work.plan.planes):
+            nbytes = self._ranges.nbytes
+            buffer = self._allocates[0](max(nbytes, PINNED_BYTES))[:nbytes]
+            self._buffers.append(buffer)
+            device.download(buffer, ranges, streams.download)
+            self._ranges = buffer.view(np.uint32).reshape(self._ranges.shape)
 
     def _upload(self, at: int) -> list[int]:
         """Where each frame's array is on the device, once the compute stream gets there."""
@@ -236,48 +262,47 @@ class Batch:
                 device.upload(sources[-1], array, streams.upload)
                 uploads = True
         if uploads:
-            self._last = device.record(streams.upload)
-            device.wait(streams.compute, self._last)
+            device.wait(streams.compute, device.record(streams.upload))
         return sources
 
     # and back
 
     def _pieces(self) -> Iterator[_Piece]:
+        """Blocks in the order of frames and, of a frame, as the host backends give them; joined where they adjoin."""
         frames: list[int] = []
         blocks: list[PlannedBlock] = []
-        start = nbytes = 0
-        # the blocks of a plane follow each other; pieces of one frame need not be in the order of its blocks
+        start = end = 0
         for frame in range(len(self._arrays)):
             for block in self._layout.blocks:
                 at = frame * self._layout.nbytes + block.start
-                if blocks and (nbytes >= PIECE_BYTES or at < start or at + block.nbytes - start > 2 * PIECE_BYTES):
-                    yield _Piece(frames=frames, blocks=blocks, start=start, nbytes=nbytes)
+                if blocks and (end - start >= PIECE_BYTES or not end <= at < end + PAGE):
+                    yield _Piece(frames=frames, blocks=blocks, start=start, nbytes=end - start)
                     frames, blocks = [], []
                 if not blocks:
                     start = at
                 frames.append(frame)
                 blocks.append(block)
-                nbytes = at + block.nbytes - start
-        yield _Piece(frames=frames, blocks=blocks, start=start, nbytes=nbytes)
+                end = at + block.nbytes
+        yield _Piece(frames=frames, blocks=blocks, start=start, nbytes=end - start)
 
     def _enqueue_downloads(self) -> None:
         device, stream = self._device, self._streams.download
-        if not self._ranges.size and any(plane.ranges for plane in self._work.plan.planes):
-            self._ranges = np.empty((len(self._arrays), self._layout.tiles, 2), np.uint32)
-            device.download(self._ranges.view(np.uint8).reshape(-1), self._ranges_at, stream)
         while self._left and sum(piece.nbytes for piece in self._coming) < DOWNLOAD_AHEAD:
-            piece = self._left.popleft()
+            piece = self._left[0]
             buffer = self._allocates[piece.frames[0]](piece.nbytes)
+            self._buffers.append(buffer)  # should anything fail here, the download may still be under way
             device.download(buffer, self._out + piece.start, stream)
-            self._last = device.record(stream)
-            self._coming.append(replace(piece, buffer=buffer, arrived=self._last))
+            self._coming.append(replace(piece, buffer=buffer, arrived=device.record(stream)))
+            self._buffers.pop()
+            self._left.popleft()
 
     def _receive(self) -> None:
         """Wait for the next piece, and hand out its blocks."""
+        if not self._coming:
+            self._enqueue_downloads()
         piece = self._coming[0]
         self._device.synchronize(piece.arrived)
         self._coming.popleft()
-        self._enqueue_downloads()
         for frame, block in zip(piece.frames, piece.blocks, strict=True):
             start = frame * self._layout.nbytes + block.start - piece.start
             plane = self._work.plan.planes[block.plane]
@@ -290,9 +315,9 @@ class Batch:
                     value_range=self._value_range(self._ranges[frame, block.tiles]) if plane.ranges else None,
                 )
             )
+        self._enqueue_downloads()
         if not self._coming:
-            self._last = None
-            self._end()
+            self._release()
 
     def _value_range(self, ranges: NDArray[np.uint32]) -> NDArray[np.float64]:
         """(n, 2) values from what the kernels keep of them; see Range in pyramid.cu."""

@@ -20,7 +20,7 @@ THREADS = 256
 """Threads of a block, of all kernels."""
 
 _OUT_OF_MEMORY = 2
-"""cudaErrorMemoryAllocation"""
+"""cudaErrorMemoryAllocation and CUDA_ERROR_OUT_OF_MEMORY"""
 
 
 class DeviceError(RuntimeError):
@@ -127,6 +127,16 @@ class Device(Protocol):
         ...
 
 
+def settle(device: Device, *streams: Stream) -> bool:
+    """Wait for all that was enqueued, after something has failed; whether it came to an end."""
+    try:
+        for stream in streams:
+            device.synchronize(device.record(stream))
+    except DeviceError:
+        return False
+    return True
+
+
 class CudaDevice:
     """A `Device` that is one."""
 
@@ -180,6 +190,8 @@ class CudaDevice:
                 raise DeviceMemoryError(str(e)) from e
             raise DeviceError(str(e)) from e
         except cuda.driver.CUDADriverError as e:
+            if e.status == _OUT_OF_MEMORY:
+                raise DeviceMemoryError(str(e)) from e
             raise DeviceError(str(e)) from e
 
     def allocate(self, nbytes: int) -> Memory:
@@ -231,7 +243,10 @@ class CudaDevice:
     def launch(self, kernel: Kernel, arguments: NDArray[Any], blocks: int, stream: Stream) -> None:
         """See Device."""
         with self._current():
-            function, resident = self._function(kernel)
+            try:
+                function, resident = self._function(kernel)
+            except CompileError as e:  # a smaller kernel was compiled before, so NVRTC is there
+                raise DeviceError(str(e)) from e
             function((max(1, min(blocks, resident)),), (THREADS,), (arguments,), stream=stream)
 
     def _function(self, kernel: Kernel) -> tuple[Any, int]:

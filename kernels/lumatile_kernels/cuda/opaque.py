@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from lumatile_kernels.cuda.arrays import DeviceArray
-from lumatile_kernels.cuda.device import Stream
+from lumatile_kernels.cuda.device import DeviceError, Stream, settle
+from lumatile_kernels.cuda.slots import Slots
 from lumatile_kernels.cuda.sources import TRANSLUCENT
 
 ALPHA = np.dtype([("pixels", np.uint64), ("count", np.int64), ("translucent", np.uint64)], align=True)
@@ -13,17 +14,24 @@ ALPHA = np.dtype([("pixels", np.uint64), ("count", np.int64), ("translucent", np
 
 PIXELS_PER_BLOCK = 1 << 14
 
+FLAG_BYTES = 256
 
-def is_opaque(image: DeviceArray, stream: Stream) -> bool:
+
+def is_opaque(image: DeviceArray, slots: Slots, stream: Stream) -> bool:
     """Whether all alpha of an image, (h, w, 4) uint8, is 255. Waits for the answer. Raises DeviceError."""
     device, pixels = image.device, image.shape[0] * image.shape[1]
-    flag = device.allocate(4)
+    flag = slots.take(FLAG_BYTES)
     arguments = np.zeros(1, ALPHA)
     arguments["pixels"], arguments["count"], arguments["translucent"] = image.pointer, pixels, flag.pointer
-    device.wait(stream, image.ready)
-    device.zero(flag.pointer, 4, stream)
-    device.launch(TRANSLUCENT, arguments, -(-pixels // PIXELS_PER_BLOCK), stream)
     answer = np.empty(4, np.uint8)
-    device.download(answer, flag.pointer, stream)
-    device.synchronize(device.record(stream))
+    try:
+        device.wait(stream, image.ready)
+        device.zero(flag.pointer, 4, stream)
+        device.launch(TRANSLUCENT, arguments, -(-pixels // PIXELS_PER_BLOCK), stream)
+        device.download(answer, flag.pointer, stream)
+        device.synchronize(device.record(stream))
+    except DeviceError:
+        settle(device, stream)  # what is under way uses the image
+        raise
+    slots.give_back(flag)
     return not answer.any()

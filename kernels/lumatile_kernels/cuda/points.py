@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lumatile_kernels.backend import PointOrder
-from lumatile_kernels.cuda.device import Device, Stream
+from lumatile_kernels.cuda.device import Device, Memory, Stream, settle
 from lumatile_kernels.cuda.passes import page_ceil
+from lumatile_kernels.cuda.slots import Slots
 from lumatile_kernels.cuda.sources import points_kernel
 from lumatile_kernels.numpy_points import level_counts
 
@@ -36,11 +37,27 @@ CLOUD = np.dtype(
 POINTS_PER_BLOCK = 1024
 
 
-def order_points(device: Device, stream: Stream, positions: NDArray[Any]) -> PointOrder:
+def order_points(device: Device, slots: Slots, stream: Stream, positions: NDArray[Any]) -> PointOrder:
     """See numpy_points.order_points; `positions`: at least one. Raises DeviceError."""
+    sizes = _sizes(positions)
+    memory = slots.take(device_bytes(positions))
+    try:
+        order = _ordered(device, memory, stream, positions, sizes)
+    except BaseException:
+        settle(device, stream)  # what is under way uses the memory and the positions
+        raise
+    slots.give_back(memory)
+    return order
+
+
+def device_bytes(positions: NDArray[Any]) -> int:
+    """Device memory that a cloud takes, without that of sorting."""
+    return sum(page_ceil(size) for size in _sizes(positions).values())
+
+
+def _sizes(positions: NDArray[Any]) -> dict[str, int]:
     points, axes = positions.shape
-    counts = level_counts(points)
-    sizes = {
+    return {
         "origin": 32,
         "extent": 4,
         "positions": positions.nbytes,
@@ -50,7 +67,13 @@ def order_points(device: Device, stream: Stream, positions: NDArray[Any]) -> Poi
         "order": 8 * points,
         "stored": 4 * axes * points,
     }
-    memory = device.allocate(sum(page_ceil(size) for size in sizes.values()))
+
+
+def _ordered(
+    device: Device, memory: Memory, stream: Stream, positions: NDArray[Any], sizes: dict[str, int]
+) -> PointOrder:
+    points, axes = positions.shape
+    counts = level_counts(points)
     cloud = np.zeros(1, CLOUD)
     at = memory.pointer
     for name, size in sizes.items():
