@@ -252,6 +252,8 @@ class CpuDevice:
             for name in arguments.dtype.names
             if arguments.dtype[name].base == np.uint64
         }
+        if "carries" in arguments.dtype.names and not arguments["carries"][0]:
+            del pointers["carry"]
         self._do(
             stream,
             partial(self._run, kernel, arguments, max(1, min(blocks, self.blocks))),
