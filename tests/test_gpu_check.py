@@ -1,6 +1,7 @@
 """`make gpu-check`: what of it needs no GPU runs here, on the CPU in its place."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -263,6 +264,31 @@ def test_results_say_what_has_failed_and_what_was_not_there(tmp_path, monkeypatc
     assert "compute-sanitizer is not on the PATH" in text
     assert "- kernels: lumatile_kernels.backend.BackendUnavailableError: backend 'cuda' needs" in text
     assert (tmp_path / "gpu.json").exists()
+
+
+def test_a_section_that_hangs_is_stopped_and_leaves_what_it_had(tmp_path):
+    slow = """
+import sys, time
+from pathlib import Path
+from benchmarks.gpu_check import __main__ as command
+class Slow:
+    name = "slow"
+    def measure(self, findings, *, quick):
+        findings.note("half of it")
+        time.sleep(60)
+command.run_here(Slow(), Path(sys.argv[1]), quick=True, seconds=0.5)
+"""
+    done = ran("-c", slow, str(tmp_path / "findings"))
+    assert done.returncode == -signal.SIGALRM
+    findings = Findings(file=tmp_path / "findings")
+    findings.load()
+    assert findings.notes == ["half of it"]
+
+
+def test_what_there_was_no_time_for_is_noted(tmp_path, monkeypatch):
+    monkeypatch.setattr(command, "_machine", lambda: {"device": "none"})
+    assert command.main(["--out", str(tmp_path), "--only", "kernels", "--minutes", "0"]) == 1
+    assert "- kernels: not run, the time was used up" in (tmp_path / "gpu.md").read_text()
 
 
 def test_without_a_device_nothing_is_written_and_one_line_says_why(tmp_path, monkeypatch):

@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import subprocess
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -43,6 +44,7 @@ def describe(device: CudaDevice) -> dict[str, str]:
     import cupy
 
     runtime = cupy.cuda.runtime
+    known = metadata.packages_distributions()
     nvrtc = ".".join(map(str, cupy.cuda.nvrtc.getVersion()))
     properties = runtime.getDeviceProperties(device.number)
     return {
@@ -58,7 +60,7 @@ def describe(device: CudaDevice) -> dict[str, str]:
         "cpu": _cpu(),
         "system": f"{platform.system()} {platform.release()}, {platform.machine()}",
         "python": platform.python_version(),
-        "packages": ", ".join(f"{name} {_version(name)}" for name in PACKAGES),
+        "packages": ", ".join(f"{name} {_version(name, known)}" for name in PACKAGES),
     }
 
 
@@ -84,10 +86,10 @@ def _cpu() -> str:
     return f"{model}, {os.cpu_count()} cores"
 
 
-def _version(package: str) -> str:
-    """Of an importable package; without importing what is not there."""
+def _version(package: str, known: Mapping[str, list[str]]) -> str:
+    """Of an importable package, without importing it; `known`: distributions by package."""
     try:
-        distributions = metadata.packages_distributions().get(package.partition(".")[0], [])
+        distributions = known.get(package.partition(".")[0], [])
         if package == "nvidia.dali":
             distributions = [d for d in distributions if "dali" in d]
         return metadata.version(distributions[0]) if distributions else "absent"

@@ -20,7 +20,7 @@ from lumatile_kernels.errors import DecodeError
 
 SIZES = {"640x480": (480, 640), "1080p": (HEIGHT_HD, WIDTH_HD), "4K": (HEIGHT_4K, WIDTH_4K)}
 BATCHES = (1, 16, 128)
-DIFFERENT = 8
+DIFFERENT = 4
 """Pictures of a size; larger batches repeat them."""
 
 QUALITY = 90

@@ -32,6 +32,6 @@ SECTIONS = {
         Section(name="to_host", seconds=80),
         Section(name="backends", seconds=80),
         Section(name="jpeg", seconds=100),
-        Section(name="sanitizer", seconds=380),
+        Section(name="sanitizer", seconds=270),
     )
 }
