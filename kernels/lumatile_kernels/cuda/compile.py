@@ -23,19 +23,22 @@ def compile_kernel(kernel: Kernel, architecture: int, *options: str) -> bytes:
     """Machine code of a kernel (a cubin) for an `architecture` (compute capability, times ten).
 
     For one that this NVRTC does not know yet it is PTX for the newest it knows, which the driver translates.
-    Raises ImportError without NVRTC, CompileError with what NVRTC says.
+    Raises ImportError or CompileError without NVRTC, CompileError with what NVRTC says.
     """
     from cupy.cuda import nvrtc
 
-    known = nvrtc.getSupportedArchs()
+    try:
+        known = nvrtc.getSupportedArchs()
+    except RuntimeError as e:
+        raise CompileError(f"NVRTC cannot be loaded: {e}") from e
     exact = architecture in known
     target = f"sm_{architecture}" if exact else f"compute_{max(a for a in known if a <= max(architecture, known[0]))}"
     defines = [f"-D{name}={value}" for name, value in kernel.defines]
     program = nvrtc.createProgram(kernel.text, f"{kernel.files[-1]}", (), ())
     try:
         nvrtc.compileProgram(program, (*OPTIONS, *defines, *options, f"--gpu-architecture={target}"))
-        # CuPy takes a cubin for text and cuts its last byte, which is a zero
-        return bytes(nvrtc.getCUBIN(program)) + b"\0" if exact else str(nvrtc.getPTX(program)).encode()
+        # CuPy takes a cubin for text and cuts its last byte, which is a zero; PTX has to end with one
+        return (bytes(nvrtc.getCUBIN(program)) if exact else bytes(nvrtc.getPTX(program))) + b"\0"
     except nvrtc.NVRTCError as e:
         log = nvrtc.getProgramLog(program).strip("\0\n ")
         raise CompileError(f"{kernel.name} {dict(kernel.defines)} for {target}: {e}: {log}") from e
