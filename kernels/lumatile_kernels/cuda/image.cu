@@ -62,7 +62,8 @@ struct Image {
         BUCKETS = 1665,
     };
 
-    struct Texel {
+    // In shared memory one access for all four; three have no two lanes in one bank as they are.
+    struct alignas(CHANNELS == 4 ? 16 : 4) Texel {
         float c[CHANNELS];
     };
 
