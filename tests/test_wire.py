@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -14,7 +15,7 @@ from lumatile import wire
 from lumatile.memory import VALUES
 from lumatile.schema import LOG
 from lumatile.values import LoggedValue, TimePoint
-from lumatile.wire import Decoder, Limits, WireError, encode
+from lumatile.wire import Decoder, Limits, Refused, WireError, encode
 
 LIMITS = Limits()
 
@@ -148,6 +149,17 @@ def sent(**changes):
     return pa.RecordBatch.from_pylist([row], LOG)
 
 
+def refusal(batch, limits=LIMITS):
+    """Why a batch, or its value, is refused."""
+    try:
+        (refused,) = Decoder(limits).decode(batch)
+    except WireError as e:
+        return str(e)
+    assert isinstance(refused, Refused)
+    assert refused.seq == batch["seq"][0].as_py()
+    return refused.reason
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -182,28 +194,31 @@ def sent(**changes):
     ],
 )
 def test_what_is_no_value_has_one_clear_error(changes, message):
-    with pytest.raises(WireError, match=message):
-        list(Decoder(LIMITS).decode(sent(**changes)))
+    assert re.search(message, refusal(sent(**changes)))
 
 
 def test_a_depth_image_needs_a_meter():
     depth = {"kind": "depth", "shape": [4, 3]}
     for meter, message in ((0, "finite and > 0 as float32, not 0"), ("x", "a finite number"), (..., "KeyError")):
-        with pytest.raises(WireError, match=message):
-            list(Decoder(LIMITS).decode(sent(**depth, meter=meter)))
+        assert re.search(message, refusal(sent(**depth, meter=meter)))
 
 
 def test_limits_are_kept():
     tight = Limits(value_bytes=11, text_bytes=10, batch_rows=1, timelines=1)
     with pytest.raises(WireError, match="at most 11 bytes, not 12"):
         list(Decoder(tight).decode(sent()))
-    with pytest.raises(WireError, match="in at most 10 characters"):
-        list(Decoder(Limits(text_bytes=10)).decode(sent()))
+    assert "in at most 10 characters" in refusal(sent(), Limits(text_bytes=10))
     with pytest.raises(WireError, match="at most 1 rows, not 2"):
         list(Decoder(tight).decode(pa.Table.from_batches([sent(), sent()]).combine_chunks().to_batches()[0]))
     time = {"log_time": 1, "log_tick": 1, "timeless": False, "times": {}, "sequences": {"a": 1, "b": 2}}
-    with pytest.raises(WireError, match="at most 1 timelines"):
-        list(Decoder(Limits(timelines=1)).decode(sent(time=time)))
+    assert "at most 1 timelines" in refusal(sent(time=time), Limits(timelines=1))
+
+
+def test_a_refused_value_costs_nothing_but_itself():
+    decoder = Decoder(LIMITS)
+    batches = [sent(), sent(kind="virus"), sent(array="object"), sent()]
+    results = [result for batch in batches for result in decoder.decode(batch)]
+    assert [type(result) for result in results] == [LoggedValue, Refused, Refused, LoggedValue]
 
 
 def test_bad_offsets_do_not_get_further_than_the_check():

@@ -14,6 +14,7 @@ Durable = Literal["store", "spool"]
 
 SINKS = {
     "file": "lumatile_service.embedded:open_embedded",
+    "grpc": "lumatile.flight_sink:open_flight",
     "memory": "lumatile.memory:open_memory",
 }
 """scheme -> "module:function"; the function takes (url, settings, **options) and returns a Sink."""

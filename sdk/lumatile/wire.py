@@ -61,6 +61,16 @@ class WireError(InvalidValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Refused:
+    """A value that was received whole, and is none that can be stored."""
+
+    producer: bytes
+    seq: int
+    reason: str
+    """The rule and what broke it."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Limits:
     """What a receiver takes."""
 
@@ -150,10 +160,10 @@ class Decoder:
         self._part = 0
         """The part that comes next."""
 
-    def decode(self, batch: pa.RecordBatch) -> Iterator[LoggedValue]:
+    def decode(self, batch: pa.RecordBatch) -> Iterator[LoggedValue | Refused]:
         """The values that are complete with `batch`; their arrays may be views of it.
 
-        Raises WireError: then nothing that comes behind it in the stream can be read.
+        Raises WireError where the rows are not what they have to be: then what comes behind them cannot be read either.
         """
         if not batch.schema.equals(LOG):
             raise WireError(f"the columns must be {', '.join(LOG.names)}")
@@ -175,7 +185,7 @@ class Decoder:
             if value is not None:
                 yield value
 
-    def _take(self, row: dict[str, Any], payload: NDArray[np.uint8]) -> LoggedValue | None:
+    def _take(self, row: dict[str, Any], payload: NDArray[np.uint8]) -> LoggedValue | Refused | None:
         part, parts, size = row["part"], row["parts"], row["size"]
         if len(row["producer"]) != PRODUCER_BYTES or row["seq"] < 0:
             raise WireError(f"a value must have a producer of {PRODUCER_BYTES} bytes and a seq >= 0")
@@ -201,19 +211,22 @@ class Decoder:
         self._first, self._buffer, self._part = None, np.zeros(0, np.uint8), 0
         return self._value(first, whole)
 
-    def _value(self, row: dict[str, Any], payload: NDArray[np.uint8]) -> LoggedValue:
+    def _value(self, row: dict[str, Any], payload: NDArray[np.uint8]) -> LoggedValue | Refused:
         if payload.nbytes != row["size"]:
             raise WireError(f"a value of {row['size']} bytes must not come with {payload.nbytes}")
-        text = row["value"]
-        if text is None or len(text) > self._limits.text_bytes:
-            raise WireError(f"a value must be described, in at most {self._limits.text_bytes} characters")
         try:
-            described = json.loads(text)
-            return _logged_value(described, row, payload, self._limits)
-        except WireError:
-            raise
+            return _logged_value(_described_by(row["value"], self._limits), row, payload, self._limits)
+        except WireError as e:
+            reason = str(e)
         except (LumatileError, ValueError, TypeError, KeyError, RecursionError, AttributeError, OverflowError) as e:
-            raise WireError(f"what describes a value must be what LoggedValue says: {type(e).__name__}: {e}") from e
+            reason = f"what describes a value must be what LoggedValue says: {type(e).__name__}: {e}"
+        return Refused(producer=row["producer"], seq=row["seq"], reason=reason)
+
+
+def _described_by(text: str | None, limits: Limits) -> Any:
+    if text is None or len(text) > limits.text_bytes:
+        raise WireError(f"a value must be described, in at most {limits.text_bytes} characters")
+    return json.loads(text)
 
 
 def _logged_value(

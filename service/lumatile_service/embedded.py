@@ -11,13 +11,14 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from lumatile.errors import FlushError, SinkError, warn
+from lumatile.gaps import Gaps
 from lumatile.queue import ByteQueue, QueueClosedError
 from lumatile.settings import RecordingSettings
 from lumatile.sinks import Durable
@@ -25,7 +26,6 @@ from lumatile.tile_rows import TileRows
 from lumatile.values import LoggedValue
 from lumatile.writer import SegmentWriter
 from lumatile_kernels import select_backend
-from lumatile_service.gaps import Gaps
 from lumatile_service.pipeline import DecodedValue, Pipeline
 
 log = logging.getLogger(__name__)
@@ -76,8 +76,16 @@ class _Wake:
 class EmbeddedSink:
     """A `Sink` into a local store."""
 
-    def __init__(self, writer: SegmentWriter, pipeline: Pipeline, settings: RecordingSettings) -> None:
-        """Start the threads."""
+    def __init__(
+        self,
+        writer: SegmentWriter,
+        pipeline: Pipeline,
+        settings: RecordingSettings,
+        *,
+        on_durable: Callable[[Sequence[LoggedValue]], None] = lambda _: None,
+    ) -> None:
+        """Start the threads. `on_durable` is told of values, in the writing thread, when they are."""
+        self._on_durable = on_durable
         self._writer = writer
         self._pipeline = pipeline
         self._pipeline_lock = threading.Lock()
@@ -132,6 +140,11 @@ class EmbeddedSink:
             raise self._gone() from None
         if dropped:
             self._drop(dropped)
+
+    def remember(self, context: LoggedValue) -> None:
+        """Color what comes by an annotation context that is stored already."""
+        with self._pipeline_lock:
+            self._pipeline.remember(context)
 
     def flush(self, timeout: float | None = None) -> Durable:
         """Wait until everything put before is durable; see `Sink.flush`.
@@ -327,11 +340,12 @@ class EmbeddedSink:
         except OSError:
             self._gaps.add(gaps)
             raise
+        committed, self._uncommitted = self._uncommitted, []
         with self._changed:
-            self._pending -= len(self._uncommitted)
-            self._uncommitted = []
+            self._pending -= len(committed)
             self._durable = max(self._durable, self._written)
             self._changed.notify_all()
+        self._on_durable([*committed, *gaps])
 
     def _again(self, error: OSError) -> None:
         """Write the uncommitted values again, under a new name, until that works or the sink is closed."""

@@ -111,6 +111,10 @@ class Pipeline:
             tiles = iter(())
         return row, self._guarded(tiles, decoded, row)
 
+    def remember(self, context: LoggedValue) -> None:
+        """Color what comes by an annotation context, without storing it."""
+        self._contexts.add(context)
+
     def row(self, value: LoggedValue) -> dict[str, Any]:
         """What the frames row says of a value without a look at its content."""
         time = value.time

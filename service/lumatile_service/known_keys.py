@@ -1,0 +1,87 @@
+"""Which values of a recording are in the store, whoever wrote them: so that none is stored twice."""
+
+from __future__ import annotations
+
+import logging
+from bisect import bisect_right
+from collections import defaultdict
+
+import numpy as np
+import pyarrow.compute as pc
+
+from lumatile.errors import StoreError
+from lumatile.frames_file import read_frames_file
+from lumatile.segments import FramesFile, RecordingDirectory
+
+log = logging.getLogger(__name__)
+
+
+class Spans:
+    """A set of integers, as ranges that neither overlap nor touch."""
+
+    def __init__(self) -> None:
+        """The empty set."""
+        self._first: list[int] = []
+        self._last: list[int] = []
+
+    def __contains__(self, number: int) -> bool:
+        i = bisect_right(self._first, number) - 1
+        return i >= 0 and number <= self._last[i]
+
+    def add(self, first: int, last: int) -> None:
+        """Add `first` ... `last`."""
+        low = bisect_right(self._last, first - 2)  # ranges before it end below first - 1
+        high = bisect_right(self._first, last + 1)  # ranges from it on begin above last + 1
+        if low < high:
+            first, last = min(first, self._first[low]), max(last, self._last[high - 1])
+        self._first[low:high], self._last[low:high] = [first], [last]
+
+    def ranges(self) -> list[tuple[int, int]]:
+        """(first, last) of each range, ascending."""
+        return list(zip(self._first, self._last, strict=True))
+
+
+class KnownKeys:
+    """The keys, (producer, seq), of what is durable in one recording. For one thread at a time."""
+
+    def __init__(self, directory: RecordingDirectory) -> None:
+        """Nothing is known before `refresh`."""
+        self._directory = directory
+        self._read: set[str] = set()
+        """Segments that have been read, or were written here."""
+        self._spans: defaultdict[bytes, Spans] = defaultdict(Spans)
+
+    def refresh(self) -> None:
+        """Learn what others have committed since."""
+        for file in self._directory.committed():
+            if file.segment not in self._read:
+                self._read_segment(file)
+                self._read.add(file.segment)
+
+    def add(self, producer: bytes, first: int, last: int) -> None:
+        """Take note of values that this process has committed."""
+        self._spans[producer].add(first, last)
+
+    def holds(self, producer: bytes, seq: int) -> bool:
+        """Whether a value is durable, as far as is known here."""
+        return producer in self._spans and seq in self._spans[producer]
+
+    def _read_segment(self, file: FramesFile) -> None:
+        try:
+            table = read_frames_file(file).table.select(["producer", "seq", "seq_last"])
+        except FileNotFoundError:
+            return  # merged meanwhile: what it held is in another one
+        except StoreError as e:
+            log.warning("a segment cannot be read, what it holds may be stored again: %s", e)
+            return
+        producers = table["producer"].combine_chunks().dictionary_encode()
+        codes = producers.indices.to_numpy()
+        first = table["seq"].to_numpy()
+        last = pc.coalesce(table["seq_last"], table["seq"]).to_numpy()
+        for code, producer in enumerate(producers.dictionary.to_pylist()):
+            rows = np.flatnonzero(codes == code)
+            rows = rows[np.argsort(first[rows], kind="stable")]
+            starts, ends = first[rows], last[rows]
+            breaks = np.flatnonzero(starts[1:] > ends[:-1] + 1)
+            for a, b in zip([0, *(breaks + 1)], [*breaks, len(rows) - 1], strict=True):
+                self._spans[producer].add(int(starts[a]), int(ends[a : b + 1].max()))
