@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lumatile_kernels.backend import Allocate, allocate_array
-from lumatile_kernels.cuda.device import CudaDevice, Device, Event
+from lumatile_kernels.cuda.device import CudaDevice, Device, Event, Stream
 
 DEVICES: dict[int, Device] = {}
 """Devices of this process that have been used, by number."""
@@ -27,6 +28,16 @@ def current_device() -> Device:
     """The calling thread's current device. Raises BackendUnavailableError."""
     device = CudaDevice()
     return DEVICES.setdefault(device.number, device)
+
+
+_SIDES: weakref.WeakKeyDictionary[Device, Stream] = weakref.WeakKeyDictionary()
+
+
+def side_stream(device: Device) -> Stream:
+    """The stream of a device for copies that have none of their own."""
+    if device not in _SIDES:
+        _SIDES[device] = device.stream()
+    return _SIDES[device]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -75,7 +86,7 @@ class DeviceArray:
     def host(self, allocate: Allocate = allocate_array) -> NDArray[Any]:
         """A copy in host memory from `allocate`; waits for it. Raises DeviceError."""
         buffer = allocate(self.nbytes)
-        stream = self.device.stream()
+        stream = side_stream(self.device)
         self.device.wait(stream, self.ready)
         self.device.download(buffer, self.pointer, stream)
         self.device.synchronize(self.device.record(stream))

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import logging
 import sys
-import weakref
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from lumatile_kernels.backend import BackendUnavailableError
-from lumatile_kernels.cuda.arrays import DeviceArray, device_numbered
+from lumatile_kernels.cuda.arrays import DeviceArray, device_numbered, side_stream
 from lumatile_kernels.cuda.device import Borrowed, Device, DeviceError, Stream
 from lumatile_kernels.cuda.ids import OUTSIDE_BYTES, is_wide, narrow_ids
 from lumatile_kernels.cuda.loans import loans_of
@@ -70,7 +69,7 @@ def _say(message: str, error: Exception) -> None:
 
 def _copied(value: Any, device: Device, *, ids: bool) -> DeviceArray:
     """See snapshot. Raises DeviceError."""
-    side = _side_stream(device)
+    side = side_stream(device)
     found = _borrowed(value, device, side)
     source = found.array
     narrowed = ids and is_wide(source.dtype)
@@ -96,16 +95,6 @@ def _copied(value: Any, device: Device, *, ids: bool) -> DeviceArray:
         narrowed_from=source.dtype if narrowed else None,
         outside=loan.pointer + outside if narrowed else 0,
     )
-
-
-_SIDES: weakref.WeakKeyDictionary[Device, Stream] = weakref.WeakKeyDictionary()
-"""The stream of each device for copies that have none of their own."""
-
-
-def _side_stream(device: Device) -> Stream:
-    if device not in _SIDES:
-        _SIDES[device] = device.stream()
-    return _SIDES[device]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
