@@ -17,6 +17,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -57,9 +58,15 @@ def open_flight(url: str, settings: RecordingSettings) -> FlightSink:
 class FlightSink:
     """A `Sink` into a service."""
 
-    def __init__(self, url: str, settings: RecordingSettings) -> None:
-        """Start the driving thread."""
+    def __init__(
+        self, url: str, settings: RecordingSettings, *, addresses: Callable[[], Sequence[str]] | None = None
+    ) -> None:
+        """Start the driving thread. `addresses`: of the servers, grpc:// URLs; by default `url` is asked for them.
+
+        It may raise ArrowException, OSError.
+        """
         self._url = url
+        self._addresses = addresses or partial(_addresses, url)
         self._settings = settings
         self._window = max(1, settings.queue_bytes // 2)
         """Bytes of values that may be sent and not acknowledged; the queue has the rest of queue_bytes."""
@@ -168,7 +175,7 @@ class FlightSink:
     def _connected(self) -> _Connection | None:
         """A connection, or None: there was none to be had, and time has passed."""
         try:
-            return _Connection(_address(self._url, self._failures), self._settings, self._heard)
+            return _Connection(_choice(self._addresses(), self._failures), self._settings, self._heard)
         except (pa.ArrowException, OSError) as e:
             with self._changed:
                 self._failures += 1
@@ -324,17 +331,19 @@ class _Connection:
         self._dead = True
 
 
-def _address(url: str, attempt: int) -> str:
-    """Where the service at `url` wants values now: itself, or one of its servers. Raises ArrowException, OSError."""
+def _addresses(url: str) -> list[str]:
+    """Where the service at `url` wants values now: itself, or its servers. Raises ArrowException, OSError."""
     client = flight.connect(url)
     try:
         options = flight.FlightCallOptions(timeout=CONNECT_SECONDS)
         info = client.get_flight_info(flight.FlightDescriptor.for_command(b"ingest"), options)
-        addresses: list[str] = [location.uri.decode() for endpoint in info.endpoints for location in endpoint.locations]
+        return [location.uri.decode() for endpoint in info.endpoints for location in endpoint.locations] or [url]
     finally:
         client.close()
-    if not addresses:
-        return url
+
+
+def _choice(addresses: Sequence[str], attempt: int) -> str:
+    """One of them: any at first, another after a failure."""
     return addresses[attempt % len(addresses)] if attempt else random.choice(addresses)  # noqa: S311
 
 
