@@ -146,6 +146,11 @@ class EmbeddedSink:
         with self._pipeline_lock:
             self._pipeline.remember(context)
 
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes of the values and tiles that wait in its queues."""
+        return self._queue.nbytes + self._decoded.nbytes + self._tiles.nbytes
+
     def flush(self, timeout: float | None = None) -> Durable:
         """Wait until everything put before is durable; see `Sink.flush`.
 

@@ -51,7 +51,7 @@ class IngestServer(flight.FlightServerBase):  # type: ignore[misc]
         writer: flight.FlightMetadataWriter,
     ) -> None:
         """One stream of one recording."""
-        with _clear_errors():
+        with clear_errors():
             if self._draining.is_set():
                 raise flight.FlightUnavailableError("this server takes no more streams: it is being shut down")
             settings = _settings(descriptor.command)
@@ -62,6 +62,8 @@ class IngestServer(flight.FlightServerBase):  # type: ignore[misc]
             decoder = Decoder(self._limits)
             with _Acknowledger(writer) as acknowledger:
                 for chunk in reader:
+                    if self._draining.is_set():
+                        break  # what comes is not acknowledged, and sent again to another server
                     if chunk.data is None:
                         continue
                     for value in decoder.decode(chunk.data):
@@ -87,8 +89,8 @@ class IngestServer(flight.FlightServerBase):  # type: ignore[misc]
 
 
 @contextmanager
-def _clear_errors() -> Iterator[None]:
-    """Whatever goes wrong, a client sees a message and an id, never a traceback."""
+def clear_errors() -> Iterator[None]:
+    """Of a method of a server: whatever goes wrong, a client sees a message and an id, never a traceback."""
     try:
         yield
     except flight.FlightError:

@@ -16,6 +16,7 @@ from lumatile.writer import SegmentWriter
 from lumatile_kernels import Backend
 from lumatile_service.embedded import EmbeddedSink
 from lumatile_service.known_keys import KnownKeys
+from lumatile_service.meter import Meter
 from lumatile_service.pipeline import Pipeline
 
 log = logging.getLogger(__name__)
@@ -27,12 +28,23 @@ Acknowledge = Callable[[bytes, int], None]
 """Told (producer, seq) of a value that is durable; must not block."""
 
 
+class Traffic:
+    """What comes and what is answered; a value that was sent twice counts twice."""
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        self.accepted, self.acknowledged = Meter(), Meter()
+
+
 class RecordingIngest:
     """One recording that is written here. May be used from several threads."""
 
-    def __init__(self, store: Path, settings: RecordingSettings, backend: Backend, queue_bytes: int) -> None:
+    def __init__(
+        self, store: Path, settings: RecordingSettings, backend: Backend, queue_bytes: int, traffic: Traffic
+    ) -> None:
         """`queue_bytes`: as QUEUE_BYTES. Raises SinkError where the store cannot be written."""
         settings = replace(settings, queue_bytes=queue_bytes, queue_policy="block", max_block=None)
+        self._traffic = traffic
         self.settings = settings
         self._lock = threading.Lock()
         """Guards the two below."""
@@ -59,8 +71,10 @@ class RecordingIngest:
             new = not durable and key not in self._pending
             if not durable:
                 self._pending[key].append(acknowledge)
+        self._traffic.accepted.count(1, value.nbytes)
         if durable:
             acknowledge(*key)
+            self._traffic.acknowledged.count(1, value.nbytes)
         if new:
             try:
                 self._sink.put(value)
@@ -77,6 +91,11 @@ class RecordingIngest:
         """Values that are taken and not durable yet."""
         return len(self._pending)
 
+    @property
+    def queued_bytes(self) -> int:
+        """Bytes of values and tiles that wait in its queues."""
+        return self._sink.queued_bytes
+
     def flush(self, timeout: float | None = None) -> None:
         """Make what was taken durable. Raises FlushError."""
         self._sink.flush(timeout)
@@ -87,13 +106,17 @@ class RecordingIngest:
 
     def _durable(self, values: Sequence[LoggedValue]) -> None:
         told: list[tuple[Acknowledge, bytes, int]] = []
+        nbytes = 0
         with self._lock:
             for value in values:
                 self._keys.add(value.producer, value.seq, value.seq if value.seq_last is None else value.seq_last)
                 key = value.producer, value.seq
-                told += [(acknowledge, *key) for acknowledge in self._pending.pop(key, ())]
+                waiting = self._pending.pop(key, ())
+                told += [(acknowledge, *key) for acknowledge in waiting]
+                nbytes += value.nbytes * len(waiting)
         for acknowledge, producer, seq in told:
             acknowledge(producer, seq)
+        self._traffic.acknowledged.count(len(told), nbytes)
 
 
 class Ingest:
@@ -107,6 +130,7 @@ class Ingest:
         self._lock = threading.Lock()
         self._recordings: dict[str, RecordingIngest] = {}
         self._closed = False
+        self.traffic = Traffic()
 
     def recording(self, settings: RecordingSettings) -> RecordingIngest:
         """The recording that `settings` name; the first that names it decides how it is stored.
@@ -116,7 +140,7 @@ class Ingest:
         with self._lock:
             if settings.recording_id not in self._recordings:
                 self._recordings[settings.recording_id] = RecordingIngest(
-                    self._store, settings, self._backend(), self._queue_bytes
+                    self._store, settings, self._backend(), self._queue_bytes, self.traffic
                 )
             return self._recordings[settings.recording_id]
 

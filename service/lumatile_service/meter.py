@@ -1,0 +1,50 @@
+"""How many values have passed a point, and how fast."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable
+
+RATE_SECONDS = 5.0
+"""A rate is an average over about the last so many seconds: what is older counts exponentially less."""
+
+
+class Meter:
+    """Counts values and their bytes. May be used from several threads."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock`: seconds."""
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._last = clock()
+        self._values, self._bytes = 0, 0
+        self._recent_values, self._recent_bytes = 0.0, 0.0
+
+    def count(self, values: int, nbytes: int) -> None:
+        """Values have passed."""
+        with self._lock:
+            self._fade()
+            self._values += values
+            self._bytes += nbytes
+            self._recent_values += values
+            self._recent_bytes += nbytes
+
+    def read(self) -> dict[str, float]:
+        """What has passed since the beginning, and passes each second now."""
+        with self._lock:
+            self._fade()
+            return {
+                "values": self._values,
+                "bytes": self._bytes,
+                "values_per_second": round(self._recent_values / RATE_SECONDS, 3),
+                "bytes_per_second": round(self._recent_bytes / RATE_SECONDS, 3),
+            }
+
+    def _fade(self) -> None:
+        now = self._clock()
+        left = math.exp((self._last - now) / RATE_SECONDS)
+        self._recent_values *= left
+        self._recent_bytes *= left
+        self._last = now
