@@ -14,11 +14,11 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("kernels/lumatile_kernels", "sdk/lumatile", "service/lumatile_service")
 
 HOMES = {
-    "ray": set(),
+    "ray": {"service/lumatile_service/ray_session.py", "service/lumatile_service/ray_actors.py"},
     "cupy": {"kernels/lumatile_kernels/cuda/device.py", "kernels/lumatile_kernels/cuda/compile.py"},
     "nvidia": {"kernels/lumatile_kernels/dali_pipelines.py"},
 }
-"""package -> the only files that may import it; Ray is not part of this version's code."""
+"""package -> the only files that may import it."""
 
 HEAVY = ("numba", "llvmlite", "cupy", "ray", "nvidia", "imagecodecs", "simplejpeg", "typer", "rich", "lumatile_service")
 

@@ -16,6 +16,7 @@ SINKS = {
     "file": "lumatile_service.embedded:open_embedded",
     "grpc": "lumatile.flight_sink:open_flight",
     "memory": "lumatile.memory:open_memory",
+    "ray": "lumatile_service.ray_sink:open_ray",
 }
 """scheme -> "module:function"; the function takes (url, settings, **options) and returns a Sink."""
 
@@ -55,5 +56,6 @@ def open_sink(url: str, settings: RecordingSettings, **options: Any) -> Sink:
     try:
         opener = getattr(importlib.import_module(module), function)
     except ModuleNotFoundError as e:
-        raise SinkError(f"sink {url!r} needs the module {e.name}: install lumatile[local]") from e
+        extra = "service" if scheme == "ray" else "local"
+        raise SinkError(f"sink {url!r} needs the module {e.name}: install lumatile[{extra}]") from e
     return cast("Sink", opener(url, settings, **options))

@@ -10,6 +10,7 @@ import json
 import logging
 import secrets
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Self
@@ -81,11 +82,12 @@ class IngestServer(flight.FlightServerBase):  # type: ignore[misc]
         """Where values are taken: here."""
         return flight.FlightInfo(LOG, descriptor, [flight.FlightEndpoint(b"", [])], -1, -1)
 
-    def drain(self) -> None:
-        """Take no new streams, and make durable what was received. Raises FlushError."""
+    def drain(self, timeout: float | None = None) -> None:
+        """Take no new streams, end those there are, and make durable what was received. Raises FlushError."""
+        deadline = None if timeout is None else time.monotonic() + timeout
         self._draining.set()
         for recording in self._ingest.recordings:
-            recording.flush()
+            recording.flush(None if deadline is None else max(0.0, deadline - time.monotonic()))
 
 
 @contextmanager

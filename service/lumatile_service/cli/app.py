@@ -13,6 +13,8 @@ from lumatile_service.cli.doctor import doctor
 from lumatile_service.cli.info import info
 from lumatile_service.cli.ls import ls
 from lumatile_service.cli.render import render
+from lumatile_service.cli.serve import serve
+from lumatile_service.cli.status import status
 from lumatile_service.cli.verify import verify
 
 app = typer.Typer(
@@ -23,7 +25,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-for command in (demo, ls, info, verify, render, doctor):
+for command in (demo, ls, info, verify, render, serve, status, doctor):
     app.command()(command)
 
 

@@ -30,6 +30,7 @@ PACKAGES = (
     "simplejpeg",
     "typer",
     "rich",
+    "ray",
     "duckdb",
     "polars",
 )

@@ -1,0 +1,54 @@
+"""`lumatile serve`: run the service."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from lumatile_service.endpoint import Endpoint, port_range
+
+
+def serve(
+    *,
+    store: Annotated[str, typer.Option(metavar="DIR", help="Where values are stored.")],
+    listen: Annotated[
+        str, typer.Option(metavar="HOST:PORT", help="The address that clients are given.")
+    ] = "127.0.0.1:9876",
+    data_ports: Annotated[
+        str | None, typer.Option(metavar="A-B", help="Ports of the actors, one each; by default any.")
+    ] = None,
+    advertise: Annotated[
+        str | None, typer.Option(metavar="HOST", help="Where clients find the actors, if not where they listen.")
+    ] = None,
+    actors: Annotated[
+        int | None, typer.Option(metavar="N", help="Ingest actors; by default one a GPU, else one for two cores.")
+    ] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Of a Ray to join; by default one is started.")
+    ] = None,
+) -> None:
+    """Take values over the network and store them, in ingest actors on Ray.
+
+    Prints one line with its addresses once it takes values. SIGTERM or SIGINT: makes durable what was received, and
+    ends.
+    """
+    from lumatile_service.serve import ServeOptions
+    from lumatile_service.serve import serve as run
+
+    options = ServeOptions(
+        store=store,
+        listen=Endpoint.parse(listen),
+        data_ports=port_range(data_ports),
+        advertise=advertise,
+        actors=actors,
+        ray_address=ray_address,
+    )
+    try:
+        run(options)
+    except ModuleNotFoundError as e:
+        if e.name != "ray":
+            raise
+        print("lumatile: the service needs ray: pip install 'lumatile[service]'", file=sys.stderr)
+        raise typer.Exit(2) from None

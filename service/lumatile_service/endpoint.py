@@ -1,0 +1,68 @@
+"""Where a server listens: a host and a port, or a range of ports."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lumatile.errors import InvalidValueError
+
+LOOPBACK = "127.0.0.1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """A host and a port of it."""
+
+    host: str
+    """Name or address, without brackets."""
+    port: int
+    """0: any that is free."""
+
+    @staticmethod
+    def parse(text: str) -> Endpoint:
+        """HOST:PORT; an IPv6 address in brackets. Raises InvalidValueError."""
+        match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:/\[\]]+)):(\d{1,5})", text)
+        if match is None or int(match[3]) > 65535:
+            raise InvalidValueError(f"an address must be HOST:PORT, not {text!r}")
+        return Endpoint(host=match[1] or match[2], port=int(match[3]))
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach it. A name other than localhost may be anything."""
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @property
+    def url(self) -> str:
+        """grpc://HOST:PORT."""
+        return f"grpc://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+    @property
+    def why_taken(self) -> str | None:
+        """Why nothing can listen there now; None: it can."""
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)[0]
+            with socket.socket(family, kind, protocol) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+                probe.listen()
+        except OSError as e:
+            return e.strerror or str(e)
+        return None
+
+
+def port_range(text: str | None) -> Sequence[int]:
+    """The ports of "A-B", or of "A" alone; None: (0,), any that is free. Raises InvalidValueError."""
+    if text is None:
+        return (0,)
+    match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", text)
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not 1 <= first <= last <= 65535:
+        raise InvalidValueError(f"ports must be A-B, between 1 and 65535, not {text!r}")
+    return range(first, last + 1)

@@ -1,0 +1,76 @@
+"""One process of a service that takes values: an ingest and the server in front of it. No Ray in here."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from lumatile.errors import SinkError
+from lumatile_kernels import select_backend
+from lumatile_service.endpoint import Endpoint
+from lumatile_service.flight_server import IngestServer
+from lumatile_service.ingest import Ingest
+
+
+class IngestNode:
+    """Takes values from construction on. May be used from several threads."""
+
+    def __init__(self, name: str, store: str, *, host: str, advertise: str | None, ports: Sequence[int]) -> None:
+        """`store`: a directory. `host`: to listen at; `advertise`: where clients find it, if not there.
+
+        `ports`: the first that is free is taken; 0: any. Raises SinkError where the store cannot be written, or no port
+        is free.
+        """
+        self._name = name
+        self._store = Path(store)
+        try:
+            self._store.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise SinkError(f"the store {store} cannot be written: {e.strerror}") from e
+        backend = select_backend("auto").name
+        self._backend = backend
+        self._ingest = Ingest(self._store, lambda: select_backend(backend))
+        self._server = _listening(host, ports, self._ingest)
+        self._address = Endpoint(host=advertise or host, port=self._server.port).url
+
+    def address(self) -> str:
+        """Where clients find it, a grpc:// URL."""
+        return self._address
+
+    def status(self) -> dict[str, Any]:
+        """What it is and does now, as JSON."""
+        recordings = self._ingest.recordings
+        return {
+            "name": self._name,
+            "address": self._address,
+            "pid": os.getpid(),
+            "host": os.uname().nodename if hasattr(os, "uname") else None,
+            "backend": self._backend,
+            "recordings": len(recordings),
+            "pending_values": sum(recording.pending for recording in recordings),
+            "queued_bytes": sum(recording.queued_bytes for recording in recordings),
+            "accepted": self._ingest.traffic.accepted.read(),
+            "acknowledged": self._ingest.traffic.acknowledged.read(),
+        }
+
+    def drain(self, timeout: float) -> None:
+        """Take no new streams, make durable what was received, and stop writing. Raises FlushError."""
+        deadline = time.monotonic() + timeout
+        self._server.drain(timeout)
+        self._ingest.close(max(0.0, deadline - time.monotonic()))
+
+
+def _listening(host: str, ports: Sequence[int], ingest: Ingest) -> IngestServer:
+    for port in ports:
+        endpoint = Endpoint(host=host, port=port)
+        if endpoint.why_taken is None:
+            try:
+                return IngestServer(endpoint.url, ingest)
+            except (pa.ArrowException, OSError):
+                continue  # somebody was faster
+    raise SinkError(f"no port of {host} is free in {ports[0]}-{ports[-1]}")

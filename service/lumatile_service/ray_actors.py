@@ -1,0 +1,162 @@
+"""Ingest nodes as Ray actors: `IngestNode` as it is, named, restarted for ever, spread over the nodes of a cluster."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+from ray.exceptions import RayError
+from ray.util import list_named_actors
+
+from lumatile.errors import FlushError, SinkError
+from lumatile_service.endpoint import LOOPBACK
+from lumatile_service.ingest_node import IngestNode
+from lumatile_service.placement import place
+from lumatile_service.ray_session import NAMESPACE
+
+log = logging.getLogger(__name__)
+
+SERVICE = "lumatile"
+"""Name of a service: its actors are called SERVICE-ingest-0 and so on."""
+
+ASK_SECONDS = 1.0
+"""An actor that takes longer to answer is left out."""
+
+CACHE_SECONDS = 1.0
+"""Answers are asked for again after this time."""
+
+START_SECONDS = 60.0
+"""Longest wait for the actors of a service that starts."""
+
+GONE_SECONDS = 20.0
+"""Longest wait for actors to disappear."""
+
+THREADS = 8
+"""Calls that an actor takes at once: one that drains still says where it is."""
+
+
+class IngestActors:
+    """The ingest actors of one service, which end with it."""
+
+    def __init__(
+        self, store: str, *, actors: int | None, host: str, advertise: str | None, ports: Sequence[int]
+    ) -> None:
+        """Create them, `actors` or as `place` says, and wait until they answer; the other arguments as IngestNode's.
+
+        Raises SinkError where none comes up.
+        """
+        nodes = [entry for entry in ray.nodes() if entry["Alive"]]
+        machines = {entry["NodeManagerAddress"] for entry in nodes}
+        if len(machines) > 1 and host == LOOPBACK:
+            raise SinkError(f"this Ray has {len(machines)} machines, and actors that listen on loopback are for one")
+        placement = place([entry["Resources"] for entry in nodes], actors)
+        self._names = [f"{SERVICE}-ingest-{number}" for number in range(placement.actors)]
+        _wait_until_gone(self._names)
+        node = ray.remote(IngestNode)
+        self._actors = [
+            node.options(
+                name=name,
+                namespace=NAMESPACE,
+                num_cpus=placement.cpus,
+                num_gpus=placement.gpus,
+                max_restarts=-1,
+                max_concurrency=THREADS,
+                scheduling_strategy="SPREAD",
+            ).remote(name, store, host=host, advertise=advertise, ports=ports)
+            for name in self._names
+        ]
+        self._lock = threading.Lock()
+        self._asked = -CACHE_SECONDS
+        self._addresses: list[str] = []
+        answers = _ask(self._actors, "address", START_SECONDS)
+        if not any(isinstance(answer, str) for answer in answers):
+            raise SinkError(f"no ingest actor came up: {answers[0]}")
+
+    def addresses(self) -> list[str]:
+        """Where those are that answer; asked again after CACHE_SECONDS."""
+        with self._lock:
+            if time.monotonic() - self._asked >= CACHE_SECONDS:
+                answers = _ask(self._actors, "address", ASK_SECONDS)
+                self._addresses = [answer for answer in answers if isinstance(answer, str)]
+                self._asked = time.monotonic()
+            return self._addresses
+
+    def statuses(self) -> list[dict[str, Any]]:
+        """What each says of itself; of one that does not answer, why."""
+        answers = _ask(self._actors, "status", ASK_SECONDS)
+        return [
+            answer if isinstance(answer, dict) else {"name": name, "error": str(answer)}
+            for name, answer in zip(self._names, answers, strict=True)
+        ]
+
+    def drain(self, timeout: float) -> None:
+        """Have them make durable what they received, and end them. Raises FlushError where that fails in time."""
+        answers = _ask(self._actors, "drain", timeout, timeout)
+        for actor in self._actors:
+            ray.kill(actor)
+        _wait_until_gone(self._names)
+        failures = [answer for answer in answers if isinstance(answer, Exception)]
+        for name, answer in zip(self._names, answers, strict=True):
+            if isinstance(answer, Exception):
+                log.error("%s did not drain: %s", name, answer)
+        if failures:
+            raise FlushError(len(failures), "actors that did not drain, what they had not acknowledged is sent again")
+
+
+def named_addresses(service: str) -> list[str]:
+    """Where the live ingest actors of a service of this Ray are. Raises SinkError where there is none, or no Ray."""
+    if not ray.is_initialized():
+        raise SinkError("a ray:// sink is for processes of a Ray job: call ray.init first, or use grpc://HOST:PORT")
+    prefix = f"{service}-ingest-"
+    try:
+        names = [entry["name"] for entry in list_named_actors(all_namespaces=True) if entry["namespace"] == NAMESPACE]
+        actors = [ray.get_actor(name, NAMESPACE) for name in sorted(names) if name.startswith(prefix)]
+        answers = _ask(actors, "address", ASK_SECONDS)
+    except (RayError, ValueError, ConnectionError) as e:
+        raise SinkError(f"the actors of {service!r} cannot be found: {_last_line(e)}") from e
+    addresses = [answer for answer in answers if isinstance(answer, str)]
+    if not addresses:
+        raise SinkError(f"no ingest actor {prefix}N answers in the namespace {NAMESPACE!r} of this Ray")
+    return addresses
+
+
+def _ask(actors: Sequence[Any], method: str, timeout: float, *arguments: Any) -> list[Any]:
+    """What each answers within `timeout` seconds; an exception of those that don't."""
+    references = [getattr(actor, method).remote(*arguments) for actor in actors]
+    if references:
+        ray.wait(references, num_returns=len(references), timeout=timeout)
+    return [_answer(reference) for reference in references]
+
+
+def _answer(reference: Any) -> Any:
+    try:
+        return ray.get(reference, timeout=0)
+    except Exception as e:  # noqa: BLE001 - Ray raises what the actor raised, as a type made on the spot
+        return SinkError("no answer" if isinstance(e, TimeoutError) else _last_line(e))
+
+
+def _last_line(error: BaseException) -> str:
+    """What a Ray error says last: that of a remote one ends with its traceback."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
+
+
+def _wait_until_gone(names: Sequence[str]) -> None:
+    """Wait for names to become free. Raises SinkError where one stays."""
+    deadline = time.monotonic() + GONE_SECONDS
+    while taken := [name for name in names if _exists(name)]:
+        if time.monotonic() > deadline:
+            raise SinkError(f"this Ray has an actor {taken[0]} already: another service runs in it")
+        time.sleep(0.1)
+
+
+def _exists(name: str) -> bool:
+    try:
+        ray.get_actor(name, NAMESPACE)
+    except ValueError:
+        return False
+    return True

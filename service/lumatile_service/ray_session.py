@@ -1,0 +1,71 @@
+"""Ray, started or joined. `import ray` waits until it is needed: what it reads of the environment is set before."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from lumatile.errors import InvalidValueError, SinkError
+
+NAMESPACE = "lumatile"
+
+OBJECT_STORE_BYTES = 80_000_000
+"""About the least that Ray takes; nothing of ours goes through it."""
+
+LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+"""What makes Ray listen on loopback alone, on any system."""
+
+
+@contextmanager
+def ray_session(address: str | None) -> Iterator[None]:
+    """Be connected to the Ray at `address`, "auto" or HOST:PORT, or to one of its own: None.
+
+    Raises SinkError where there is none. Only a Ray that was started here ends with it.
+    """
+    if address is None:
+        with _local_ray():
+            yield
+        return
+    if "://" in address:
+        raise InvalidValueError(f"a Ray's address must be 'auto' or HOST:PORT, not {address!r}")
+    import ray
+
+    try:
+        ray.init(address, namespace=NAMESPACE, logging_level="warning")
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as e:
+        raise SinkError(f"there is no Ray to join at {address}: {e}") from e
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _local_ray() -> Iterator[None]:
+    """A Ray of this process alone, on loopback; it dies with the process."""
+    os.environ.update(LOOPBACK)
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    if "RAY_AUTH_MODE" not in os.environ:
+        os.environ["RAY_AUTH_MODE"] = "token"
+        if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+            os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
+    import ray
+
+    directory = tempfile.mkdtemp(prefix="lumatile-ray-")
+    try:
+        ray.init(
+            "local",
+            namespace=NAMESPACE,
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE_BYTES,
+            logging_level="warning",
+            _temp_dir=directory,
+        )
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(directory, ignore_errors=True)

@@ -1,0 +1,21 @@
+"""The sink ray://NAME: a service that is found by the names of its actors, from inside a Ray job."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from lumatile.errors import InvalidValueError
+from lumatile.flight_sink import FlightSink
+from lumatile.settings import RecordingSettings
+from lumatile_service.ray_actors import named_addresses
+
+
+def open_ray(url: str, settings: RecordingSettings) -> FlightSink:
+    """The sink of the service at `url`, ray://NAME. Raises InvalidValueError for HOST:PORT, SinkError without a Ray."""
+    name = url.partition("://")[2].rstrip("/")
+    if not name or any(c in name for c in ":/."):
+        raise InvalidValueError(
+            f"ray:// takes the name of a service, ray://lumatile, not {url!r}; for an address use grpc://HOST:PORT"
+        )
+    named_addresses(name)
+    return FlightSink(url, settings, addresses=partial(named_addresses, name))

@@ -1,0 +1,125 @@
+"""The service: a front at the advertised address, ingest actors behind it, until a signal says stop."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
+
+import pyarrow as pa
+
+from lumatile.errors import InvalidValueError, SinkError
+from lumatile_service.endpoint import LOOPBACK, Endpoint
+from lumatile_service.front import Front
+from lumatile_service.ray_session import ray_session
+
+if TYPE_CHECKING:
+    from lumatile_service.ray_actors import IngestActors
+
+DRAIN_SECONDS = 60.0
+"""Longest time for making durable what was received before."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServeOptions:
+    """What `lumatile serve` is told. Raises InvalidValueError where that is not allowed."""
+
+    store: str
+    """Directory or file:// URL; every node must see it there."""
+    listen: Endpoint
+    data_ports: Sequence[int] = (0,)
+    """Ports of actors; (0,): any."""
+    advertise: str | None = None
+    """Host where clients find the actors, if not where they listen."""
+    actors: int | None = None
+    ray_address: str | None = None
+    """Of a Ray to join; None: start one."""
+
+    def __post_init__(self) -> None:
+        """Check every rule once, here."""
+        if not self.listen.is_loopback:
+            raise InvalidValueError(
+                f"the service listens on loopback only, not at {self.listen.host}: it has no tokens yet, and whoever "
+                "reaches it may write"
+            )
+        if self.actors is not None and self.actors < 1:
+            raise InvalidValueError(f"there must be at least 1 actor, not {self.actors}")
+        if "://" in self.store and not self.store.lower().startswith("file://"):
+            raise InvalidValueError(f"a store must be a directory or a file:// URL, not {self.store!r}")
+
+    @property
+    def directory(self) -> str:
+        """The store's, absolute: actors run elsewhere."""
+        store = self.store
+        return str(Path(unquote(urlsplit(store).path) if "://" in store else store).absolute())
+
+
+def serve(options: ServeOptions) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; print one line once values are taken.
+
+    Raises SinkError where it cannot start, FlushError where draining fails.
+    """
+    why = options.listen.why_taken
+    if why is not None:
+        raise _cannot_listen(options.listen, why)
+    out = sys.stdout
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))  # where Ray says what actors say
+        try:
+            actors, front = _start(options, stack)
+        except (SystemExit, KeyboardInterrupt):
+            return  # told to stop while it started: what was started ends with the stack
+        stop = _stop_signal()
+        listening = Endpoint(host=options.listen.host, port=front.port).url
+        print(f"lumatile takes values at {listening}, with actors at {', '.join(actors.addresses())}", file=out)
+        out.flush()
+        stop.wait()
+        front.draining = True
+        try:
+            actors.drain(DRAIN_SECONDS)
+        finally:
+            front.shutdown()
+
+
+def _start(options: ServeOptions, stack: contextlib.ExitStack) -> tuple[IngestActors, Front]:
+    """Ray, which `stack` ends, and in it the actors, and the front."""
+    stack.enter_context(ray_session(options.ray_address))
+    from lumatile_service.ray_actors import IngestActors
+
+    actors = IngestActors(
+        options.directory, actors=options.actors, host=LOOPBACK, advertise=options.advertise, ports=options.data_ports
+    )
+    try:
+        front = Front(
+            options.listen.url,
+            addresses=actors.addresses,
+            status=lambda: {"store": options.directory, "actors": actors.statuses()},
+        )
+    except (pa.ArrowException, OSError) as e:
+        raise _cannot_listen(options.listen, str(e)) from e
+    return actors, front
+
+
+def _stop_signal() -> threading.Event:
+    """What SIGTERM or SIGINT sets; another one ends the process at once. Ray has set handlers of its own before."""
+    stop = threading.Event()
+
+    def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+        if stop.is_set():
+            sys.exit(1)
+        stop.set()
+
+    signal.signal(signal.SIGTERM, handle)
+    signal.signal(signal.SIGINT, handle)
+    return stop
+
+
+def _cannot_listen(listen: Endpoint, why: str) -> SinkError:
+    return SinkError(f"cannot listen at {listen.host}:{listen.port}: {why}")
