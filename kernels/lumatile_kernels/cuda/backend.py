@@ -262,14 +262,14 @@ class CudaBackend:
         if not isinstance(error, DeviceMemoryError) and not self._failed:
             self._failed = str(error)
             self._waiting = []
-            log.error("%s has failed, the %s backend takes over: %s", self.device.name, self._host.name, error)
+            log.error("%s has failed, the %s backend takes over: %s", self.device.name, self._host.name, self._failed)
         elif not self._said and not self._failed:
             self._said = True
             log.warning(
                 "%s has no room, the %s backend takes what does not fit (said once): %s",
                 self.device.name,
                 self._host.name,
-                error,
+                str(error),  # a handler that keeps records would keep the memory of those who raised it
             )
 
     # tables
