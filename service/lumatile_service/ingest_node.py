@@ -27,14 +27,10 @@ class IngestNode:
         is free.
         """
         self._name = name
-        self._store = Path(store)
-        try:
-            self._store.mkdir(parents=True, exist_ok=True)
-        except OSError as e:
-            raise SinkError(f"the store {store} cannot be written: {e.strerror}") from e
+        make_store(store)
         backend = select_backend("auto").name
         self._backend = backend
-        self._ingest = Ingest(self._store, lambda: select_backend(backend))
+        self._ingest = Ingest(Path(store), lambda: select_backend(backend))
         self._server = _listening(host, ports, self._ingest)
         self._address = Endpoint(host=advertise or host, port=self._server.port).url
 
@@ -63,6 +59,16 @@ class IngestNode:
         deadline = time.monotonic() + timeout
         self._server.drain(timeout)
         self._ingest.close(max(0.0, deadline - time.monotonic()))
+
+
+def make_store(store: str) -> None:
+    """Make the directory `store` if there is none. Raises SinkError where it cannot be written."""
+    try:
+        Path(store).mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise SinkError(f"the store {store} cannot be written: {e.strerror}") from e
+    if not os.access(store, os.W_OK | os.X_OK):
+        raise SinkError(f"the store {store} cannot be written: permission denied")
 
 
 def _listening(host: str, ports: Sequence[int], ingest: Ingest) -> IngestServer:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from lumatile.errors import InvalidValueError, SinkError
+from lumatile_service.endpoint import Endpoint
 
 NAMESPACE = "lumatile"
+
+CONNECT_SECONDS = 5.0
 
 OBJECT_STORE_BYTES = 80_000_000
 """About the least that Ray takes; nothing of ours goes through it."""
@@ -32,6 +36,12 @@ def ray_session(address: str | None) -> Iterator[None]:
         return
     if "://" in address:
         raise InvalidValueError(f"a Ray's address must be 'auto' or HOST:PORT, not {address!r}")
+    if address != "auto":
+        endpoint = Endpoint.parse(address)
+        try:  # Ray would try for minutes
+            socket.create_connection((endpoint.host, endpoint.port), CONNECT_SECONDS).close()
+        except OSError as e:
+            raise SinkError(f"there is no Ray to join at {address}: {e.strerror or e}") from e
     import ray
 
     try:

@@ -18,6 +18,7 @@ import pyarrow as pa
 from lumatile.errors import InvalidValueError, SinkError
 from lumatile_service.endpoint import LOOPBACK, Endpoint
 from lumatile_service.front import Front
+from lumatile_service.ingest_node import make_store
 from lumatile_service.ray_session import ray_session
 
 if TYPE_CHECKING:
@@ -69,6 +70,8 @@ def serve(options: ServeOptions) -> None:
     why = options.listen.why_taken
     if why is not None:
         raise _cannot_listen(options.listen, why)
+    if options.ray_address is None:
+        make_store(options.directory)  # before anything is started: the actors would only say the same
     out = sys.stdout
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.redirect_stdout(sys.stderr))  # where Ray says what actors say
