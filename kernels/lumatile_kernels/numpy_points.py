@@ -28,7 +28,8 @@ def order_points(positions: NDArray[Any]) -> PointOrder:
     `positions`: (N, 2 or 3), float32 or float64. A position is finite if all its axes are, and so are its offsets from
     the origin in float32. Zeros come out as +0, in offsets and origin.
     """
-    offsets, origin = _offsets(positions.astype(np.float64))
+    with np.errstate(invalid="ignore"):  # a signalling NaN
+        offsets, origin = _offsets(positions.astype(np.float64))
     finite = np.all(np.isfinite(offsets), axis=1)
     keys = np.where(finite, _morton_codes(np.where(finite[:, None], offsets, np.float32(0))), np.uint64(1 << 63))
     by_key = np.argsort(keys, kind="stable")  # non-finite last
