@@ -49,10 +49,12 @@ lock:
 	$(call pin,demo,demo)
 	$(call pin,dev,demo test check)
 	$(call pin,bench,demo test check bench)
+	$(call pin,image,image,service)
+	$(call pin,image-cuda,image,service gpu-cu13)
 
 # names and versions for every supported platform and Python; no address of any registry
 pin = $(VENV)-lock/bin/uv pip compile --quiet --universal --no-emit-index-url --no-header --no-annotate --upgrade \
-	--extra local --group build $(addprefix --group ,$(2)) pyproject.toml -o requirements/$(1).txt
+	$(addprefix --extra ,$(or $(3),local)) --group build $(addprefix --group ,$(2)) pyproject.toml -o requirements/$(1).txt
 
 clean:
 	rm -rf $(VENV) $(VENV)-lock demo-store demo-pictures
