@@ -5,6 +5,7 @@ import re
 import struct
 import warnings
 import zlib
+from dataclasses import replace
 
 import google_crc32c
 import numpy as np
@@ -13,8 +14,8 @@ import pytest
 from PIL import Image
 
 import lumatile as lt
+from lumatile.local_directory import LocalDirectory
 from lumatile.schema import FORMAT_VERSION
-from lumatile.segments import RecordingDirectory
 
 
 def file_of(kind, size=(60, 40), **options):
@@ -166,7 +167,7 @@ def test_a_store_of_a_newer_format_is_refused_by_its_number(tmp_path):
     rec.log_image("good", RGB)
     rec.flush()
     rec.disconnect()
-    directory = RecordingDirectory(path=tmp_path / "run")
+    directory = LocalDirectory(path=tmp_path / "run")
     (file,) = directory.committed()
     table = pa.ipc.open_file(file.path.read_bytes()).read_all()
     metadata = {**table.schema.metadata, b"lumatile.format_version": str(FORMAT_VERSION + 1).encode()}
@@ -175,6 +176,6 @@ def test_a_store_of_a_newer_format_is_refused_by_its_number(tmp_path):
         writer.write_table(table.replace_schema_metadata(metadata))
     content = stream.getvalue()
     file.path.unlink()
-    directory.frames_file(file.segment, google_crc32c.value(content)).path.write_bytes(content)
+    replace(file, crc32c=google_crc32c.value(content)).path.write_bytes(content)
     with pytest.raises(lt.LumatileError, match=f"{FORMAT_VERSION + 1}"):
         lt.open_store(tmp_path).recording("run")

@@ -12,7 +12,7 @@ import time
 import numpy as np
 import pytest
 
-from lumatile import segment
+from lumatile import local_directory
 from lumatile.settings import RecordingSettings
 from lumatile.store import open_store
 from lumatile.verify import verify
@@ -188,7 +188,7 @@ def test_a_commit_that_fails_is_dropped_whole_and_can_be_repeated(tmp_path, monk
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fsync)
         if step == "rename":
-            patch.setattr(segment.Path, "rename", full)
+            patch.setattr(local_directory.Path, "rename", full)
         with pytest.raises(OSError, match="No space left"):
             target.commit()
     assert target.values == 0
@@ -208,7 +208,7 @@ def test_a_commit_that_cannot_even_clean_up_leaves_only_garbage(tmp_path, monkey
     target.append(row(0), [])
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", broken)
-        patch.setattr(segment.Path, "unlink", broken)
+        patch.setattr(local_directory.Path, "unlink", broken)
         with pytest.raises(OSError, match="Input/output"):
             target.commit()
     target.append(row(0), [])

@@ -217,7 +217,7 @@ def failing(call):
     class Failing(merge.Segment):
         def commit(self, frames, replaces=()):
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(f"lumatile.segment.{'os.fsync' if call == 'fsync' else 'Path.rename'}", no_space)
+                patch.setattr(f"lumatile.local_directory.{'os.fsync' if call == 'fsync' else 'Path.rename'}", no_space)
                 return super().commit(frames, replaces)
 
     return Failing

@@ -305,8 +305,8 @@ def test_what_is_not_there_is_named(tmp_path, log):
 def test_recordings_are_listed_and_found(tmp_path):
     with pytest.raises(StoreFormatError, match="must be a directory"):
         open_store(tmp_path / "nowhere")
-    with pytest.raises(InvalidValueError, match="s3://"):
-        open_store("s3://bucket/runs")
+    with pytest.raises(InvalidValueError, match="must be a path or a URL of file://, az://, gs://, s3://, not 'ftp"):
+        open_store("ftp://host/runs")
     store = open_store(f"file://{tmp_path}")
     assert store.recordings() == []
     for recording_id in ("b/ä", "a"):

@@ -1,12 +1,14 @@
 """Verify names what is broken, and nothing else."""
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
 
 import lumatile as lt
 from lumatile.errors import StoreFormatError
-from lumatile.segments import RecordingDirectory
+from lumatile.local_directory import LocalDirectory
 from lumatile.settings import RecordingSettings
 from lumatile.store import open_store
 from lumatile.verify import verify
@@ -140,7 +142,7 @@ def test_duplicates_and_drops_are_counted_and_are_no_problem(tmp_path):
 
 
 def test_a_newer_format_is_named_not_guessed_at(store):
-    directory = RecordingDirectory(path=store / "run")
+    directory = LocalDirectory(path=store / "run")
     (file,) = directory.committed()
     table = pa.ipc.open_file(file.path).read_all()
     newer = {**table.schema.metadata, b"lumatile.format_version": b"7"}
@@ -150,7 +152,7 @@ def test_a_newer_format_is_named_not_guessed_at(store):
     import google_crc32c
 
     content = stream.getvalue().to_pybytes()
-    directory.frames_file(file.segment, google_crc32c.value(content)).path.write_bytes(content)
+    replace(file, crc32c=google_crc32c.value(content)).path.write_bytes(content)
     file.path.unlink()
     for use in (verify, lambda path: open_store(path).recording("run"), lambda path: open_store(path).recordings()):
         with pytest.raises(StoreFormatError, match="format version 7, this lumatile reads up to 1"):

@@ -10,6 +10,7 @@
     +-- StoreError (OSError)                a store cannot be read
     |   +-- StoreFormatError                its format is newer than this package, or it is no store
     |   +-- CorruptStoreError               bytes are not what was written
+    |   +-- StoreDeniedError (PermissionError)   a bucket denies it
     +-- NotFoundError (KeyError)            no such recording, frame or tile
     +-- SourceNotKeptError                  logged with keep_source=False, and the tiles don't give it back
 
@@ -76,6 +77,10 @@ class StoreFormatError(StoreError):
 
 class CorruptStoreError(StoreError):
     """Bytes in a store are not what was written."""
+
+
+class StoreDeniedError(StoreError, PermissionError):
+    """A store does not let these credentials, or nobody without, do this."""
 
 
 class NotFoundError(LumatileError, KeyError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from crc32c import crc32c
 from numpy.typing import NDArray
 
 from lumatile.errors import CorruptStoreError, NotFoundError
-from lumatile.tiles_file import TilesReader
+from lumatile.tiles_file import TilesReader, Where
 from lumatile_kernels.layout import TILE, level_sizes
 
 TEXELS: dict[str, tuple[str, int]] = {
@@ -32,8 +33,9 @@ Key = tuple[str, int, int, int]
 class StoredTile:
     """One row of a tiles file."""
 
-    payload: NDArray[np.uint8]
-    """(size,): the stored bytes, a view of the map."""
+    key: Key
+    where: Where
+    """Its stored bytes are, for the reader that found it."""
     codec: str
     width: int
     height: int
@@ -48,19 +50,26 @@ class StoredTile:
 class FrameTiles:
     """All rows of one frame, by plane, level and place."""
 
-    def __init__(self, reader: TilesReader, frame: int, tile_count: int) -> None:
-        """Find the rows of frame row `frame`. Raises CorruptStoreError where they are not `tile_count`."""
+    def __init__(
+        self, reader: TilesReader, frame: int, tile_count: int, find_again: Callable[[], FrameTiles] | None = None
+    ) -> None:
+        """Find the rows of frame row `frame`. Raises CorruptStoreError where they are not `tile_count`.
+
+        `find_again`: where they are now, if the file turns out to be gone: a merge has moved them.
+        """
+        self._find_again = find_again
+        self._reader = reader
         self._where = f"{reader.path}: frame row {frame}"
         self._tiles: dict[Key, StoredTile] = {}
-        for i in reader.batches_of_frame(frame) if tile_count else ():
-            _, rows, checksums = reader.batch(i)
-            bounds = rows.offsets.tolist()
+        for rows, checksums, where in reader.rows_of_frame(frame) if tile_count else ():
             columns = (rows.level, rows.x, rows.y, rows.width, rows.height, rows.row_pitch, rows.raw_size, checksums)
             for n, (level, x, y, width, height, pitch, raw_size, checksum) in enumerate(
                 zip(*(column.tolist() for column in columns), strict=True)
             ):
-                self._tiles[rows.plane, level, x, y] = StoredTile(
-                    payload=rows.payload[bounds[n] : bounds[n + 1]],
+                key = rows.plane, level, x, y
+                self._tiles[key] = StoredTile(
+                    key=key,
+                    where=where[n],
                     codec=rows.codec,
                     width=width,
                     height=height,
@@ -94,16 +103,30 @@ class FrameTiles:
     def check(self, key: Key) -> None:
         """Compare a row's checksum. Raises CorruptStoreError."""
         tile = self.stored(key)
-        if crc32c(tile.payload) != tile.crc32c:
+        if crc32c(self._read(tile)) != tile.crc32c:
             raise self.corrupt(f"tile {key} has other bytes than were written")
 
     def decoded(self, tile: StoredTile) -> NDArray[np.uint8]:
-        """(raw_size,) read-only: a view of the map where the codec is raw. Raises CorruptStoreError."""
-        if tile.codec == "raw":
-            data = tile.payload
-        else:
+        """(raw_size,) read-only: the stored bytes (a view, if mapped) if the codec is raw. Raises CorruptStoreError."""
+        return self._decode(tile, self._read(tile))
+
+    def _read(self, tile: StoredTile) -> NDArray[np.uint8]:
+        return self._payloads([tile])[0]
+
+    def _payloads(self, tiles: Sequence[StoredTile]) -> list[NDArray[np.uint8]]:
+        try:
+            return self._reader.payloads([self._tiles[tile.key].where for tile in tiles])
+        except FileNotFoundError:
+            if self._find_again is None:
+                raise
+            found = self._find_again()
+        self._reader, self._tiles, self._where = found._reader, found._tiles, found._where  # noqa: SLF001 - its own kind
+        return self._reader.payloads([self._tiles[tile.key].where for tile in tiles])
+
+    def _decode(self, tile: StoredTile, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if tile.codec != "raw":
             try:
-                buffer = pa.Codec(tile.codec).decompress(pa.py_buffer(tile.payload), tile.raw_size)
+                buffer = pa.Codec(tile.codec).decompress(pa.py_buffer(data), tile.raw_size)
             except (pa.ArrowException, OSError, ValueError, TypeError, MemoryError) as e:
                 raise self.corrupt(f"codec {tile.codec!r}: {e}") from e
             data = np.frombuffer(buffer, np.uint8)
@@ -115,6 +138,9 @@ class FrameTiles:
     def texels(self, key: Key, tile_format: str) -> NDArray[Any]:
         """(h, w, channels) read-only view of a raster tile. Raises NotFoundError, CorruptStoreError."""
         tile = self.stored(key)
+        return self._shaped(key, tile, self._read(tile), tile_format)
+
+    def _shaped(self, key: Key, tile: StoredTile, data: NDArray[np.uint8], tile_format: str) -> NDArray[Any]:
         dtype, channels = TEXELS[tile_format]
         texel = np.dtype(dtype).itemsize * channels
         if (
@@ -127,7 +153,7 @@ class FrameTiles:
         return np.ndarray(
             (tile.height, tile.width, channels),
             dtype,
-            self.decoded(tile),
+            self._decode(tile, data),
             0,
             (tile.row_pitch, texel, texel // channels),
         )
@@ -144,11 +170,14 @@ class FrameTiles:
         dtype, channels = TEXELS[tile_format]
         whole = np.empty((height, width, channels), dtype)
         for y in range(down):
-            for x in range(across):
+            keys = [(plane, level, x, y) for x in range(across)]
+            tiles = [self.stored(key) for key in keys]
+            payloads = self._payloads(tiles)  # a row at once: they may be far away
+            for x, (key, tile, data) in enumerate(zip(keys, tiles, payloads, strict=True)):
                 part = whole[y * TILE : (y + 1) * TILE, x * TILE : (x + 1) * TILE]
-                texels = self.texels((plane, level, x, y), tile_format)
+                texels = self._shaped(key, tile, data, tile_format)
                 if texels.shape != part.shape:
-                    raise self.corrupt(f"tile {(plane, level, x, y)} must be {part.shape}, not {texels.shape}")
+                    raise self.corrupt(f"tile {key} must be {part.shape}, not {texels.shape}")
                 part[:] = texels
         return whole
 

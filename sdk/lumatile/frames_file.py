@@ -31,10 +31,10 @@ class Frames:
 def read_frames_file(file: FramesFile) -> Frames:
     """Read and check a frames file.
 
-    Raises FileNotFoundError where it is gone, CorruptStoreError where its bytes are not what was written,
-    StoreFormatError where it is of a newer format version.
+    Raises FileNotFoundError where it is gone, OSError where it cannot be read, CorruptStoreError where its bytes are
+    not what was written, StoreFormatError where it is of a newer format version.
     """
-    content = file.path.read_bytes()
+    content = file.read()
     if crc32c(content) != file.crc32c:
         raise CorruptStoreError(f"{file.path}: its CRC32C must be {file.crc32c:08x}, not {crc32c(content):08x}")
     try:

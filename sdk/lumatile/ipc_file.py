@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,10 @@ import pyarrow as pa
 from crc32c import crc32c
 from numpy.typing import NDArray
 
-from lumatile.direct_file import PAGE, DirectFile
+from lumatile.direct_file import PAGE
+from lumatile.recording_place import TilesSink
 from lumatile.schema import TILES
 from lumatile.tile_rows import TileRows
-from lumatile.write_behind import WriteBehind
 
 ALIGNMENT = 256
 """A batch's payload starts at a multiple of this many bytes in the file."""
@@ -50,9 +49,9 @@ _MAGIC = b"ARROW1\0\0"
 class TilesFile:
     """A tiles file being written."""
 
-    def __init__(self, path: Path, disk: WriteBehind, metadata: Mapping[str, str]) -> None:
-        """Create `path`; `disk` as in DirectFile. Raises OSError."""
-        self._file = DirectFile(path, disk)
+    def __init__(self, file: TilesSink, metadata: Mapping[str, str]) -> None:
+        """Begin to write `file`. Raises OSError."""
+        self._file = file
         schema = TILES.with_metadata(dict(metadata))
         self._writer = pa.ipc.new_file(pa.PythonFile(self._file, "w"), schema)
         self._start = len(_MAGIC) + schema.serialize().size

@@ -16,8 +16,9 @@ import pyarrow.compute as pc
 from lumatile.errors import CorruptStoreError, StoreError
 from lumatile.frames_file import read_frames_file
 from lumatile.ipc_file import TilesFile
+from lumatile.recording_place import RecordingPlace
 from lumatile.segment import Segment
-from lumatile.segments import FramesFile, RecordingDirectory, segment_time
+from lumatile.segments import FramesFile, segment_time
 from lumatile.settings import RecordingSettings
 from lumatile.tiles_file import TilesReader
 from lumatile.write_behind import WriteBehind
@@ -40,9 +41,9 @@ class Merger:
     What goes wrong there is logged and left for later: segments that are not merged are as good as any.
     """
 
-    def __init__(self, directory: RecordingDirectory, settings: RecordingSettings) -> None:
+    def __init__(self, place: RecordingPlace, settings: RecordingSettings) -> None:
         """Begin with deleting what earlier writers replaced."""
-        self._directory = directory
+        self._place = place
         self._settings = settings
         self._small: defaultdict[int, list[FramesFile]] = defaultdict(list)  # generation -> segments
         self._replaced: list[tuple[float, list[FramesFile]]] = []  # since when, on the monotonic clock
@@ -68,7 +69,7 @@ class Merger:
             try:
                 task()
             except (OSError, pa.ArrowException):
-                log.warning("%s: segments are not merged", self._directory.path, exc_info=True)
+                log.warning("%s: segments are not merged", self._place, exc_info=True)
 
     def _add(self, file: FramesFile, size: int, *, generation: int) -> None:
         self._delete_due()
@@ -78,19 +79,19 @@ class Merger:
         files.append(file)
         if len(files) == FAN_IN:
             del self._small[generation]
-            merged, merged_size = merge(self._directory, self._settings, self._disk, files)
+            merged, merged_size = merge(self._place, self._settings, self._disk, files)
             self._replaced.append((time.monotonic(), files))
             self._add(merged, merged_size, generation=generation + 1)
 
     def _delete_due(self) -> None:
         while self._replaced and self._replaced[0][0] < time.monotonic() - KEEP_SECONDS:
-            self._directory.delete(self._replaced[0][1])
+            self._place.delete(self._replaced[0][1])
             del self._replaced[0]
 
     def _delete_earlier(self) -> None:
         """Oldest first: what hides a segment goes after it."""
         due = time.time_ns() - int(KEEP_SECONDS * 1e9)
-        files = self._directory.committed()
+        files = self._place.committed()
         names: set[str] = set()
         for file in files:
             if segment_time(file.segment) < due:
@@ -98,11 +99,11 @@ class Merger:
                     names.update(read_frames_file(file).replaces)
                 except (FileNotFoundError, StoreError):
                     continue  # another writer's to delete; verify's to name
-        self._directory.delete([file for file in files if file.segment in names])
+        self._place.delete([file for file in files if file.segment in names])
 
 
 def merge(
-    directory: RecordingDirectory, settings: RecordingSettings, disk: WriteBehind, files: Sequence[FramesFile]
+    place: RecordingPlace, settings: RecordingSettings, disk: WriteBehind, files: Sequence[FramesFile]
 ) -> tuple[FramesFile, int]:
     """Write one segment with all rows of `files`; returns it and its size in bytes.
 
@@ -112,13 +113,13 @@ def merge(
     sources = [read_frames_file(file) for file in files]
     earlier = {name for frames in sources for name in frames.replaces}
     if earlier:
-        earlier &= {file.segment for file in directory.committed()}
-    segment = Segment(directory, settings, disk)
+        earlier &= {file.segment for file in place.committed()}
+    segment = Segment(place, settings, disk)
     try:
         tables: list[pa.Table] = []
         for file, frames in zip(files, sources, strict=True):
             first = segment.tiles.rows
-            _copy(TilesReader(directory.tiles_path(file.segment)), segment.tiles, sum(len(table) for table in tables))
+            _copy(place.open_tiles(file.segment), segment.tiles, sum(len(table) for table in tables))
             moved = pc.add(frames.table["first_tile"], first)
             column = frames.table.schema.get_field_index("first_tile")
             tables.append(frames.table.set_column(column, "first_tile", moved))

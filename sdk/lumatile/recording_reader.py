@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -24,12 +24,12 @@ from lumatile.frame_tiles import FrameTiles
 from lumatile.frames_file import Frames, read_frames_file
 from lumatile.index import Index
 from lumatile.instants import GREATEST, as_instant
+from lumatile.recording_place import RecordingPlace
 from lumatile.rows import GROUPS, Codes, RowBatch, Rows
-from lumatile.segments import FramesFile, RecordingDirectory
-from lumatile.tiles_file import TilesReader
+from lumatile.segments import FramesFile
 from lumatile.values import DATA_KINDS, Kind
 
-MAPPED_FILES = 64
+OPEN_FILES = 64
 """Tiles files kept open."""
 
 BATCHES = 32
@@ -42,14 +42,15 @@ ATTEMPTS = 5
 class RecordingReader:
     """One recording. What it shows is what was committed at the last refresh. Safe for several threads."""
 
-    def __init__(self, directory: RecordingDirectory, recording_id: str) -> None:
+    def __init__(self, place: RecordingPlace, recording_id: str) -> None:
         """Read what is committed. Made by `Store.recording`."""
         self.recording_id = recording_id
         self.application_id: str | None = None
         """None: nothing is committed yet."""
         self.damaged: dict[str, str] = {}
         """Segments that cannot be read, and why."""
-        self._directory = directory
+        self._place = place
+        self._committed = place.watch()
         self._lock = threading.Lock()
         self._entities, self._producers = Codes(), Codes()
         self._replaces: dict[str, tuple[str, ...]] = {}
@@ -57,7 +58,7 @@ class RecordingReader:
         self._refreshes = 0
         self._state = (Rows.none(), Index(Rows.none()))
         """What counts now, replaced as one."""
-        self._open = lru_cache(MAPPED_FILES)(lambda segment: TilesReader(directory.tiles_path(segment)))
+        self._open = lru_cache(OPEN_FILES)(place.open_tiles)
         self.refresh()
 
     def __repr__(self) -> str:
@@ -103,7 +104,7 @@ class RecordingReader:
         """
         frames: dict[str, Frames] = {}
         for _ in range(ATTEMPTS):
-            files = {file.segment: file for file in self._directory.committed()}
+            files = {file.segment: file for file in self._committed()}
             replaced: set[str] = set()
             vanished = False
             for segment, file in reversed(files.items()):
@@ -209,11 +210,18 @@ class RecordingReader:
         """A frame's tiles, wherever a merge has put them."""
         for _ in range(ATTEMPTS):
             try:
-                return FrameTiles(self._open(frame.segment), frame.segment_row, frame.tile_count)
+                tiles = self._open(frame.segment)
+                return FrameTiles(tiles, frame.segment_row, frame.tile_count, partial(self._tiles_again, frame))
             except FileNotFoundError:
                 self.refresh()
                 self._find_again(frame)
-        raise StoreError(f"{self._directory.path}: the segment {frame.segment} has no tiles file")
+        raise StoreError(f"{self._place}: the segment {frame.segment} has no tiles file")
+
+    def _tiles_again(self, frame: Frame) -> FrameTiles:
+        """A frame's tiles, where the file they were found in is gone."""
+        self.refresh()
+        self._find_again(frame)
+        return self._tiles(frame)
 
     def _find_again(self, frame: Frame) -> None:
         rows, _ = self._state

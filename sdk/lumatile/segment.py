@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
 
 import pyarrow as pa
 from crc32c import crc32c
 
 from lumatile.ipc_file import TilesFile, head_size
+from lumatile.recording_place import RecordingPlace
 from lumatile.schema import FORMAT_VERSION, FRAMES
-from lumatile.segments import FramesFile, RecordingDirectory, new_segment_name, sync_directory
+from lumatile.segments import FramesFile, new_segment_name
 from lumatile.settings import RecordingSettings
 from lumatile.write_behind import WriteBehind
 
@@ -22,17 +20,17 @@ from lumatile.write_behind import WriteBehind
 class Segment:
     """A segment being written. It ends with `commit` or `abort`; a commit that raises has aborted."""
 
-    def __init__(self, directory: RecordingDirectory, settings: RecordingSettings, disk: WriteBehind) -> None:
-        """Create its tiles file; `disk` as in DirectFile. Raises OSError."""
+    def __init__(self, place: RecordingPlace, settings: RecordingSettings, disk: WriteBehind) -> None:
+        """Create its tiles file; `disk` as in `RecordingPlace.create_tiles`. Raises OSError."""
         self.name = new_segment_name()
-        self._directory = directory
+        self._place = place
         self._metadata = {
             "lumatile.format_version": str(FORMAT_VERSION),
             "lumatile.application_id": settings.application_id,
             "lumatile.recording_id": settings.recording_id,
             "lumatile.settings": json.dumps(asdict(settings)),
         }
-        self.tiles = TilesFile(directory.tiles_path(self.name), disk, self._metadata)
+        self.tiles = TilesFile(place.create_tiles(self.name, disk), self._metadata)
 
     def commit(self, frames: pa.Table, replaces: Sequence[str] = ()) -> tuple[FramesFile, int]:
         """Make the segment durable, with `frames` as its frames rows; returns it and the size of its files in bytes.
@@ -41,23 +39,19 @@ class Segment:
         """
         try:
             self.tiles.finish()
-            sync_directory(self._directory.tiles)
             metadata = self._metadata | {"lumatile.replaces": json.dumps(list(replaces))}
             content = _frames_file(frames.replace_schema_metadata(metadata))
-            file = self._directory.frames_file(self.name, crc32c(content))
-            _write_durably(file.path, content)
+            file = FramesFile(segment=self.name, crc32c=crc32c(content), place=self._place)
+            self._place.commit(file, content)
         except BaseException:
             self.abort()
             raise
         return file, self.tiles.nbytes + content.size
 
     def abort(self) -> None:
-        """Leave nothing of the segment behind, as far as the disk allows."""
+        """Leave nothing of the segment behind, as far as that can be done."""
         self.tiles.discard()
-        with suppress(OSError):
-            for path in self._directory.frames.glob(f"*{self.name}*"):
-                path.unlink()
-            self._directory.tiles_path(self.name).unlink()
+        self._place.discard(self.name)
 
 
 def first_use() -> None:
@@ -75,15 +69,3 @@ def _frames_file(frames: pa.Table) -> pa.Buffer:
     with pa.ipc.new_file(stream, frames.schema) as writer:
         writer.write_table(frames)
     return stream.getvalue()
-
-
-def _write_durably(path: Path, content: pa.Buffer) -> None:
-    """A file that appears whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("xb", buffering=0) as file:
-        rest = memoryview(content).cast("B")
-        while len(rest):
-            rest = rest[file.write(rest) :]
-        os.fsync(file.fileno())
-    temporary.rename(path)
-    sync_directory(path.parent)

@@ -1,4 +1,4 @@
-"""Where a recording's files lie in a store, and what they are called."""
+"""Segments, and what a recording's folder and files are called, wherever they lie."""
 
 from __future__ import annotations
 
@@ -9,17 +9,21 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lumatile.errors import InvalidValueError
 
+if TYPE_CHECKING:
+    from lumatile.recording_place import RecordingPlace
+
 NAME_BYTES = 200
-"""Longest name of a recording's directory."""
+"""Longest name of a recording's folder."""
 
 _FRAMES_FILE = re.compile(r"([0-9a-f]{48})-([0-9a-f]{8})\.arrow")
 
 
 def recording_directory_name(recording_id: str) -> str:
-    """The directory of a recording: its id, all bytes outside [A-Za-z0-9_-] percent-encoded (UTF-8).
+    """The folder of a recording in a store: its id, all bytes outside [A-Za-z0-9_-] percent-encoded (UTF-8).
 
     Raises InvalidValueError where that is longer than 200 bytes.
     """
@@ -48,66 +52,32 @@ class FramesFile:
     segment: str
     crc32c: int
     """Of the frames file."""
-    directory: Path
+    place: RecordingPlace
 
     @property
-    def path(self) -> Path:
-        """The frames file."""
-        return self.directory / f"{self.segment}-{self.crc32c:08x}.arrow"
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecordingDirectory:
-    """One recording's directory."""
-
-    path: Path
+    def name(self) -> str:
+        """The frames file's."""
+        return f"{self.segment}-{self.crc32c:08x}.arrow"
 
     @property
-    def tiles(self) -> Path:
-        """The directory of the tiles files."""
-        return self.path / "tiles"
+    def path(self) -> Path | str:
+        """The frames file: a path, or a URL."""
+        return self.place.frames_path(self)
 
-    @property
-    def frames(self) -> Path:
-        """The directory of the frames files."""
-        return self.path / "frames"
+    def read(self) -> bytes:
+        """What the frames file holds. Raises FileNotFoundError where it is gone, OSError."""
+        return self.place.read_frames(self)
 
-    def tiles_path(self, segment: str) -> Path:
-        """The tiles file of a segment."""
-        return self.tiles / f"{segment}.arrow"
 
-    def frames_file(self, segment: str, crc32c: int) -> FramesFile:
-        """The frames file of a segment."""
-        return FramesFile(segment=segment, crc32c=crc32c, directory=self.frames)
+def tiles_name(segment: str) -> str:
+    """Of the tiles file of a segment."""
+    return f"{segment}.arrow"
 
-    def committed(self) -> list[FramesFile]:
-        """All segments that have a frames file, in the order of their names; other files there are ignored."""
-        try:
-            names = os.listdir(self.frames)  # noqa: PTH208 - readers poll it: many times faster than making paths
-        except FileNotFoundError:
-            return []
-        folder = self.frames
-        matches = (_FRAMES_FILE.fullmatch(name) for name in sorted(names))
-        return [FramesFile(segment=m[1], crc32c=int(m[2], 16), directory=folder) for m in matches if m is not None]
 
-    def create(self) -> None:
-        """Make the directories that are missing, durably. Raises OSError."""
-        missing = [path for path in (*reversed(self.frames.parents), self.frames, self.tiles) if not path.is_dir()]
-        for path in missing:
-            path.mkdir(exist_ok=True)
-        # those of an earlier writer too: it may have died before it made them durable
-        for path in {self.path, self.path.parent, *(path.parent for path in missing)}:
-            sync_directory(path)
-
-    def delete(self, files: Iterable[FramesFile]) -> None:
-        """Remove segments: their frames files, in this order and durably, then their tiles files. Raises OSError."""
-        files = list(files)
-        for file in files:
-            file.path.unlink(missing_ok=True)
-        if files:
-            sync_directory(self.frames)
-        for file in files:
-            self.tiles_path(file.segment).unlink(missing_ok=True)
+def frames_files(names: Iterable[str], place: RecordingPlace) -> list[FramesFile]:
+    """The segments whose frames files have these names, in their order; other names are ignored."""
+    matches = (_FRAMES_FILE.fullmatch(name) for name in sorted(names))
+    return [FramesFile(segment=m[1], crc32c=int(m[2], 16), place=place) for m in matches if m is not None]
 
 
 def sync_directory(path: Path) -> None:

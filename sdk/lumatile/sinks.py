@@ -7,6 +7,7 @@ import re
 from typing import Any, Literal, Protocol, cast
 
 from lumatile.errors import InvalidValueError, SinkError
+from lumatile.places import OBJECT_SCHEMES
 from lumatile.settings import RecordingSettings
 from lumatile.values import LoggedValue
 
@@ -15,6 +16,7 @@ Durable = Literal["store", "spool"]
 SINKS = {
     "file": "lumatile_service.embedded:open_embedded",
     "grpc": "lumatile.flight_sink:open_flight",
+    **dict.fromkeys(OBJECT_SCHEMES, "lumatile_service.embedded:open_embedded"),
     "memory": "lumatile.memory:open_memory",
     "ray": "lumatile_service.ray_sink:open_ray",
 }

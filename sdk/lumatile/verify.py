@@ -15,17 +15,17 @@ from numpy.typing import NDArray
 from lumatile.errors import CorruptStoreError
 from lumatile.frames_file import Frames, read_frames_file
 from lumatile.ipc_file import index_rows
-from lumatile.segments import FramesFile, RecordingDirectory
+from lumatile.recording_place import RecordingPlace
+from lumatile.segments import FramesFile
 from lumatile.store import Store, open_store
-from lumatile.tiles_file import TilesReader
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
     """Something that is not as it was written."""
 
-    path: Path
-    """The broken file."""
+    path: Path | str
+    """The broken file: a path, or a URL."""
     frame: int | None = None
     """Row of the broken frame in the segment's frames file; None: the whole file."""
     entity_path: str | None = None
@@ -59,7 +59,7 @@ class Report:
     """Frames rows whose key (producer, seq) is there more than once, less one each: readers show one. No problem."""
     dropped: int = 0
     """Values that were dropped before they were stored, as gap rows say. No problem of the store's."""
-    garbage: list[Path] = field(default_factory=list)
+    garbage: list[Path | str] = field(default_factory=list)
     """Files that no commit names: of a writer that died, or that is at work. No problem."""
 
     @property
@@ -76,17 +76,15 @@ def verify(store: Store | str | PathLike[str]) -> Report:
     if not isinstance(store, Store):
         store = open_store(store)
     report = Report()
-    for path in sorted(store.path.iterdir()):
-        directory = RecordingDirectory(path=path)
-        if directory.frames.is_dir():
-            report.recordings += 1
-            _verify_recording(directory, report)
+    for place in store.place.recordings():
+        report.recordings += 1
+        _verify_recording(place, report)
     return report
 
 
-def _verify_recording(directory: RecordingDirectory, report: Report) -> None:
+def _verify_recording(place: RecordingPlace, report: Report) -> None:
     """Frames files first: they say which segments are visible."""
-    files = {file.segment: file for file in directory.committed()}
+    files = {file.segment: file for file in place.committed()}
     readable: dict[str, Frames] = {}
     for segment, file in files.items():
         try:
@@ -100,25 +98,23 @@ def _verify_recording(directory: RecordingDirectory, report: Report) -> None:
     for segment, frames in visible.items():
         report.segments += 1
         report.frames += len(frames.table)
-        _verify_segment(directory, files[segment], frames.table, report)
+        _verify_segment(place, files[segment], frames.table, report)
+    report.nbytes += place.nbytes(files[segment] for segment in visible)
     if visible:
         rows = pa.concat_tables([frames.table for frames in visible.values()])
         report.duplicates += len(rows) - len(rows.group_by(["producer", "seq"]).aggregate([]))
         gaps = rows.filter(pc.equal(rows["kind"], "gap"))
         lengths = pc.add(pc.subtract(pc.coalesce(gaps["seq_last"], gaps["seq"]), gaps["seq"]), 1)
         report.dropped += pc.sum(lengths).as_py() or 0
-    named = {file.path.name for file in files.values()} | {f"{segment}.arrow" for segment in files}
-    for folder in (directory.frames, directory.tiles):
-        report.garbage += sorted(path for path in folder.iterdir() if path.name not in named)
+    report.garbage += place.unnamed(files.values())
 
 
-def _verify_segment(directory: RecordingDirectory, file: FramesFile, table: pa.Table, report: Report) -> None:
-    path = directory.tiles_path(file.segment)
+def _verify_segment(place: RecordingPlace, file: FramesFile, table: pa.Table, report: Report) -> None:
+    path = place.tiles_path(file.segment)
     try:
-        report.nbytes += file.path.stat().st_size + path.stat().st_size
-        reader = TilesReader(path)
+        reader = place.open_tiles(file.segment)
     except FileNotFoundError:
-        if file in directory.committed():  # else it was merged a moment ago
+        if file in place.committed():  # else it was merged a moment ago
             report.problems.append(Problem(path=path, what="the tiles file is missing"))
         return
     except CorruptStoreError as e:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Mapping
-from pathlib import Path
+from os import PathLike
 from typing import Any
 
 import pyarrow as pa
 from crc32c import crc32c
 
-from lumatile.errors import SinkError
+from lumatile.errors import SinkError, StoreError
 from lumatile.merge import Merger
+from lumatile.places import open_place
 from lumatile.schema import FRAMES
 from lumatile.segment import Segment, first_use
-from lumatile.segments import RecordingDirectory, recording_directory_name
 from lumatile.settings import RecordingSettings
 from lumatile.tile_rows import TileRows
 from lumatile.write_behind import WriteBehind
@@ -30,23 +29,20 @@ SEGMENT_SECONDS = 0.5
 class SegmentWriter:
     """Writes one recording; for one thread. Other writers may write the same recording."""
 
-    def __init__(self, store: Path, settings: RecordingSettings) -> None:
-        """Make the recording's directories where they are missing.
+    def __init__(self, store: str | PathLike[str], settings: RecordingSettings) -> None:
+        """Write into the store at `store`, a path or URL as in `open_place`; what is missing there is made.
 
         Raises SinkError where the store cannot be written, InvalidValueError for a recording id that is too long.
         """
-        self._directory = RecordingDirectory(path=store.absolute() / recording_directory_name(settings.recording_id))
         try:
-            self._directory.create()
-        except OSError as e:
-            raise SinkError(f"the store must be a directory that can be written: {store}: {e}") from e
-        for path in (self._directory.frames, self._directory.tiles):
-            if not os.access(path, os.W_OK | os.X_OK):
-                raise SinkError(f"the store must be a directory that can be written: {path}: permission denied")
+            self._place = open_place(store).recording(settings.recording_id)
+        except StoreError as e:
+            raise SinkError(str(e)) from e
+        self._place.create()
         first_use()
         self._settings = settings
         self._disk = WriteBehind()
-        self._merger = Merger(self._directory, settings)
+        self._merger = Merger(self._place, settings)
         self._segment: Segment | None = None
         self._rows: list[dict[str, Any]] = []
         self.deadline: float | None = None
@@ -74,7 +70,7 @@ class SegmentWriter:
         """
         try:
             if self._segment is None:
-                self._segment = Segment(self._directory, self._settings, self._disk)
+                self._segment = Segment(self._place, self._settings, self._disk)
                 self.deadline = time.monotonic() + SEGMENT_SECONDS
             file = self._segment.tiles
             first, checksum = file.rows, 0

@@ -13,9 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from lumatile.errors import FlushError, SinkError, warn
 from lumatile.gaps import Gaps
@@ -41,13 +39,11 @@ ATTEMPTS = 3
 
 
 def open_embedded(url: str, settings: RecordingSettings, *, backend: str = "auto") -> EmbeddedSink:
-    """The sink that writes into the local store at `url`: a path or file:// URL.
+    """The sink that writes into the store at `url`: a path, a file:// URL or a bucket's URL.
 
-    Raises SinkError where the store's directory cannot be written, BackendUnavailableError for a backend that cannot
-    run here.
+    Raises SinkError where the store cannot be written, BackendUnavailableError for a backend that cannot run here.
     """
-    path = unquote(urlsplit(url).path) if url.lower().startswith("file://") else url
-    writer = SegmentWriter(Path(path), settings)
+    writer = SegmentWriter(url, settings)
     return EmbeddedSink(writer, Pipeline(settings, backend=select_backend(backend)), settings)
 
 
@@ -74,7 +70,7 @@ class _Wake:
 
 
 class EmbeddedSink:
-    """A `Sink` into a local store."""
+    """A `Sink` into a store that this process writes."""
 
     def __init__(
         self,

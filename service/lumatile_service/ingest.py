@@ -7,9 +7,9 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
+from os import PathLike
 
-from lumatile.segments import RecordingDirectory, recording_directory_name
+from lumatile.places import open_place
 from lumatile.settings import RecordingSettings
 from lumatile.values import LoggedValue
 from lumatile.writer import SegmentWriter
@@ -40,7 +40,12 @@ class RecordingIngest:
     """One recording that is written here. May be used from several threads."""
 
     def __init__(
-        self, store: Path, settings: RecordingSettings, backend: Backend, queue_bytes: int, traffic: Traffic
+        self,
+        store: str | PathLike[str],
+        settings: RecordingSettings,
+        backend: Backend,
+        queue_bytes: int,
+        traffic: Traffic,
     ) -> None:
         """`queue_bytes`: as QUEUE_BYTES. Raises SinkError where the store cannot be written."""
         settings = replace(settings, queue_bytes=queue_bytes, queue_policy="block", max_block=None)
@@ -48,7 +53,7 @@ class RecordingIngest:
         self.settings = settings
         self._lock = threading.Lock()
         """Guards the two below."""
-        self._keys = KnownKeys(RecordingDirectory(path=store / recording_directory_name(settings.recording_id)))
+        self._keys = KnownKeys(open_place(store).recording(settings.recording_id))
         self._pending: defaultdict[tuple[bytes, int], list[Acknowledge]] = defaultdict(list)
         """Whom to tell of values that are taken and not durable yet."""
         self._sink = EmbeddedSink(
@@ -122,7 +127,7 @@ class RecordingIngest:
 class Ingest:
     """All recordings that are written here."""
 
-    def __init__(self, store: Path, backend: Callable[[], Backend], *, queue_bytes: int = QUEUE_BYTES) -> None:
+    def __init__(self, store: str | PathLike[str], backend: Callable[[], Backend], *, queue_bytes: int = QUEUE_BYTES) -> None:
         """`backend`: makes one for each recording. `queue_bytes`: as QUEUE_BYTES."""
         self._store = store
         self._backend = backend

@@ -9,9 +9,10 @@ from collections import defaultdict
 import numpy as np
 import pyarrow.compute as pc
 
-from lumatile.errors import StoreError
+from lumatile.errors import CorruptStoreError, StoreFormatError
 from lumatile.frames_file import read_frames_file
-from lumatile.segments import FramesFile, RecordingDirectory
+from lumatile.recording_place import RecordingPlace
+from lumatile.segments import FramesFile
 
 log = logging.getLogger(__name__)
 
@@ -44,16 +45,16 @@ class Spans:
 class KnownKeys:
     """The keys, (producer, seq), of what is durable in one recording. For one thread at a time."""
 
-    def __init__(self, directory: RecordingDirectory) -> None:
+    def __init__(self, place: RecordingPlace) -> None:
         """Nothing is known before `refresh`."""
-        self._directory = directory
+        self._place = place
         self._read: set[str] = set()
         """Segments that have been read, or were written here."""
         self._spans: defaultdict[bytes, Spans] = defaultdict(Spans)
 
     def refresh(self) -> None:
-        """Learn what others have committed since."""
-        for file in self._directory.committed():
+        """Learn what others have committed since. Raises OSError where the store cannot be read."""
+        for file in self._place.committed():
             if file.segment not in self._read:
                 self._read_segment(file)
                 self._read.add(file.segment)
@@ -71,7 +72,7 @@ class KnownKeys:
             table = read_frames_file(file).table.select(["producer", "seq", "seq_last"])
         except FileNotFoundError:
             return  # merged meanwhile: what it held is in another one
-        except StoreError as e:
+        except (CorruptStoreError, StoreFormatError) as e:
             log.warning("a segment cannot be read, what it holds may be stored again: %s", e)
             return
         producers = table["producer"].combine_chunks().dictionary_encode()

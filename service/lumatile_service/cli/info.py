@@ -11,9 +11,7 @@ from rich.markup import escape
 import lumatile as lt
 from lumatile.frame import Frame
 from lumatile.recording_reader import RecordingReader
-from lumatile.segments import RecordingDirectory, recording_directory_name
 from lumatile.store import Store
-from lumatile.tiles_file import TilesReader
 from lumatile_service.cli.instant import At, frame_at
 from lumatile_service.cli.ls import show
 from lumatile_service.cli.output import Json, StorePath, console, instant, print_json, size, table
@@ -78,16 +76,14 @@ def describe_frame(store: Store, reader: RecordingReader, frame: Frame) -> dict[
 
 
 def _planes(store: Store, reader: RecordingReader, frame: Frame) -> list[dict[str, Any]]:
-    directory = RecordingDirectory(path=store.path / recording_directory_name(reader.recording_id))
-    tiles = TilesReader(directory.tiles_path(frame.segment))
+    tiles = store.place.recording(reader.recording_id).open_tiles(frame.segment)
     planes: dict[str, dict[str, Any]] = {}
-    for batch in tiles.batches_of_frame(frame.segment_row) if frame.tile_count else ():
-        _, rows, _ = tiles.batch(batch)
+    for rows, _, _ in tiles.rows_of_frame(frame.segment_row) if frame.tile_count else ():
         plane = planes.setdefault(
             rows.plane, {"plane": rows.plane, "codec": rows.codec, "tiles": 0, "bytes": 0, "raw_bytes": 0}
         )
         plane["tiles"] += len(rows.level)
-        plane["bytes"] += int(rows.payload.nbytes)
+        plane["bytes"] += int(rows.offsets[-1])
         plane["raw_bytes"] += int(rows.raw_size.sum())
     return list(planes.values())
 

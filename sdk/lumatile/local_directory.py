@@ -1,0 +1,162 @@
+"""A store in a directory: tiles files past the page cache and mapped, commits by fsync and rename."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from lumatile.direct_file import DirectFile
+from lumatile.errors import SinkError, StoreFormatError
+from lumatile.segments import FramesFile, frames_files, recording_directory_name, sync_directory, tiles_name
+from lumatile.tiles_file import MappedTiles
+from lumatile.write_behind import WriteBehind
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalDirectory:
+    """One recording's directory, a `RecordingPlace`."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        """Its path."""
+        return str(self.path)
+
+    @property
+    def tiles(self) -> Path:
+        """The directory of the tiles files."""
+        return self.path / "tiles"
+
+    @property
+    def frames(self) -> Path:
+        """The directory of the frames files."""
+        return self.path / "frames"
+
+    def tiles_path(self, segment: str) -> Path:
+        """The tiles file of a segment."""
+        return self.tiles / tiles_name(segment)
+
+    def frames_path(self, file: FramesFile) -> Path:
+        """The frames file of a segment."""
+        return self.frames / file.name
+
+    def exists(self) -> bool:
+        """Whether there is a recording, which may be without segments."""
+        return self.frames.is_dir()
+
+    def committed(self) -> list[FramesFile]:
+        """All segments that have a frames file."""
+        try:
+            names = os.listdir(self.frames)  # noqa: PTH208 - readers poll it: many times faster than making paths
+        except FileNotFoundError:
+            return []
+        return frames_files(names, self)
+
+    def watch(self) -> Callable[[], list[FramesFile]]:
+        """Nothing is cheaper than listing."""
+        return self.committed
+
+    def read_frames(self, file: FramesFile) -> bytes:
+        """What a frames file holds."""
+        return self.frames_path(file).read_bytes()
+
+    def open_tiles(self, segment: str) -> MappedTiles:
+        """Map a tiles file."""
+        return MappedTiles(self.tiles_path(segment))
+
+    def nbytes(self, files: Iterable[FramesFile]) -> int:
+        """Size of segments, in bytes."""
+        return sum(_size(path) for file in files for path in (self.frames_path(file), self.tiles_path(file.segment)))
+
+    def unnamed(self, files: Iterable[FramesFile]) -> list[Path | str]:
+        """What a writer has not finished, or left."""
+        named = {name for file in files for name in (file.name, tiles_name(file.segment))}
+        found = (sorted(folder.iterdir()) for folder in (self.frames, self.tiles))
+        return [path for folder in found for path in folder if path.name not in named]
+
+    def create(self) -> None:
+        """Make the directories that are missing, durably. Raises SinkError where they cannot be written."""
+        rule = "the store must be a directory that can be written"
+        try:
+            missing = [path for path in (*reversed(self.frames.parents), self.frames, self.tiles) if not path.is_dir()]
+            for path in missing:
+                path.mkdir(exist_ok=True)
+            # those of an earlier writer too: it may have died before it made them durable
+            for path in {self.path, self.path.parent, *(path.parent for path in missing)}:
+                sync_directory(path)
+        except OSError as e:
+            raise SinkError(f"{rule}: {self.path.parent}: {e}") from e
+        for path in (self.frames, self.tiles):
+            if not os.access(path, os.W_OK | os.X_OK):
+                raise SinkError(f"{rule}: {path}: permission denied")
+
+    def create_tiles(self, segment: str, disk: WriteBehind) -> DirectFile:
+        """Begin a tiles file."""
+        return DirectFile(self.tiles_path(segment), disk)
+
+    def commit(self, file: FramesFile, content: pa.Buffer) -> None:
+        """The tiles file's entry, then the frames file, which appears whole or not at all."""
+        sync_directory(self.tiles)
+        path = self.frames_path(file)
+        temporary = path.with_name(f".{path.name}.tmp")
+        with temporary.open("xb", buffering=0) as opened:
+            rest = memoryview(content).cast("B")
+            while len(rest):
+                rest = rest[opened.write(rest) :]
+            os.fsync(opened.fileno())
+        temporary.rename(path)
+        sync_directory(path.parent)
+
+    def discard(self, segment: str) -> None:
+        """Leave nothing of a segment behind, as far as the disk allows."""
+        with suppress(OSError):
+            for path in self.frames.glob(f"*{segment}*"):
+                path.unlink()
+            self.tiles_path(segment).unlink()
+
+    def delete(self, files: Iterable[FramesFile]) -> None:
+        """Remove segments: their frames files, in this order and durably, then their tiles files."""
+        files = list(files)
+        for file in files:
+            self.frames_path(file).unlink(missing_ok=True)
+        if files:
+            sync_directory(self.frames)
+        for file in files:
+            self.tiles_path(file.segment).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalStore:
+    """A directory of recordings, a `StorePlace`."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        """Its path."""
+        return str(self.path)
+
+    def check(self) -> None:
+        """Raises StoreFormatError where there is no directory."""
+        if not self.path.is_dir():
+            raise StoreFormatError(f"a store must be a directory, and {self.path} is none")
+
+    def recordings(self) -> list[LocalDirectory]:
+        """The directories that are recordings."""
+        directories = (LocalDirectory(path=path) for path in sorted(self.path.iterdir()))
+        return [directory for directory in directories if directory.exists()]
+
+    def recording(self, recording_id: str) -> LocalDirectory:
+        """The directory of a recording."""
+        return LocalDirectory(path=self.path / recording_directory_name(recording_id))
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,206 @@
+"""A store in a bucket: tiles objects in parts, commits by one conditional PUT, reads by ranges."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+import pyarrow as pa
+
+from lumatile.errors import CorruptStoreError, SinkError, StoreDeniedError, StoreError
+from lumatile.object_client import ObjectClient
+from lumatile.object_file import ObjectFile
+from lumatile.object_tiles import ObjectTiles
+from lumatile.segments import (
+    FramesFile,
+    frames_files,
+    new_segment_name,
+    recording_directory_name,
+    segment_time,
+    tiles_name,
+)
+from lumatile.write_behind import WriteBehind
+
+COMMITS = 3
+"""How often a commit whose answer is lost is asked for, each time with the client library's own retries."""
+
+LISTING_SECONDS = 60.0
+"""One who watches a recording lists all of it this often, and what is new in between."""
+
+OVERLAP_NS = 300 * 10**9
+"""New is what was begun no longer than this before the newest known segment: clocks differ, and commits take time."""
+
+
+class ObjectDirectory:
+    """One recording's objects, a `RecordingPlace`."""
+
+    def __init__(self, client: ObjectClient, name: str) -> None:
+        """`name`: of the recording's folder."""
+        self._client = client
+        self._name = name
+        self._unanswered: set[str] = set()
+        """Segments whose commit was asked for, and may yet happen."""
+        self.missed = 0
+        """How often an object was not there that had been listed."""
+
+    def __str__(self) -> str:
+        """Its URL."""
+        return f"{self._client.url}/{self._name}"
+
+    def tiles_path(self, segment: str) -> str:
+        """The URL of a tiles object."""
+        return f"{self._client.url}/{self._tiles_key(segment)}"
+
+    def frames_path(self, file: FramesFile) -> str:
+        """The URL of a frames object."""
+        return f"{self._client.url}/{self._frames_key(file)}"
+
+    def exists(self) -> bool:
+        """Whether anything was committed: there are no empty folders in a bucket."""
+        return next(self._client.listing(f"{self._name}/frames"), None) is not None
+
+    def committed(self) -> list[FramesFile]:
+        """All segments that have a frames object."""
+        return self.listed(after="")
+
+    def listed(self, *, after: str) -> list[FramesFile]:
+        """The segments that have a frames object, those whose names come after `after` alone."""
+        folder = f"{self._name}/frames"
+        keys = (key for key, _ in self._client.listing(folder, after=f"{folder}/{after}" if after else None))
+        return frames_files((key.rpartition("/")[2] for key in keys), self)
+
+    def watch(self) -> Callable[[], list[FramesFile]]:
+        """List what is new, and all of it once a minute or when an object turns out to be gone."""
+        return _Watch(self)
+
+    def read_frames(self, file: FramesFile) -> bytes:
+        """What a frames object holds."""
+        try:
+            return self._client.get(self._frames_key(file))
+        except FileNotFoundError:
+            self.missed += 1
+            raise
+
+    def open_tiles(self, segment: str) -> ObjectTiles:
+        """Read the end of a tiles object, which says where the rest is."""
+        try:
+            return ObjectTiles(self._client, self._tiles_key(segment))
+        except FileNotFoundError:
+            self.missed += 1
+            raise
+
+    def nbytes(self, files: Iterable[FramesFile]) -> int:
+        """Size of the objects of segments, in bytes: two listings, however many."""
+        names = {key for file in files for key in (self._frames_key(file), self._tiles_key(file.segment))}
+        return sum(size for key, size in self._client.listing(self._name) if key in names)
+
+    def unnamed(self, files: Iterable[FramesFile]) -> list[str]:
+        """Objects of a writer that died, or is at work."""
+        named = {key for file in files for key in (self._frames_key(file), self._tiles_key(file.segment))}
+        keys = (key for key, _ in self._client.listing(self._name))
+        return sorted(f"{self._client.url}/{key}" for key in keys if key not in named)
+
+    def create(self) -> None:
+        """There is nothing to make; whether it can be written is tried. Raises SinkError."""
+        key = f"{self._name}/tiles/.{new_segment_name()}"
+        try:
+            self._client.put(key, b"")
+            with suppress(StoreDeniedError):  # who may only write leaves it, and replaced segments
+                self._client.delete([key])
+        except OSError as e:
+            raise SinkError(f"the store cannot be written: {e}") from e
+
+    def create_tiles(self, segment: str, disk: WriteBehind) -> ObjectFile:
+        """Begin a tiles object."""
+        return ObjectFile(self._client.upload(self._tiles_key(segment)), disk)
+
+    def commit(self, file: FramesFile, content: pa.Buffer) -> None:
+        """PUT the frames object where there is none; asked for again, it is there, with equal bytes."""
+        key = self._frames_key(file)
+        self._unanswered.add(file.segment)
+        for attempt in range(COMMITS):
+            if attempt:
+                time.sleep(0.1 * 2**attempt)
+            try:
+                self._client.put(key, content, new=True)
+            except FileExistsError:
+                if self._client.get(key) != content.to_pybytes():
+                    raise CorruptStoreError(f"{self.frames_path(file)} exists with other bytes") from None
+            except StoreDeniedError:
+                self._unanswered.discard(file.segment)
+                raise
+            except StoreError:
+                if attempt == COMMITS - 1:
+                    raise
+                continue
+            self._unanswered.discard(file.segment)
+            return
+
+    def discard(self, segment: str) -> None:
+        """Delete the tiles object, unless its commit may yet happen: it is garbage then, or a whole segment."""
+        if segment not in self._unanswered:
+            with suppress(OSError):
+                self._client.delete([self._tiles_key(segment)])
+
+    def delete(self, files: Iterable[FramesFile]) -> None:
+        """Remove segments: their frames objects, one after another, then their tiles objects, together."""
+        files = list(files)
+        for file in files:
+            self._client.delete([self._frames_key(file)])
+        self._client.delete([self._tiles_key(file.segment) for file in files])
+
+    def _frames_key(self, file: FramesFile) -> str:
+        return f"{self._name}/frames/{file.name}"
+
+    def _tiles_key(self, segment: str) -> str:
+        return f"{self._name}/tiles/{tiles_name(segment)}"
+
+
+class _Watch:
+    """The committed segments, for one who asks again and again. For one thread at a time."""
+
+    def __init__(self, directory: ObjectDirectory) -> None:
+        self._directory = directory
+        self._files: dict[str, FramesFile] = {}
+        self._missed = 0
+        self._listed: float | None = None
+        """When all was listed, on the monotonic clock."""
+
+    def __call__(self) -> list[FramesFile]:
+        now, missed = time.monotonic(), self._directory.missed
+        if self._listed is None or now - self._listed > LISTING_SECONDS or missed != self._missed:
+            self._files = {file.segment: file for file in self._directory.committed()}
+            self._listed, self._missed = now, missed
+        else:
+            newest = max((segment_time(segment) for segment in self._files), default=0)
+            after = f"{max(0, newest - OVERLAP_NS):016x}"
+            files = self._directory.listed(after=after)
+            older = {segment: file for segment, file in self._files.items() if segment < after}
+            self._files = older | {file.segment: file for file in files}
+        return list(self._files.values())
+
+
+class ObjectStore:
+    """The recordings under a URL, a `StorePlace`."""
+
+    def __init__(self, url: str) -> None:
+        """`url`: s3://bucket/prefix. Raises StoreError where the client library is missing or the URL is none."""
+        self._client = ObjectClient(url)
+
+    def __str__(self) -> str:
+        """Its URL."""
+        return self._client.url
+
+    def check(self) -> None:
+        """Raises StoreError where the bucket cannot be listed. A prefix that nothing begins with is an empty store."""
+        next(self._client.listing(""), None)
+
+    def recordings(self) -> list[ObjectDirectory]:
+        """The folders that hold something committed."""
+        directories = (ObjectDirectory(self._client, name) for name in self._client.folders())
+        return [directory for directory in directories if directory.exists()]
+
+    def recording(self, recording_id: str) -> ObjectDirectory:
+        """The folder of a recording."""
+        return ObjectDirectory(self._client, recording_directory_name(recording_id))

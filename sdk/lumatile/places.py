@@ -1,0 +1,36 @@
+"""The place of a store, by its path or URL."""
+
+from __future__ import annotations
+
+import re
+from os import PathLike, fspath
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from lumatile.errors import InvalidValueError
+from lumatile.recording_place import StorePlace
+
+OBJECT_SCHEMES = ("az", "gs", "s3")
+"""Of stores in buckets."""
+
+
+def open_place(store: str | PathLike[str]) -> StorePlace:
+    """The place at a path, a file:// URL or a bucket's URL, which is not looked at yet.
+
+    Raises InvalidValueError for another scheme, StoreError where a package for it is missing.
+    """
+    text = fspath(store)
+    match = re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", text)
+    scheme = match[1].lower() if match else None
+    if scheme in OBJECT_SCHEMES:
+        from lumatile.object_directory import ObjectStore
+
+        return ObjectStore(text)
+    if scheme not in (None, "file"):
+        raise InvalidValueError(
+            f"a store must be a path or a URL of file://, {', '.join(f'{name}://' for name in OBJECT_SCHEMES)}, "
+            f"not {text!r}"
+        )
+    from lumatile.local_directory import LocalStore
+
+    return LocalStore(path=Path(unquote(urlsplit(text).path) if scheme else text).absolute())

@@ -1,0 +1,110 @@
+"""Where recordings lie: the verbs that writing, reading and verifying ask for, on a disk and in a bucket alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from lumatile.segments import FramesFile
+    from lumatile.tiles_file import TilesReader
+    from lumatile.write_behind import WriteBehind
+
+
+class TilesSink(Protocol):
+    """A tiles file that Arrow writes, front to back (also `flush` and `closed`, as files have them)."""
+
+    def tell(self) -> int:
+        """Bytes taken so far."""
+        ...
+
+    def write(self, data: Any) -> int:
+        """Take an Arrow buffer, which nobody changes any more, or bytes. Raises OSError, of an earlier write too."""
+        ...
+
+    def finish(self) -> None:
+        """Make it durable; it stays open. Raises OSError."""
+        ...
+
+    def close(self) -> None:
+        """Close it, finished or not."""
+        ...
+
+
+class RecordingPlace(Protocol):
+    """One recording's place. Everything may raise OSError; `str` of it is for messages."""
+
+    def exists(self) -> bool:
+        """Whether there is a recording."""
+        ...
+
+    def committed(self) -> list[FramesFile]:
+        """All segments that have a frames file, in the order of their names; other files there are ignored."""
+        ...
+
+    def watch(self) -> Callable[[], list[FramesFile]]:
+        """What `committed` gives, for one who asks again and again: a segment whose commit took minutes may be late."""
+        ...
+
+    def frames_path(self, file: FramesFile) -> Path | str:
+        """A frames file: a path, or a URL."""
+        ...
+
+    def tiles_path(self, segment: str) -> Path | str:
+        """The tiles file of a segment: a path, or a URL."""
+        ...
+
+    def read_frames(self, file: FramesFile) -> bytes:
+        """What a frames file holds. Raises FileNotFoundError where it is gone."""
+        ...
+
+    def open_tiles(self, segment: str) -> TilesReader:
+        """Open the tiles file of a segment. Raises FileNotFoundError where it is gone, CorruptStoreError."""
+        ...
+
+    def nbytes(self, files: Iterable[FramesFile]) -> int:
+        """Size of the files of segments, in bytes; what is gone counts nothing."""
+        ...
+
+    def unnamed(self, files: Iterable[FramesFile]) -> Sequence[Path | str]:
+        """Files of the recording that are not of these segments."""
+        ...
+
+    def create(self) -> None:
+        """Make it ready to be written. Raises SinkError where it cannot be."""
+        ...
+
+    def create_tiles(self, segment: str, disk: WriteBehind) -> TilesSink:
+        """Begin a tiles file. `disk`: not used by anybody else until it is closed."""
+        ...
+
+    def commit(self, file: FramesFile, content: pa.Buffer) -> None:
+        """Make a segment whose tiles file is finished visible and durable, with `content` as its frames file."""
+        ...
+
+    def discard(self, segment: str) -> None:
+        """Leave nothing of a segment that was not committed, as far as that can be done."""
+        ...
+
+    def delete(self, files: Iterable[FramesFile]) -> None:
+        """Remove segments: their frames files, in this order and durably, then their tiles files."""
+        ...
+
+
+class StorePlace(Protocol):
+    """A store's place; `str` of it is for messages."""
+
+    def check(self) -> None:
+        """Raises StoreError where there is no store that can be read."""
+        ...
+
+    def recordings(self) -> Sequence[RecordingPlace]:
+        """The places of its recordings, by their names."""
+        ...
+
+    def recording(self, recording_id: str) -> RecordingPlace:
+        """The place of a recording, which need not exist. Raises InvalidValueError for an id that is too long."""
+        ...
