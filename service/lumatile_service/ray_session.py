@@ -65,7 +65,7 @@ def _local_ray() -> Iterator[None]:
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
     import ray
 
-    directory = tempfile.mkdtemp(prefix="lumatile-ray-")
+    directory = tempfile.mkdtemp(prefix="lumatile-")
     try:
         ray.init(
             "local",

@@ -1,0 +1,188 @@
+"""`lumatile serve`, as it is run: real processes, a real Ray, real kills; what is acknowledged is stored once."""
+
+import os
+import re
+import signal
+from pathlib import Path
+
+import psutil
+import pytest
+
+import lumatile as lt
+
+pytest.importorskip("ray")
+
+from tests.service_process import LOGGER, Process, Service, check_store, short_directory, status_of, wait_until
+
+ROOT = Path(__file__).parent.parent
+
+CLUSTER = """
+import sys
+from ray.cluster_utils import Cluster
+
+cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+nodes = [cluster.add_node(num_cpus=2) for _ in range(2)]
+print(cluster.address, *(node.all_processes["raylet"][0].process.pid for node in nodes), flush=True)
+sys.stdin.read()
+cluster.shutdown()
+"""
+
+JOB = """
+import sys
+import numpy as np
+import ray
+
+ray.init(sys.argv[1], logging_level="error", log_to_driver=False)
+
+
+@ray.remote(num_cpus=0)
+def work(worker):
+    import lumatile as lt
+
+    recording = lt.new_recording("service", "run", sink="ray://lumatile", strict=True)
+    for i in range(10):
+        recording.set_time_sequence("i", i)
+        pixels = np.random.default_rng([worker, i]).integers(0, 256, (48, 64, 3), np.uint8)
+        recording.log_image(f"worker/{worker}", pixels)
+    where = recording.flush()
+    recording.disconnect()
+    return where
+
+
+print(*ray.get([work.remote(worker) for worker in (7, 8)]), flush=True)
+sys.stdin.read()
+ray.shutdown()
+"""
+
+
+@pytest.fixture
+def ray_directory(monkeypatch):
+    """Where the Rays of a test keep what they need."""
+    with short_directory() as directory:
+        monkeypatch.setenv("TMPDIR", str(directory))
+        yield directory
+
+
+@pytest.fixture
+def start(ray_directory):
+    """Start a process, which ends with the test at the latest."""
+    started = []
+
+    def start(kind, *arguments, **options):
+        started.append(kind(*arguments, **options))
+        return started[-1]
+
+    yield start
+    for process in reversed(started):
+        process.clean()
+
+
+@pytest.fixture
+def log(start, tmp_path):
+    """Start a process that logs to a service; `last` values, or until the file `enough` is there."""
+
+    def log(url, worker, last=-1):
+        errors = tmp_path / f"logger-{worker}.err"
+        return start(Process, ["-c", LOGGER, url, worker, last, tmp_path / "enough"], errors)
+
+    return log
+
+
+def acknowledged(logger):
+    """How many values are, when the process that logs has ended well."""
+    assert logger.wait() == 0, logger.errors.read_text()
+    return int(logger.out.end()[-1])
+
+
+def test_processes_log_to_a_service_as_the_readme_says_and_sigterm_drains_it(start, log, tmp_path):
+    service = start(Service, tmp_path, "--actors", "2")
+    assert service.url in service.line
+    actors = service.actors()
+    assert sorted(actors) == ["lumatile-ingest-0", "lumatile-ingest-1"]
+    assert all(actor["address"] in service.line for actor in actors.values())
+
+    loggers = {worker: log(service.url, worker, 60) for worker in (1, 2)}
+    counts = {worker: acknowledged(logger) for worker, logger in loggers.items()}
+    code, report, _ = status_of(service.url)
+    assert code == 0
+    assert sum(actor["acknowledged"]["values"] for actor in report["actors"]) == 120
+    assert {actor["pending_values"] for actor in report["actors"]} == {0}
+
+    (snippet,) = re.findall(r"```py\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert "lumatile serve --store runs\n" in (ROOT / "README.md").read_text()
+    pasted = start(Process, ["-c", snippet.replace("127.0.0.1:9876", f"127.0.0.1:{service.port}")], tmp_path / "readme")
+    assert pasted.wait() == 0, pasted.errors.read_text()
+    assert len(lt.open_store(service.store).recording("run-2").frames("camera/rgb")) == 100
+
+    busy = log(service.url, 3)  # logs on while the service is stopped
+    busy.first_line()
+    assert service.stop() == 0
+    assert len(service.out.end()) == 1
+    check_store(service.store, {**counts, 3: int(busy.out.lines[-1])})
+    code, report, err = status_of(service.url)
+    assert (code, report) == (1, None)
+    assert "does not answer" in err
+
+
+def test_an_actor_that_is_killed_comes_back_and_nothing_is_lost(start, log, tmp_path):
+    service = start(Service, tmp_path, "--actors", "2")
+    before = service.actors()
+    loggers = {worker: log(service.url, worker) for worker in (1, 2)}
+    for logger in loggers.values():
+        logger.first_line()
+    for name in before:
+        count = {worker: len(logger.out.lines) for worker, logger in loggers.items()}
+        psutil.Process(before[name]["pid"]).kill()
+        for worker, logger in loggers.items():
+            wait_until(lambda logger=logger, said=count[worker] + 2: len(logger.out.lines) >= said)
+        wait_until(lambda name=name: service.actors().get(name, before[name])["pid"] != before[name]["pid"])
+    (tmp_path / "enough").touch()
+    counts = {worker: acknowledged(logger) for worker, logger in loggers.items()}
+    counts[3] = acknowledged(log(service.url, 3, 5))
+    assert service.stop(signal.SIGINT, group=True) == 0  # as a terminal does it
+    check_store(service.store, counts)
+
+
+def test_a_service_that_is_killed_and_started_again_loses_nothing(start, log, tmp_path):
+    service = start(Service, tmp_path, "--actors", "2")
+    logger = log(service.url, 1)
+    logger.first_line()
+    service.kill()
+    again = start(Service, tmp_path, "--actors", "2", port=service.port)
+    said = len(logger.out.lines)
+    wait_until(lambda: len(logger.out.lines) >= said + 2)
+    (tmp_path / "enough").touch()
+    counts = {1: acknowledged(logger), 2: acknowledged(log(again.url, 2, 5))}
+    assert again.stop() == 0
+    check_store(again.store, counts)
+
+
+def test_a_service_on_several_nodes_survives_one_and_leaves_the_ray_it_joined(start, log, tmp_path, ray_directory):
+    env = {
+        "RAY_TMPDIR": str(ray_directory),
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN": "0123456789abcdef" * 2,
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+    }
+    cluster = start(Process, ["-c", CLUSTER], tmp_path / "cluster.err", env)
+    address, *raylets = cluster.first_line().split()
+    service = start(Service, tmp_path, "--ray-address", address, env=env)
+    before = service.actors()
+    parents = {name: psutil.Process(actor["pid"]).ppid() for name, actor in before.items()}
+    assert sorted(parents.values()) == sorted(map(int, raylets))  # one a node
+
+    job = start(Process, ["-c", JOB, address], tmp_path / "job.err", env)
+    assert job.first_line() == "store store"
+    logger = log(service.url, 1)
+    logger.first_line()
+    os.kill(int(raylets[0]), signal.SIGKILL)
+    said = len(logger.out.lines)
+    wait_until(lambda: len(logger.out.lines) >= said + 5)
+    (tmp_path / "enough").touch()
+    counts = {1: acknowledged(logger), 7: 10, 8: 10, 2: acknowledged(log(service.url, 2, 5))}
+    service.process.send_signal(signal.SIGTERM)
+    assert service.wait() == 0
+    assert cluster.process.poll() is None
+    assert psutil.Process(int(raylets[1])).is_running()
+    check_store(service.store, counts)
