@@ -3,6 +3,7 @@
 import contextlib
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pyarrow as pa
@@ -15,7 +16,7 @@ from lumatile import wire
 from lumatile.memory import VALUES
 from lumatile.schema import LOG
 from lumatile.values import LoggedValue, TimePoint
-from lumatile.wire import Decoder, Limits, Refused, WireError, encode
+from lumatile.wire import Decoder, Limits, Refused, UnsendableError, WireError, encode
 
 LIMITS = Limits()
 
@@ -165,8 +166,8 @@ def refusal(batch, limits=LIMITS):
     [
         ({"producer": b"short"}, "a producer of 16 bytes"),
         ({"seq": -1}, "seq >= 0"),
-        ({"size": 2**50}, "at most 8589934592 bytes, not 1125899906842624"),
-        ({"size": -1}, "at most"),
+        ({"size": 2**50}, "must be part 0"),
+        ({"size": -1}, "must not have -1 bytes"),
         ({"size": 11}, "a value of 11 bytes must not come with 12"),
         ({"parts": 2}, "part 0 of 2, of 12 bytes, must be part 0"),
         ({"part": 1}, "part 1 of 1, of 12 bytes, must be part 0"),
@@ -205,13 +206,32 @@ def test_a_depth_image_needs_a_meter():
 
 def test_limits_are_kept():
     tight = Limits(value_bytes=11, text_bytes=10, batch_rows=1, timelines=1)
-    with pytest.raises(WireError, match="at most 11 bytes, not 12"):
-        list(Decoder(tight).decode(sent()))
+    assert "at most 11 bytes, not 12" in refusal(sent(), tight)
     assert "in at most 10 characters" in refusal(sent(), Limits(text_bytes=10))
     with pytest.raises(WireError, match="at most 1 rows, not 2"):
         list(Decoder(tight).decode(pa.Table.from_batches([sent(), sent()]).combine_chunks().to_batches()[0]))
     time = {"log_time": 1, "log_tick": 1, "timeless": False, "times": {}, "sequences": {"a": 1, "b": 2}}
     assert "at most 1 timelines" in refusal(sent(time=time), Limits(timelines=1))
+
+
+def test_a_value_that_is_too_large_is_refused_part_by_part(monkeypatch):
+    monkeypatch.setattr(wire, "PART_BYTES", 1000)
+    values = logged(
+        "large", lambda recording: [recording.log_image("i", np.zeros((n, 10, 3), np.uint8)) for n in (99, 9)]
+    )
+    refused, arrived = received(values, Limits(value_bytes=2200))
+    assert (refused.seq, refused.reason) == (0, "a value must have at most 2200 bytes, not 23760")
+    assert_same(values[1], arrived)
+
+
+def test_a_value_that_cannot_be_encoded_does_not_hold_back_those_before_it():
+    values = list(logged("poison", lambda recording: [recording.log_cleared(f"c/{i}") for i in range(4)]))
+    values[2] = replace(values[2], ext=object())
+    batches = encode(values)
+    assert next(batches).num_rows == 2
+    with pytest.raises(UnsendableError, match="cannot be encoded: TypeError") as raised:
+        next(batches)
+    assert (raised.value.index, raised.value.refused.seq) == (2, 2)
 
 
 def test_a_refused_value_costs_nothing_but_itself():

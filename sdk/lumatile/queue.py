@@ -34,9 +34,15 @@ class ByteQueue(Generic[T]):
         self._items: deque[tuple[int, T, int]] = deque()
         self._changed = threading.Condition()
         self._closed = False
+        self._woken = False
 
     def __len__(self) -> int:
         return len(self._items)
+
+    @property
+    def closed(self) -> bool:
+        """No further puts are taken."""
+        return self._closed
 
     def _room(self, nbytes: int) -> bool:
         return not nbytes or not self._items or self.nbytes + nbytes <= self.capacity
@@ -84,6 +90,34 @@ class ByteQueue(Generic[T]):
             self.nbytes -= size
             self._changed.notify_all()
             return number, item
+
+    def get_nowait(self) -> tuple[int, T] | None:
+        """Number and value of the oldest item, None if there is none."""
+        with self._changed:
+            if not self._items:
+                return None
+            number, item, size = self._items.popleft()
+            self.nbytes -= size
+            self._changed.notify_all()
+            return number, item
+
+    def wait(self, timeout: float) -> bool:
+        """Wait for an item, a wake or the close, at most `timeout` seconds; whether there is an item."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._items or self._closed or self._woken, timeout)
+            self._woken = False
+            return bool(self._items)
+
+    def wake(self) -> None:
+        """Let who waits go on."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify_all()
+
+    def count(self, number: int) -> int:
+        """How many of the items up to `number` are in it."""
+        with self._changed:
+            return sum(n <= number for n, _, _ in self._items)
 
     def close(self) -> None:
         """Refuse further puts; gets go on until it is empty."""

@@ -60,6 +60,16 @@ class WireError(InvalidValueError):
     """What was received is no logged value; the message is the rule and what broke it."""
 
 
+class UnsendableError(LumatileError):
+    """A value cannot be encoded; those before it have been."""
+
+    def __init__(self, index: int, refused: Refused) -> None:
+        """`index`: its place among those that were to be encoded."""
+        super().__init__(refused.reason)
+        self.index = index
+        self.refused = refused
+
+
 @dataclass(frozen=True, kw_only=True)
 class Refused:
     """A value that was received whole, and is none that can be stored."""
@@ -87,14 +97,21 @@ class Limits:
 def encode(values: Sequence[LoggedValue]) -> Iterator[pa.RecordBatch]:
     """The rows of some values, in order; large payloads are views of their arrays, in batches of their own.
 
-    An array on a GPU is brought down first. Raises DeviceError where that fails.
+    An array on a GPU is brought down first. Raises UnsendableError where a value cannot be encoded.
     """
     small: list[dict[str, Any]] = []
-    for value in values:
-        content, payload = _payload(value)
+    for index, value in enumerate(values):
+        try:
+            content, payload = _payload(value)
+            description = json.dumps(_described(value, content))
+        except Exception as e:
+            if small:
+                yield _batch(small)
+            why = f"it cannot be encoded: {type(e).__name__}: {e}"
+            raise UnsendableError(index, Refused(producer=value.producer, seq=value.seq, reason=why)) from e
         parts = max(1, -(-payload.nbytes // PART_BYTES))
         head = {"producer": value.producer, "seq": value.seq, "parts": parts, "size": payload.nbytes}
-        first = {**head, "part": 0, "value": json.dumps(_described(value, content)), "payload": payload[:PART_BYTES]}
+        first = {**head, "part": 0, "value": description, "payload": payload[:PART_BYTES]}
         if small and (len(small) == BATCH_ROWS or sum(row["size"] for row in small) + payload.nbytes > BATCH_BYTES):
             yield _batch(small)
             small = []
@@ -189,26 +206,36 @@ class Decoder:
         part, parts, size = row["part"], row["parts"], row["size"]
         if len(row["producer"]) != PRODUCER_BYTES or row["seq"] < 0:
             raise WireError(f"a value must have a producer of {PRODUCER_BYTES} bytes and a seq >= 0")
-        if not 0 <= size <= self._limits.value_bytes:
-            raise WireError(f"a value must have at most {self._limits.value_bytes} bytes, not {size}")
+        if size < 0:
+            raise WireError(f"a value must not have {size} bytes")
         if parts != max(1, -(-size // PART_BYTES)) or part != self._part:
             raise WireError(f"part {part} of {parts}, of {size} bytes, must be part {self._part}")
-        if part == 0 and parts == 1:
+        if part == 0 and parts == 1 and size <= self._limits.value_bytes:
             return self._value(row, payload)
+        return self._join(row, payload)
+
+    def _join(self, row: dict[str, Any], payload: NDArray[np.uint8]) -> LoggedValue | Refused | None:
+        """One part of a value; of one that is too large nothing is kept."""
+        part, size = row["part"], row["size"]
+        large = size > self._limits.value_bytes
         if part == 0:
-            self._first, self._buffer, self._filled = row, POOL.take(size), 0
+            self._first, self._buffer, self._filled = row, POOL.take(0 if large else size), 0
         first = self._first
         if first is None or any(first[name] != row[name] for name in ("producer", "seq", "size")):
             raise WireError("the parts of a value must follow each other")
         end = self._filled + payload.nbytes
         if end > size:
             raise WireError(f"the parts of a value of {size} bytes must not have more")
-        self._buffer[self._filled : end] = payload
+        if not large:
+            self._buffer[self._filled : end] = payload
         self._filled, self._part = end, part + 1
-        if self._part < parts:
+        if self._part < row["parts"]:
             return None
         whole = self._buffer[:end]
         self._first, self._buffer, self._part = None, np.zeros(0, np.uint8), 0
+        if large:
+            why = f"a value must have at most {self._limits.value_bytes} bytes, not {size}"
+            return Refused(producer=row["producer"], seq=row["seq"], reason=why)
         return self._value(first, whole)
 
     def _value(self, row: dict[str, Any], payload: NDArray[np.uint8]) -> LoggedValue | Refused:

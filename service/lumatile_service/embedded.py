@@ -143,9 +143,30 @@ class EmbeddedSink:
             self._pipeline.remember(context)
 
     @property
+    def dead(self) -> BaseException | None:
+        """What ended it; None: it lives."""
+        return self._dead
+
+    @property
+    def failures(self) -> tuple[int, str]:
+        """Failed attempts to write since the beginning, and why the last one failed."""
+        with self._changed:
+            return self._failures, self._failure
+
+    @property
     def queued_bytes(self) -> int:
         """Bytes of the values and tiles that wait in its queues."""
         return self._queue.nbytes + self._decoded.nbytes + self._tiles.nbytes
+
+    def commit_soon(self) -> int:
+        """Let the open segment not wait for more than was put before; returns that number."""
+        number = self._queue.accepted
+        with self._changed:
+            new, self._wanted = number > self._wanted, max(self._wanted, number)
+        if new or self._gaps:
+            with contextlib.suppress(QueueClosedError):
+                self._tiles.put(_Wake(), 0)
+        return number
 
     def flush(self, timeout: float | None = None) -> Durable:
         """Wait until everything put before is durable; see `Sink.flush`.
@@ -153,12 +174,8 @@ class EmbeddedSink:
         Raises FlushError also for values that were dropped since the last flush, and when writing has failed three
         times in the meantime; what is not durable yet is kept and tried again.
         """
-        number = self._queue.accepted
         with self._changed:
-            failures = self._failures
-            self._wanted = max(self._wanted, number)
-            with contextlib.suppress(QueueClosedError):
-                self._tiles.put(_Wake(), 0)
+            number, failures = self.commit_soon(), self._failures
             self._changed.wait_for(
                 lambda: (
                     (self._durable >= number and not self._gaps)

@@ -1,7 +1,8 @@
 """Receiving logged values over Arrow Flight.
 
-A client puts one stream: its recording's settings in the descriptor, record batches of LOG behind them. What comes back
-beside it are acknowledgements; also where there is nothing to acknowledge, so that a dead link shows.
+A client opens one exchange for a recording: the recording's settings in the descriptor, record batches of LOG behind
+them. What comes back beside it are acknowledgements; also where there is nothing to acknowledge, so that a dead link
+shows. (It is no DoPut because a client can cancel an exchange at any time, and must before its process forks.)
 """
 
 from __future__ import annotations
@@ -13,22 +14,23 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Self
+from dataclasses import replace
+from typing import Any
 
 import pyarrow as pa
 from pyarrow import flight
 
-from lumatile.acknowledgements import HEARTBEAT_SECONDS, Acknowledgement
 from lumatile.errors import InvalidValueError, SinkError
 from lumatile.schema import LOG
 from lumatile.settings import RecordingSettings
 from lumatile.wire import Decoder, Limits, Refused, WireError
-from lumatile_service.ingest import Ingest
+from lumatile_service.acknowledger import Acknowledger, Health
+from lumatile_service.ingest import Ingest, RecordingIngest
 
 log = logging.getLogger(__name__)
 
-GATHER_SECONDS = 0.005
-"""Acknowledgements that come this close together share a message."""
+COMMAND_BYTES = 1 << 16
+"""Longest descriptor."""
 
 
 class IngestServer(flight.FlightServerBase):  # type: ignore[misc]
@@ -43,36 +45,61 @@ class IngestServer(flight.FlightServerBase):  # type: ignore[misc]
         self._ingest = ingest
         self._limits = limits or Limits()
         self._draining = threading.Event()
+        self._changed = threading.Condition()
+        self._streams = 0
 
-    def do_put(
+    def do_exchange(
         self,
         context: flight.ServerCallContext,  # noqa: ARG002
         descriptor: flight.FlightDescriptor,
         reader: flight.MetadataRecordBatchReader,
-        writer: flight.FlightMetadataWriter,
+        writer: flight.MetadataRecordBatchWriter,
     ) -> None:
         """One stream of one recording."""
-        with clear_errors():
-            if self._draining.is_set():
-                raise flight.FlightUnavailableError("this server takes no more streams: it is being shut down")
+        with clear_errors(), self._stream(), Acknowledger(writer) as acknowledger:
             settings = _settings(descriptor.command)
             if not reader.schema.equals(LOG):
                 raise WireError(f"the columns must be {', '.join(LOG.names)}")
-            recording = self._ingest.recording(settings)
-            recording.begin()
-            decoder = Decoder(self._limits)
-            with _Acknowledger(writer) as acknowledger:
-                for chunk in reader:
-                    if self._draining.is_set():
-                        break  # what comes is not acknowledged, and sent again to another server
-                    if chunk.data is None:
-                        continue
-                    for value in decoder.decode(chunk.data):
-                        if isinstance(value, Refused):
-                            acknowledger.refuse(value)
-                        else:
-                            recording.put(value, acknowledger.acknowledge)
+            with self._ingest.stream(settings) as recording:
+                acknowledger.watch(lambda: self._health(recording))
+                self._receive(reader, recording, acknowledger)
                 recording.flush()
+
+    def _receive(
+        self, reader: flight.MetadataRecordBatchReader, recording: RecordingIngest, acknowledger: Acknowledger
+    ) -> None:
+        decoder = Decoder(self._limits)
+        for chunk in reader:
+            if self._draining.is_set():
+                return  # what comes is not acknowledged, and sent again to another server
+            if chunk.data is None:
+                recording.commit_soon()  # somebody waits
+                continue
+            for value in decoder.decode(chunk.data):
+                if isinstance(value, Refused):
+                    acknowledger.refuse(value)
+                else:
+                    recording.put(value, acknowledger.acknowledge)
+                del value
+            del chunk
+
+    def _health(self, recording: RecordingIngest) -> Health:
+        if self._draining.is_set():
+            return replace(recording.health, ended="this server is being shut down")
+        return recording.health
+
+    @contextmanager
+    def _stream(self) -> Iterator[None]:
+        with self._changed:
+            if self._draining.is_set():
+                raise flight.FlightUnavailableError("this server takes no more streams: it is being shut down")
+            self._streams += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._streams -= 1
+                self._changed.notify_all()
 
     def get_flight_info(
         self,
@@ -83,11 +110,18 @@ class IngestServer(flight.FlightServerBase):  # type: ignore[misc]
         return flight.FlightInfo(LOG, descriptor, [flight.FlightEndpoint(b"", [])], -1, -1)
 
     def drain(self, timeout: float | None = None) -> None:
-        """Take no new streams, end those there are, and make durable what was received. Raises FlushError."""
+        """Take no new streams, end those there are, and make durable what was received. Raises FlushError.
+
+        Clients are told to leave; a stream that has not ended after `timeout` seconds is left behind.
+        """
         deadline = None if timeout is None else time.monotonic() + timeout
-        self._draining.set()
+        with self._changed:
+            self._draining.set()
         for recording in self._ingest.recordings:
             recording.flush(None if deadline is None else max(0.0, deadline - time.monotonic()))
+        with self._changed:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            self._changed.wait_for(lambda: not self._streams, left)
 
 
 @contextmanager
@@ -100,13 +134,20 @@ def clear_errors() -> Iterator[None]:
     except pa.ArrowCancelled:
         raise flight.FlightCancelledError("the client has gone") from None
     except (WireError, InvalidValueError) as e:
-        raise flight.FlightServerError(str(e)) from None
+        raise flight.FlightServerError(_told(e, str(e))) from None
     except SinkError as e:
         raise flight.FlightUnavailableError(_logged(e, "the store cannot be written")) from None
     except (pa.ArrowException, OSError) as e:
         raise flight.FlightServerError(_logged(e, "the stream cannot be read")) from None
     except Exception as e:  # noqa: BLE001
         raise flight.FlightInternalError(_logged(e, "internal error")) from None
+
+
+def _told(error: BaseException, message: str) -> str:
+    """What a client did wrong, with an id that the log has too."""
+    number = secrets.token_hex(4)
+    log.warning("a stream was refused: %s (error %s)", error, number)
+    return f"{message} (error {number})"
 
 
 def _logged(error: BaseException, message: str) -> str:
@@ -117,6 +158,8 @@ def _logged(error: BaseException, message: str) -> str:
 
 def _settings(command: bytes) -> RecordingSettings:
     """Raises WireError, InvalidValueError."""
+    if not isinstance(command, bytes) or len(command) > COMMAND_BYTES:
+        raise WireError(f"the descriptor must be a recording's settings, in at most {COMMAND_BYTES} bytes")
     try:
         fields = json.loads(command)["settings"]
         return RecordingSettings(**fields)
@@ -124,53 +167,3 @@ def _settings(command: bytes) -> RecordingSettings:
         raise
     except (ValueError, TypeError, KeyError, RecursionError) as e:
         raise WireError(f"the descriptor must be a recording's settings, as JSON: {type(e).__name__}: {e}") from e
-
-
-class _Acknowledger:
-    """Sends acknowledgements, and heartbeats, from a thread of its own: who is told must not wait for a client."""
-
-    def __init__(self, writer: flight.FlightMetadataWriter) -> None:
-        self._writer = writer
-        self._changed = threading.Condition()
-        self._durable: list[tuple[bytes, int]] = []
-        self._refused: list[Refused] = []
-        self._ended = False
-        self._thread = threading.Thread(target=self._run, name="lumatile-acknowledge", daemon=True)
-
-    def acknowledge(self, producer: bytes, seq: int) -> None:
-        """A value is durable."""
-        with self._changed:
-            self._durable.append((producer, seq))
-            self._changed.notify()
-
-    def refuse(self, refused: Refused) -> None:
-        """A value will never be."""
-        log.warning("a value was refused: %s", refused.reason)
-        with self._changed:
-            self._refused.append(refused)
-            self._changed.notify()
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with self._changed:
-            self._ended = True
-            self._changed.notify()
-        self._thread.join()
-
-    def _run(self) -> None:
-        ended = False
-        while not ended:
-            with self._changed:
-                if self._changed.wait_for(lambda: self._durable or self._refused or self._ended, HEARTBEAT_SECONDS):
-                    self._changed.wait_for(lambda: self._ended, GATHER_SECONDS)
-                message = Acknowledgement(durable=tuple(self._durable), refused=tuple(self._refused))
-                self._durable, self._refused = [], []
-                ended = self._ended
-            try:
-                self._writer.write(message.encode())
-            except (pa.ArrowException, OSError) as e:
-                log.debug("acknowledgements cannot be sent: %s", e)
-                return

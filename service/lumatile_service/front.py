@@ -44,16 +44,16 @@ class Front(flight.FlightServerBase):  # type: ignore[misc]
                 LOG, descriptor, [flight.FlightEndpoint(b"", [address]) for address in addresses], -1, -1
             )
 
-    def do_put(
+    def do_exchange(
         self,
         context: flight.ServerCallContext,  # noqa: ARG002
         descriptor: flight.FlightDescriptor,  # noqa: ARG002
         reader: flight.MetadataRecordBatchReader,  # noqa: ARG002
-        writer: flight.FlightMetadataWriter,  # noqa: ARG002
+        writer: flight.MetadataRecordBatchWriter,  # noqa: ARG002
     ) -> None:
         """Nothing is taken here."""
         raise flight.FlightServerError(
-            "this address takes no values: ask it with GetFlightInfo for those that do, and put there"
+            "this address takes no values: ask it with GetFlightInfo for those that do"
         )
 
     def list_actions(self, context: flight.ServerCallContext) -> list[tuple[str, str]]:  # noqa: ARG002

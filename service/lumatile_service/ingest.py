@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from os import PathLike
 
+from lumatile.errors import SinkError
 from lumatile.places import open_place
 from lumatile.settings import RecordingSettings
 from lumatile.values import LoggedValue
 from lumatile.writer import SegmentWriter
 from lumatile_kernels import Backend
+from lumatile_service.acknowledger import Health
 from lumatile_service.embedded import EmbeddedSink
 from lumatile_service.known_keys import KnownKeys
 from lumatile_service.meter import Meter
@@ -23,6 +27,11 @@ log = logging.getLogger(__name__)
 
 QUEUE_BYTES = 1 << 28
 """Bound of the values of a recording that wait for its pipeline, in bytes."""
+
+IDLE_SECONDS = 60.0
+"""A recording without a stream is closed after this long."""
+
+DISCARD_SECONDS = 5.0
 
 Acknowledge = Callable[[bytes, int], None]
 """Told (producer, seq) of a value that is durable; must not block."""
@@ -59,6 +68,17 @@ class RecordingIngest:
         self._sink = EmbeddedSink(
             SegmentWriter(store, settings), Pipeline(settings, backend=backend), settings, on_durable=self._durable
         )
+
+    @property
+    def dead(self) -> bool:
+        """Nothing more can be written here; another RecordingIngest may."""
+        return self._sink.dead is not None
+
+    @property
+    def health(self) -> Health:
+        """How it is."""
+        failures, failure = self._sink.failures
+        return Health(failures=failures, failure=failure, ended="the store cannot be written" if self.dead else "")
 
     def begin(self) -> None:
         """A stream begins: learn what others have stored meanwhile."""
@@ -101,9 +121,23 @@ class RecordingIngest:
         """Bytes of values and tiles that wait in its queues."""
         return self._sink.queued_bytes
 
+    def commit_soon(self) -> None:
+        """Make what was taken durable without waiting for more."""
+        self._sink.commit_soon()
+
     def flush(self, timeout: float | None = None) -> None:
         """Make what was taken durable. Raises FlushError."""
         self._sink.flush(timeout)
+
+    @property
+    def busy(self) -> bool:
+        """It has something to write yet."""
+        return bool(self._pending) and not self.dead
+
+    def discard(self) -> None:
+        """Stop, where nobody waits for what may not be durable."""
+        with suppress(SinkError, OSError):
+            self.close(DISCARD_SECONDS)
 
     def close(self, timeout: float | None = None) -> None:
         """Flush and stop. Raises FlushError."""
@@ -124,44 +158,101 @@ class RecordingIngest:
         self._traffic.acknowledged.count(len(told), nbytes)
 
 
+@dataclass(kw_only=True, eq=False)
+class _Open:
+    """A recording that has streams, or had some lately."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    """Held while it is opened, which may take a while."""
+    ingest: RecordingIngest | None = None
+    streams: int = 0
+    idle_since: float = 0.0
+    """When the last stream ended, on the monotonic clock."""
+
+
 class Ingest:
     """All recordings that are written here."""
 
-    def __init__(self, store: str | PathLike[str], backend: Callable[[], Backend], *, queue_bytes: int = QUEUE_BYTES) -> None:
-        """`backend`: makes one for each recording. `queue_bytes`: as QUEUE_BYTES."""
+    def __init__(
+        self,
+        store: str | PathLike[str],
+        backend: Callable[[], Backend],
+        *,
+        queue_bytes: int = QUEUE_BYTES,
+        idle_seconds: float = IDLE_SECONDS,
+    ) -> None:
+        """`backend`: makes one for each recording. `queue_bytes`, `idle_seconds`: as QUEUE_BYTES, IDLE_SECONDS."""
         self._store = store
         self._backend = backend
         self._queue_bytes = queue_bytes
+        self._idle_seconds = idle_seconds
         self._lock = threading.Lock()
-        self._recordings: dict[str, RecordingIngest] = {}
-        self._closed = False
+        """Guards the two below; never held for long."""
+        self._open: dict[str, _Open] = {}
+        self._closed = threading.Event()
         self.traffic = Traffic()
+        threading.Thread(target=self._close_idle, name="lumatile-idle", daemon=True).start()
 
-    def recording(self, settings: RecordingSettings) -> RecordingIngest:
-        """The recording that `settings` name; the first that names it decides how it is stored.
+    @contextmanager
+    def stream(self, settings: RecordingSettings) -> Iterator[RecordingIngest]:
+        """The recording that `settings` name, for one stream; the first that names it decides how it is stored.
 
         Raises SinkError where the store cannot be written.
         """
         with self._lock:
-            if settings.recording_id not in self._recordings:
-                self._recordings[settings.recording_id] = RecordingIngest(
-                    self._store, settings, self._backend(), self._queue_bytes, self.traffic
-                )
-            return self._recordings[settings.recording_id]
+            if self._closed.is_set():
+                raise SinkError("this service is closed")
+            entry = self._open.setdefault(settings.recording_id, _Open())
+            entry.streams += 1
+        try:
+            with entry.lock:
+                if entry.ingest is not None and entry.ingest.dead:
+                    entry.ingest.discard()
+                    entry.ingest = None
+                if entry.ingest is None:
+                    entry.ingest = RecordingIngest(
+                        self._store, settings, self._backend(), self._queue_bytes, self.traffic
+                    )
+                recording = entry.ingest
+            recording.begin()
+            yield recording
+        finally:
+            with self._lock:
+                entry.streams -= 1
+                entry.idle_since = time.monotonic()
 
     @property
     def recordings(self) -> list[RecordingIngest]:
         """Those that are open."""
-        return list(self._recordings.values())
+        with self._lock:
+            return [entry.ingest for entry in self._open.values() if entry.ingest is not None]
 
     def close(self, timeout: float | None = None) -> None:
         """Flush and stop all of them; raises the first FlushError when all have stopped."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        self._closed.set()
         failures: list[BaseException] = []
         for recording in self.recordings:
             try:
-                recording.close(timeout)
+                recording.close(None if deadline is None else max(0.0, deadline - time.monotonic()))
             except Exception as e:  # noqa: BLE001 - the others want to be closed too
                 failures.append(e)
-        self._recordings.clear()
+        with self._lock:
+            self._open.clear()
         if failures:
             raise failures[0]
+
+    def _close_idle(self) -> None:
+        """Close what nobody writes any more: a recording has threads and memory."""
+        while not self._closed.wait(min(self._idle_seconds / 4, 5.0)):
+            before = time.monotonic() - self._idle_seconds
+            with self._lock:
+                idle = [
+                    name
+                    for name, entry in self._open.items()
+                    if not entry.streams and entry.idle_since <= before and not (entry.ingest and entry.ingest.busy)
+                ]
+                gone = [self._open.pop(name).ingest for name in idle]
+            for recording in gone:
+                if recording is not None:
+                    recording.discard()

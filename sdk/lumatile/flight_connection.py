@@ -1,0 +1,194 @@
+"""One stream of values to one server of a service, and what comes back on it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import asdict
+
+import pyarrow as pa
+from pyarrow import flight
+
+from lumatile import flight_forks
+from lumatile.acknowledgements import SILENCE_SECONDS, Acknowledgement
+from lumatile.schema import LOG
+from lumatile.settings import RecordingSettings
+from lumatile.values import LoggedValue
+from lumatile.wire import UnsendableError, encode
+
+log = logging.getLogger(__name__)
+
+STALLED_SECONDS = 0.5
+"""A process that has not looked for so long was held up itself, and gives the server as long again to be heard."""
+
+FLUSH = b"flush"
+"""Sent to a server: commit what was received."""
+
+END_SECONDS = 1.0
+"""Longest wait for threads that have been told to end."""
+
+OPTIONS = [
+    ("grpc.min_reconnect_backoff_ms", 2000),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),
+]
+"""An attempt to connect takes at most the first: gRPC's own bound is 20 s."""
+
+
+class FlightConnection:
+    """A stream to a server, from construction until it is dead or cut. Its methods do not wait, but `finish` and `cut`.
+
+    One thread opens it and writes, one reads.
+    """
+
+    def __init__(self, address: str, settings: RecordingSettings, heard: Callable[[Acknowledgement], None]) -> None:
+        """`heard`: told of every message, in the reading thread."""
+        self.address = address
+        self.failure = f"nothing was heard of {address} for {SILENCE_SECONDS:g} s"
+        """Why it is dead, when it is."""
+        self.forked = False
+        """It was cut for a fork of the process."""
+        self.leaving = False
+        """The server wants it to end."""
+        self._settings = settings
+        self._heard = heard
+        self._dead = False
+        self._looked = self._last = time.monotonic()
+        self._changed = threading.Condition()
+        self._waiting: deque[Sequence[LoggedValue] | None] = deque()
+        """What the writing thread takes; nothing: a flush; None: nothing more comes."""
+        self._client: flight.FlightClient | None = None
+        self._reader: flight.FlightStreamReader | None = None
+        self._writing = threading.Thread(target=self._write, name="lumatile-write", daemon=True)
+        self._reading = threading.Thread(target=self._read, name="lumatile-read", daemon=True)
+        flight_forks.begin(self)
+        self._writing.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the server takes values, and has been heard of lately. To be asked all the time."""
+        now = time.monotonic()
+        stalled, self._looked = now - self._looked, now
+        if stalled > STALLED_SECONDS:
+            self._last = min(now, self._last + stalled)
+        return not self._dead and not self.leaving and now - self._last < SILENCE_SECONDS
+
+    def send(self, values: Sequence[LoggedValue]) -> None:
+        """Send values, behind those before."""
+        with self._changed:
+            self._waiting.append(values)
+            self._changed.notify_all()
+
+    def flush(self) -> None:
+        """Ask the server to commit what was sent, and not to wait for more."""
+        self.send(())
+
+    def finish(self) -> None:
+        """End it well: what is being written goes out, what the server says last is heard; waits a bounded time."""
+        with self._changed:
+            self._waiting.clear()
+            self._waiting.append(None)
+            self._changed.notify_all()
+        self._writing.join(SILENCE_SECONDS)
+        while self._reading.is_alive() and not self._dead and time.monotonic() - self._last < SILENCE_SECONDS:
+            self._reading.join(0.1)
+        self.cut()
+
+    def cut(self) -> None:
+        """End it now, and its threads; waits for them, a short time."""
+        self._dead = True
+        with self._changed:
+            self._waiting.clear()
+            self._waiting.append(None)
+            self._changed.notify_all()
+        deadline = time.monotonic() + END_SECONDS
+        while self._writing.is_alive() and time.monotonic() < deadline:
+            if (reader := self._reader) is not None:
+                reader.cancel()
+            self._writing.join(0.05)
+            del reader
+        if self._writing.is_alive():
+            log.warning("a link to %s is left behind: it cannot be ended", self.address)
+        flight_forks.end(self)
+
+    # the writing thread, which also opens and closes
+
+    def _write(self) -> None:
+        writer = None
+        try:
+            command = json.dumps({"settings": asdict(self._settings)}).encode()
+            self._client = flight.connect(self.address, generic_options=OPTIONS)
+            writer, self._reader = self._client.do_exchange(flight.FlightDescriptor.for_command(command))
+            self._reading.start()
+            writer.begin(LOG)
+            while (values := self._next()) is not None:
+                if not values:
+                    writer.write_metadata(FLUSH)
+                for batch in self._encoded(values):
+                    writer.write_batch(batch)
+                    if self._dead:
+                        break
+                del values
+            writer.done_writing()
+        except Exception as e:  # noqa: BLE001 - whatever it is, the link is of no use any more
+            self._died(e)
+        if self._reading.ident is not None:
+            self._reading.join()
+        # gRPC has threads of its own as long as one of these lives
+        self._reader = None
+        if writer is not None:
+            with suppress(Exception):
+                writer.close()
+        del writer
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def _encoded(self, values: Sequence[LoggedValue]) -> Iterator[pa.RecordBatch]:
+        while values:
+            try:
+                yield from encode(values)
+            except UnsendableError as e:
+                self._heard(Acknowledgement(refused=(e.refused,)))
+                values = values[e.index + 1 :]
+            else:
+                return
+
+    def _next(self) -> Sequence[LoggedValue] | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting)
+            return self._waiting.popleft()
+
+    # the reading thread
+
+    def _read(self) -> None:
+        reader = self._reader
+        try:
+            for chunk in reader or ():
+                self._last = time.monotonic()
+                message = Acknowledgement.decode(chunk.app_metadata.to_pybytes())
+                self._heard(message)
+                if message.ended:
+                    self.failure = message.ended
+                    self.leaving = True
+        except Exception as e:  # noqa: BLE001 - a server may say anything
+            self._died(e)
+        self._dead = True
+        with self._changed:
+            self._waiting.append(None)
+            self._changed.notify_all()
+
+    def _died(self, error: Exception) -> None:
+        if not self._dead and not self.leaving:
+            self.failure = reason(error)
+        self._dead = True
+
+
+def reason(error: BaseException) -> str:
+    """An error without gRPC's debugging context."""
+    return str(error).partition(" gRPC client debug context")[0].partition(". Detail:")[0]

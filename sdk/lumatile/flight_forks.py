@@ -1,0 +1,85 @@
+"""What Flight connections do when their process forks: they are cut, and made again.
+
+A child inherits gRPC's state without its threads: no call in it would ever return. Without a connection there is no
+such state: the child begins afresh, and the parent sends again what was not acknowledged. What is asked of a service
+(a GetFlightInfo, bounded in time) is waited for. Flight clients that are not ours are not seen here: a process that has
+such ones must not fork, or close them before.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from lumatile.flight_connection import FlightConnection
+
+GRPC_SECONDS = 0.5
+"""Longest wait for gRPC to end after its last connection."""
+
+GRPC_THREADS = ("event_engine", "grpc_global_tim", "lifeguard")
+"""What the system calls gRPC's threads."""
+
+_lock = threading.RLock()
+"""Held by who forks, and while gRPC is called without a connection that could be cut."""
+
+_open: set[FlightConnection] = set()
+
+
+@contextmanager
+def no_fork() -> Iterator[None]:
+    """No fork happens in the block."""
+    with _lock:
+        yield
+
+
+def begin(connection: FlightConnection) -> None:
+    """There is one more connection to cut; waits while the process is forking."""
+    with _lock:
+        _open.add(connection)
+
+
+def end(connection: FlightConnection) -> None:
+    """It is cut."""
+    _open.discard(connection)
+
+
+def _before() -> None:
+    _lock.acquire()
+    for connection in list(_open):
+        connection.forked = True
+    for connection in list(_open):
+        connection.cut()
+    deadline = time.monotonic() + GRPC_SECONDS
+    while _grpc_runs() and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
+def _grpc_runs() -> bool:
+    """Whether gRPC, which ends in the background, has threads."""
+    try:
+        tasks = os.listdir("/proc/self/task")  # noqa: PTH208
+    except OSError:  # not on Linux
+        return True
+    for task in tasks:
+        with suppress(OSError), open(f"/proc/self/task/{task}/comm") as file:  # noqa: PTH123
+            if file.read().strip() in GRPC_THREADS:
+                return True
+    return False
+
+
+def _in_child() -> None:
+    global _lock  # noqa: PLW0603 - of the parent's threads one may have waited for it
+    _lock = threading.RLock()
+    _open.clear()
+
+
+def _in_parent() -> None:
+    _lock.release()
+
+
+os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
