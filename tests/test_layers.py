@@ -17,10 +17,23 @@ HOMES = {
     "ray": {"service/lumatile_service/ray_session.py", "service/lumatile_service/ray_actors.py"},
     "cupy": {"kernels/lumatile_kernels/cuda/device.py", "kernels/lumatile_kernels/cuda/compile.py"},
     "nvidia": {"kernels/lumatile_kernels/dali_pipelines.py"},
+    "obstore": {"sdk/lumatile/object_client.py"},
 }
 """package -> the only files that may import it."""
 
-HEAVY = ("numba", "llvmlite", "cupy", "ray", "nvidia", "imagecodecs", "simplejpeg", "typer", "rich", "lumatile_service")
+HEAVY = (
+    "numba",
+    "llvmlite",
+    "cupy",
+    "ray",
+    "nvidia",
+    "imagecodecs",
+    "obstore",
+    "simplejpeg",
+    "typer",
+    "rich",
+    "lumatile_service",
+)
 
 
 def source_files():

@@ -43,10 +43,10 @@ class BatchLayout:
 
 def footer_size(end: bytes) -> int:
     """Size of the footer before the last END_BYTES bytes of a file, which are `end`. Raises LayoutError."""
-    (size,) = struct.unpack("<i", end[:4])
+    size = int.from_bytes(end[:4], "little", signed=True)
     if end[4:] != MAGIC or size <= 0:
         raise LayoutError("not an Arrow IPC file, or cut off")
-    return int(size)
+    return size
 
 
 def read_footer(footer: bytes | memoryview) -> NDArray[np.void]:

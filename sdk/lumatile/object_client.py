@@ -165,6 +165,8 @@ class ObjectClient:
                     f"{self.url}: no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (a profile of the "
                     "AWS command line is not read: `aws configure export-credentials --format env` prints its own)"
                 ) from e
+            if re.search("40[13] (Forbidden|Unauthorized)", str(e)):  # of a listing, the library does not tell
+                raise StoreDeniedError(f"{where}: the store denies it: {_said(e)}") from e
             raise StoreError(f"{where}: {_said(e)}") from e
 
 

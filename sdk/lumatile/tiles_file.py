@@ -118,7 +118,7 @@ def read_batch(batch: pa.RecordBatch, what: str) -> tuple[int, TileRows, NDArray
     frame, columns, checksums = read_columns(batch, what)
     payload = batch.column(0)
     _, offsets_buffer, data = payload.buffers()
-    offsets = np.frombuffer(offsets_buffer, np.int64)[payload.offset : payload.offset + len(payload) + 1]
+    offsets = np.frombuffer(offsets_buffer, np.int64, len(payload) + 1, 8 * payload.offset)
     low, high = int(offsets[0]), int(offsets[-1])
     stored = np.frombuffer(data, np.uint8)[low:high] if high > low else np.zeros(0, np.uint8)
     return frame, TileRows(**columns, offsets=offsets - low, payload=stored), checksums
