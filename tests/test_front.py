@@ -198,7 +198,7 @@ def cli(*arguments):
         (("--listen", "9876"), "must be HOST:PORT"),
         (("--data-ports", "9-8"), "ports must be A-B"),
         (("--actors", "0"), "at least 1 actor"),
-        (("--store", "s3://bucket"), "must be a directory"),
+        (("--store", "ftp://host/x"), "a store must be a path or a URL"),
         (("--store", "/dev/null/store"), "cannot be written"),
         (("--ray-address", "ray://somewhere:1"), "must be 'auto' or HOST:PORT"),
         (("--ray-address", "127.0.0.1:1"), "there is no Ray to join at 127.0.0.1:1"),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from lumatile.errors import SinkError
+from lumatile.local_directory import LocalStore
+from lumatile.places import open_place
 from lumatile_kernels import select_backend
 from lumatile_service.endpoint import Endpoint
 from lumatile_service.flight_server import IngestServer
@@ -21,7 +22,7 @@ class IngestNode:
     """Takes values from construction on. May be used from several threads."""
 
     def __init__(self, name: str, store: str, *, host: str, advertise: str | None, ports: Sequence[int]) -> None:
-        """`store`: a directory. `host`: to listen at; `advertise`: where clients find it, if not there.
+        """`store`: a path or URL. `host`: to listen at; `advertise`: where clients find it, if not there.
 
         `ports`: the first that is free is taken; 0: any. Raises SinkError where the store cannot be written, or no port
         is free.
@@ -30,7 +31,7 @@ class IngestNode:
         make_store(store)
         backend = select_backend("auto").name
         self._backend = backend
-        self._ingest = Ingest(Path(store), lambda: select_backend(backend))
+        self._ingest = Ingest(store, lambda: select_backend(backend))
         self._server = _listening(host, ports, self._ingest)
         self._address = Endpoint(host=advertise or host, port=self._server.port).url
 
@@ -62,13 +63,16 @@ class IngestNode:
 
 
 def make_store(store: str) -> None:
-    """Make the directory `store` if there is none. Raises SinkError where it cannot be written."""
+    """Make the directory `store` if there is none; a bucket is not looked at. Raises SinkError."""
+    place = open_place(store)
+    if not isinstance(place, LocalStore):
+        return
     try:
-        Path(store).mkdir(parents=True, exist_ok=True)
+        place.path.mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise SinkError(f"the store {store} cannot be written: {e.strerror}") from e
-    if not os.access(store, os.W_OK | os.X_OK):
-        raise SinkError(f"the store {store} cannot be written: permission denied")
+        raise SinkError(f"the store {place} cannot be written: {e.strerror}") from e
+    if not os.access(place.path, os.W_OK | os.X_OK):
+        raise SinkError(f"the store {place} cannot be written: permission denied")
 
 
 def _listening(host: str, ports: Sequence[int], ingest: Ingest) -> IngestServer:

@@ -8,14 +8,13 @@ import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 
 from lumatile.errors import InvalidValueError, SinkError
+from lumatile.places import open_place
 from lumatile_service.endpoint import LOOPBACK, Endpoint
 from lumatile_service.front import Front
 from lumatile_service.ingest_node import make_store
@@ -30,10 +29,10 @@ DRAIN_SECONDS = 60.0
 
 @dataclass(frozen=True, kw_only=True)
 class ServeOptions:
-    """What `lumatile serve` is told. Raises InvalidValueError where that is not allowed."""
+    """What `lumatile serve` is told. Raises InvalidValueError, StoreError where a package for the store is missing."""
 
     store: str
-    """Directory or file:// URL; every node must see it there."""
+    """Path or URL; every node must see a directory there."""
     listen: Endpoint
     data_ports: Sequence[int] = (0,)
     """Ports of actors; (0,): any."""
@@ -52,14 +51,12 @@ class ServeOptions:
             )
         if self.actors is not None and self.actors < 1:
             raise InvalidValueError(f"there must be at least 1 actor, not {self.actors}")
-        if "://" in self.store and not self.store.lower().startswith("file://"):
-            raise InvalidValueError(f"a store must be a directory or a file:// URL, not {self.store!r}")
+        open_place(self.store)
 
     @property
-    def directory(self) -> str:
-        """The store's, absolute: actors run elsewhere."""
-        store = self.store
-        return str(Path(unquote(urlsplit(store).path) if "://" in store else store).absolute())
+    def location(self) -> str:
+        """The store's; of a directory its absolute path: actors run elsewhere."""
+        return str(open_place(self.store))
 
 
 def serve(options: ServeOptions) -> None:
@@ -71,7 +68,7 @@ def serve(options: ServeOptions) -> None:
     if why is not None:
         raise _cannot_listen(options.listen, why)
     if options.ray_address is None:
-        make_store(options.directory)  # before anything is started: the actors would only say the same
+        make_store(options.location)  # before anything is started: the actors would only say the same
     out = sys.stdout
     with contextlib.ExitStack() as stack:
         stack.enter_context(contextlib.redirect_stdout(sys.stderr))  # where Ray says what actors say
@@ -97,13 +94,13 @@ def _start(options: ServeOptions, stack: contextlib.ExitStack) -> tuple[IngestAc
     from lumatile_service.ray_actors import IngestActors
 
     actors = IngestActors(
-        options.directory, actors=options.actors, host=LOOPBACK, advertise=options.advertise, ports=options.data_ports
+        options.location, actors=options.actors, host=LOOPBACK, advertise=options.advertise, ports=options.data_ports
     )
     try:
         front = Front(
             options.listen.url,
             addresses=actors.addresses,
-            status=lambda: {"store": options.directory, "actors": actors.statuses()},
+            status=lambda: {"store": options.location, "actors": actors.statuses()},
         )
     except (pa.ArrowException, OSError) as e:
         raise _cannot_listen(options.listen, str(e)) from e

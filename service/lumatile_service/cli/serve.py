@@ -12,7 +12,7 @@ from lumatile_service.endpoint import Endpoint, port_range
 
 def serve(
     *,
-    store: Annotated[str, typer.Option(metavar="DIR", help="Where values are stored.")],
+    store: Annotated[str, typer.Option(metavar="URI", help="Where values are stored: a directory or a bucket.")],
     listen: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="The address that clients are given.")
     ] = "127.0.0.1:9876",
