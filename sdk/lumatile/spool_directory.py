@@ -1,0 +1,200 @@
+"""The directory of one spool: who writes it, of what recording it is, and its segments.
+
+<root>/<32 random hex digits>/lock                   locked (flock) while a process writes or sends it
+<root>/<32 random hex digits>/spool.json             of which service and recording it is
+<root>/<32 random hex digits>/<8 digits>.segment     records, see spool_record.py
+<root>/<32 random hex digits>/<8 digits>.damaged     a segment that could not be sent whole
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lumatile.errors import SinkError
+from lumatile.processes import IMPORTING
+from lumatile.settings import RecordingSettings
+
+log = logging.getLogger(__name__)
+
+VERSION = 1
+
+_SEGMENT = re.compile(r"(\d{8,})\.segment")
+_NAME = re.compile(r"[0-9a-f]{32}")
+
+_HELD: set[int] = set()
+"""Open files of this process's spools, which a forked child closes: it must not hold its parent's locks."""
+
+
+class SpoolError(SinkError):
+    """A directory is no spool that can be read."""
+
+
+class SpoolBusyError(SpoolError):
+    """A living process has the spool."""
+
+
+class HeldFile:
+    """An open file that is closed in forked children."""
+
+    def __init__(self, path: Path, flags: int) -> None:
+        """Open it. Raises OSError."""
+        self.fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
+        """Its descriptor."""
+        self._process = os.getpid()
+        _HELD.add(self.fd)
+
+    def close(self) -> None:
+        """Close it; may be called twice."""
+        if self._process == os.getpid():
+            self._process = 0
+            _HELD.discard(self.fd)
+            os.close(self.fd)
+
+
+def _in_child() -> None:
+    for fd in _HELD:
+        with suppress(OSError):
+            os.close(fd)
+    _HELD.clear()
+
+
+os.register_at_fork(after_in_child=_in_child)
+
+
+class SpoolDirectory:
+    """A spool's directory, locked by this process until `close`."""
+
+    def __init__(self, path: Path, url: str, settings: RecordingSettings, lock: HeldFile) -> None:
+        """See `create` and `adopt`."""
+        self.path = path
+        self.url = url
+        """Of the service that its values are for."""
+        self.settings = settings
+        """Of the recording that they are of."""
+        self._lock = lock
+
+    @staticmethod
+    def create(root: Path, url: str, settings: RecordingSettings) -> SpoolDirectory:
+        """A new one under `root`, which is made where it is missing. Raises OSError."""
+        missing = [path for path in (root, *root.parents) if not path.is_dir()]
+        for path in reversed(missing):
+            path.mkdir(mode=0o700, exist_ok=True)
+        path = root / secrets.token_hex(16)
+        path.mkdir(mode=0o700)
+        lock = _locked(path, os.O_CREAT)
+        try:
+            with (path / "spool.new").open("x") as file:
+                json.dump({"version": VERSION, "url": url, "settings": asdict(settings)}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            (path / "spool.new").rename(path / "spool.json")
+            for folder in (path, root, *(each.parent for each in missing)):
+                sync_directory(folder)
+        except BaseException:
+            with suppress(OSError):
+                for name in ("spool.new", "spool.json", "lock"):
+                    (path / name).unlink(missing_ok=True)
+                path.rmdir()
+            lock.close()
+            raise
+        return SpoolDirectory(path, url, settings, lock)
+
+    @staticmethod
+    def adopt(path: Path) -> SpoolDirectory:
+        """The one at `path`, of a process that is gone. Raises SpoolBusyError where it is not, SpoolError."""
+        url, settings = describe(path)
+        try:
+            lock = _locked(path)
+        except BlockingIOError as e:
+            raise SpoolBusyError(f"{path} is the spool of a process that is alive") from e
+        except OSError as e:
+            raise SpoolError(f"{path} cannot be locked: {e}") from e
+        try:
+            describe(path)  # it may have been sent and removed meanwhile
+        except BaseException:
+            lock.close()
+            raise
+        return SpoolDirectory(path, url, settings, lock)
+
+    def segments(self) -> dict[int, int]:
+        """Number -> bytes of the segments that are there, in order. Raises OSError."""
+        found = (_SEGMENT.fullmatch(entry.name) for entry in self.path.iterdir())
+        return {
+            number: self.segment(number).stat().st_size for number in sorted(int(m[1]) for m in found if m is not None)
+        }
+
+    def segment(self, number: int) -> Path:
+        """A segment's file."""
+        return self.path / f"{number:08d}.segment"
+
+    def keep_damaged(self, number: int) -> Path:
+        """Set a segment aside that could not be sent whole; gives its file. Raises OSError."""
+        return self.segment(number).rename(self.path / f"{number:08d}.damaged")
+
+    def close(self) -> None:
+        """Let others have it; removes it where nothing is left in it. Never raises OSError."""
+        with suppress(OSError):
+            if {entry.name for entry in self.path.iterdir()} <= {"lock", "spool.json"}:
+                (self.path / "spool.json").unlink()
+                (self.path / "lock").unlink()
+                self.path.rmdir()
+        self._lock.close()
+
+
+def describe(path: Path) -> tuple[str, RecordingSettings]:
+    """URL of the service and settings of the recording that a spool is of. Raises SpoolError."""
+    try:
+        about: dict[str, Any] = json.loads((path / "spool.json").read_bytes())
+        version = about["version"]
+        known = version == VERSION
+        described = (str(about["url"]), RecordingSettings(**about["settings"])) if known else None
+    except FileNotFoundError as e:
+        raise SpoolError(f"{path} is not a spool: it has no spool.json") from e
+    except (OSError, ValueError, TypeError, KeyError) as e:
+        raise SpoolError(f"{path} is not a spool that can be read: {type(e).__name__}: {e}") from e
+    if described is None:
+        raise SpoolError(f"{path} is a spool of version {version!r:.20}; this package reads version {VERSION}")
+    return described
+
+
+def spools(root: Path) -> Iterator[Path]:
+    """This user's spools under `root`."""
+    try:
+        entries = sorted(entry for entry in root.iterdir() if _NAME.fullmatch(entry.name))
+    except OSError:
+        return
+    for entry in entries:
+        with suppress(OSError):
+            if entry.stat().st_uid == os.geteuid() and (entry / "spool.json").exists():
+                yield entry
+
+
+def _locked(path: Path, flags: int = 0) -> HeldFile:
+    """A spool's lock file, locked. Raises BlockingIOError where another process has it, OSError."""
+    with IMPORTING:  # no fork before it is known that a child has to close it
+        lock = HeldFile(path / "lock", os.O_RDWR | flags)
+    try:
+        fcntl.flock(lock.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BaseException:
+        lock.close()
+        raise
+    return lock
+
+
+def sync_directory(path: Path) -> None:
+    """Make the entries of a directory durable. Raises OSError."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

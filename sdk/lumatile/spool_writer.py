@@ -1,0 +1,191 @@
+"""Writing to the end of a spool."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+
+from lumatile.errors import SinkError
+from lumatile.spool_directory import HeldFile, SpoolDirectory, sync_directory
+from lumatile.spool_reader import Position, Unit
+from lumatile.spool_record import Header, records
+from lumatile.values import LoggedValue
+from lumatile.wire import UnsendableError
+
+SEGMENT_BYTES = 128 << 20
+"""Largest segment."""
+
+FLOOR_BYTES = 1 << 30
+"""Free space that a spool leaves on its disk, in bytes."""
+
+FLOOR_PART = 20
+"""On a small disk it is this part of it, one in twenty, if that is less."""
+
+
+class SpoolFullError(SinkError):
+    """There is no room for more: the cap is reached, or the disk is nearly full."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """What became durable."""
+
+    units: Sequence[Unit]
+    sizes: dict[int, int]
+    """Segments that have grown, and their bytes."""
+
+
+class SpoolWriter:
+    """Appends to a spool's last segment, and begins new ones."""
+
+    def __init__(self, directory: SpoolDirectory) -> None:
+        """`directory`: of a spool that has no segments."""
+        self._directory = directory
+        self._segment: _Segment | None = None
+        """The last one, if it may grow."""
+        self._last = 0
+        self._number = 0
+        """Values written."""
+
+    def append(self, values: Sequence[LoggedValue], room: int) -> Written:
+        """Make values durable: as many of the first as `room` bytes hold.
+
+        Raises SpoolFullError, OSError or UnsendableError where not even the first one is.
+        """
+        grown = [] if self._segment is None else [self._segment]
+        begun = 0 if self._segment is None else self._segment.size
+        units: list[Unit] = []
+        count, nbytes = 0, 0
+        start = whole = self._place(grown)
+        failure: OSError | UnsendableError | None = None
+        try:
+            for header, body in records(values, self._number):
+                nbytes += header.size
+                if nbytes > room:
+                    raise SpoolFullError("as many bytes wait in the spool as it may hold")
+                self._write(grown, header, body)
+                if header.part == 0:
+                    start = self._place(grown, header.size)
+                if header.part == header.parts - 1:
+                    held = header.values if header.parts == 1 else 1
+                    keys = {(value.producer, value.seq) for value in values[count : count + held]}
+                    whole = self._place(grown)
+                    size = nbytes - sum(unit.nbytes for unit in units)
+                    units.append(Unit(start=start, end=whole, values=held, keys=keys, nbytes=size))
+                    count += held
+        except (OSError, UnsendableError) as e:
+            failure = e
+        grown = self._cut(grown, whole)
+        try:
+            for segment in grown:
+                segment.sync()
+        except OSError:
+            self._abandon(grown, begun)
+            raise
+        for segment in grown[:-1]:
+            segment.close()
+        self._segment = grown[-1] if grown else None
+        if failure is not None and not units:
+            raise failure
+        self._number += count
+        return Written(units=units, sizes={segment.number: segment.size for segment in grown})
+
+    def end_segment(self) -> None:
+        """Let nothing be added to the last segment."""
+        if self._segment is not None:
+            self._segment.close()
+            self._segment = None
+
+    def _place(self, grown: Sequence[_Segment], back: int = 0) -> Position:
+        """The end of what is written, or so many bytes before it."""
+        return Position(grown[-1].number, grown[-1].size - back) if grown else Position(self._last + 1, 0)
+
+    def _write(self, grown: list[_Segment], header: Header, body: pa.Buffer) -> None:
+        if not grown or (grown[-1].size and grown[-1].size + header.size > SEGMENT_BYTES):
+            grown.append(_Segment(self._directory, self._last + 1))
+            self._last += 1
+        grown[-1].write(header, body)
+
+    def _cut(self, grown: Sequence[_Segment], end: Position) -> list[_Segment]:
+        """Forget what was written behind `end`; gives the segments that remain."""
+        for segment in grown:
+            if segment.number > end.segment or not end.offset:
+                segment.remove()
+            elif segment.number == end.segment and segment.size > end.offset:
+                segment.cut(end.offset)
+        return [segment for segment in grown if not segment.closed]
+
+    def _abandon(self, grown: Sequence[_Segment], begun: int) -> None:
+        """Go on in a new segment: what a disk says after it failed to make something durable, nobody knows."""
+        for segment in grown:
+            if segment is self._segment and begun:
+                segment.cut(begun)
+                segment.close()
+            else:
+                segment.remove()
+        self._segment = None
+
+
+class _Segment:
+    """A file that grows. Nothing is durable before `sync`."""
+
+    def __init__(self, directory: SpoolDirectory, number: int) -> None:
+        """Create it. Raises OSError."""
+        self.number = number
+        self.size = 0
+        """Bytes of whole records."""
+        self.closed = False
+        self._path: Path = directory.segment(number)
+        self._file = HeldFile(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        self._new = True
+
+    def write(self, header: Header, body: pa.Buffer) -> None:
+        """Add a record, whole or not at all. Raises SpoolFullError, OSError."""
+        disk = os.fstatvfs(self._file.fd)
+        floor = min(FLOOR_BYTES, disk.f_blocks * disk.f_frsize // FLOOR_PART)
+        free = disk.f_bavail * disk.f_frsize
+        if free - header.size < floor:
+            raise SpoolFullError(f"{free} bytes are free at {self._path.parent}, and {floor} are to stay free")
+        pieces = [memoryview(piece).cast("B") for piece in (header.encode(), body, bytes(-header.length % 8)) if piece]
+        offset = self.size
+        try:
+            while pieces:
+                count = os.pwritev(self._file.fd, pieces, offset)
+                offset += count
+                while pieces and count >= len(pieces[0]):
+                    count -= len(pieces.pop(0))
+                if pieces:
+                    pieces[0] = pieces[0][count:]
+        except OSError:
+            self.cut(self.size)
+            raise
+        self.size = offset
+
+    def cut(self, size: int) -> None:
+        """Forget what is behind `size`; no harm where that fails: values that are found twice are sent twice."""
+        self.size = size
+        with suppress(OSError):
+            os.ftruncate(self._file.fd, size)
+
+    def sync(self) -> None:
+        """Make durable what was written. Raises OSError: then nothing since the last sync is."""
+        os.fsync(self._file.fd)
+        if self._new:
+            sync_directory(self._path.parent)
+            self._new = False
+
+    def close(self) -> None:
+        """Close the file."""
+        self.closed = True
+        self._file.close()
+
+    def remove(self) -> None:
+        """Close and delete it."""
+        self.close()
+        with suppress(OSError):
+            self._path.unlink()
