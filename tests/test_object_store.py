@@ -348,6 +348,21 @@ def test_servers_that_fail_and_dawdle_are_asked_again(store, proxy):
     assert {status for _, _, status, _ in proxy.seen} >= {200, 500, 503}
 
 
+def test_an_answer_that_comes_too_late_is_not_waited_for(store, proxy, server, bucket, monkeypatch):
+    monkeypatch.setattr(object_client, "REQUEST_SECONDS", 0.5)
+    target = SegmentWriter(store, SETTINGS)
+    proxy.rules += [once("PUT", "/frames/", 2.0), once("GET", "/frames/", 2.0)]
+    start = time.monotonic()
+    write(target, [0])
+    target.close()
+    assert_all_there(open_store(store).recording(), [0])
+    assert time.monotonic() - start < 5
+    time.sleep(2.0)  # the late ones arrive now
+    assert len(server.keys(bucket)) == 2
+    report = verify(store)
+    assert (report.ok, report.frames, report.garbage) == (True, 1, [])
+
+
 def test_while_a_store_is_away_values_wait_and_are_stored_once(store, proxy, monkeypatch):
     monkeypatch.setattr(object_client, "RETRIES", 0)
     recording = lt.new_recording("app", "run", strict=True)
