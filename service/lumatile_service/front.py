@@ -52,9 +52,7 @@ class Front(flight.FlightServerBase):  # type: ignore[misc]
         writer: flight.MetadataRecordBatchWriter,  # noqa: ARG002
     ) -> None:
         """Nothing is taken here."""
-        raise flight.FlightServerError(
-            "this address takes no values: ask it with GetFlightInfo for those that do"
-        )
+        raise flight.FlightServerError("this address takes no values: ask it with GetFlightInfo for those that do")
 
     def list_actions(self, context: flight.ServerCallContext) -> list[tuple[str, str]]:  # noqa: ARG002
         """What `do_action` knows."""
