@@ -194,7 +194,7 @@ def cli(*arguments):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--listen", "0.0.0.0:9876"), "on loopback only, not at 0.0.0.0: it has no tokens yet"),
+        (("--listen", "0.0.0.0:9876"), "without a token the service listens on loopback only, not at 0.0.0.0"),
         (("--listen", "9876"), "must be HOST:PORT"),
         (("--data-ports", "9-8"), "ports must be A-B"),
         (("--actors", "0"), "at least 1 actor"),

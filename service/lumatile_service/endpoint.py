@@ -39,6 +39,14 @@ class Endpoint:
             return self.host == "localhost"
 
     @property
+    def is_wildcard(self) -> bool:
+        """Whether it is all addresses of the machine, and so none that a client can be given."""
+        try:
+            return ipaddress.ip_address(self.host).is_unspecified
+        except ValueError:
+            return False
+
+    @property
     def url(self) -> str:
         """grpc://HOST:PORT."""
         return f"grpc://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
@@ -55,6 +63,14 @@ class Endpoint:
         except OSError as e:
             return e.strerror or str(e)
         return None
+
+
+def own_address() -> str:
+    """An address of this machine that others can reach, as its name says."""
+    try:
+        return socket.gethostbyname(socket.gethostname())
+    except OSError as e:
+        raise InvalidValueError(f"this machine's name has no address, so say one with --advertise: {e}") from e
 
 
 def port_range(text: str | None) -> Sequence[int]:

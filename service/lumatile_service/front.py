@@ -16,13 +16,18 @@ class Front(flight.FlightServerBase):  # type: ignore[misc]
     """A Flight server that knows others. It serves from construction to `shutdown`."""
 
     def __init__(
-        self, location: str, *, addresses: Callable[[], Sequence[str]], status: Callable[[], dict[str, Any]]
+        self,
+        location: str,
+        *,
+        addresses: Callable[[], Sequence[str]],
+        status: Callable[[], dict[str, Any]],
+        **options: Any,
     ) -> None:
         """`location`: grpc://HOST:PORT. `addresses`: of the servers that live, `status`: of all, as JSON; asked often.
 
-        Raises OSError where it cannot listen there.
+        `options`: of FlightServerBase (TLS, middleware). Raises OSError where it cannot listen there.
         """
-        super().__init__(location)
+        super().__init__(location, **options)
         self._addresses = addresses
         self._status = status
         self.draining = False

@@ -13,7 +13,8 @@ from lumatile.errors import SinkError
 from lumatile.local_directory import LocalStore
 from lumatile.places import open_place
 from lumatile_kernels import select_backend
-from lumatile_service.endpoint import Endpoint
+from lumatile_service.access import Access
+from lumatile_service.endpoint import Endpoint, own_address
 from lumatile_service.flight_server import IngestServer
 from lumatile_service.ingest import Ingest
 
@@ -21,19 +22,30 @@ from lumatile_service.ingest import Ingest
 class IngestNode:
     """Takes values from construction on. May be used from several threads."""
 
-    def __init__(self, name: str, store: str, *, host: str, advertise: str | None, ports: Sequence[int]) -> None:
+    def __init__(
+        self,
+        name: str,
+        store: str,
+        *,
+        host: str,
+        advertise: str | None,
+        ports: Sequence[int],
+        access: Access = Access(),  # noqa: B008 - frozen
+    ) -> None:
         """`store`: a path or URL. `host`: to listen at; `advertise`: where clients find it, if not there.
 
         `ports`: the first that is free is taken; 0: any. Raises SinkError where the store cannot be written, or no port
-        is free.
+        is free, InvalidValueError where a file of `access` cannot be read.
         """
         self._name = name
         make_store(store)
         backend = select_backend("auto").name
         self._backend = backend
         self._ingest = Ingest(store, lambda: select_backend(backend))
-        self._server = _listening(host, ports, self._ingest)
-        self._address = Endpoint(host=advertise or host, port=self._server.port).url
+        self._server = _listening(host, ports, self._ingest, access)
+        if advertise is None:
+            advertise = own_address() if Endpoint(host=host, port=0).is_wildcard else host
+        self._address = access.url(Endpoint(host=advertise, port=self._server.port))
 
     def address(self) -> str:
         """Where clients find it, a grpc:// URL."""
@@ -75,12 +87,13 @@ def make_store(store: str) -> None:
         raise SinkError(f"the store {place} cannot be written: permission denied")
 
 
-def _listening(host: str, ports: Sequence[int], ingest: Ingest) -> IngestServer:
+def _listening(host: str, ports: Sequence[int], ingest: Ingest, access: Access) -> IngestServer:
+    options = access.server_options()
     for port in ports:
         endpoint = Endpoint(host=host, port=port)
         if endpoint.why_taken is None:
             try:
-                return IngestServer(endpoint.url, ingest)
+                return IngestServer(access.url(endpoint), ingest, **options)
             except (pa.ArrowException, OSError):
                 continue  # somebody was faster
     raise SinkError(f"no port of {host} is free in {ports[0]}-{ports[-1]}")

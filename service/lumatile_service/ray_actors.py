@@ -13,6 +13,7 @@ from ray.exceptions import RayError
 from ray.util import list_named_actors
 
 from lumatile.errors import FlushError, SinkError
+from lumatile_service.access import Access
 from lumatile_service.endpoint import LOOPBACK
 from lumatile_service.ingest_node import IngestNode
 from lumatile_service.placement import place
@@ -43,7 +44,14 @@ class IngestActors:
     """The ingest actors of one service, which end with it."""
 
     def __init__(
-        self, store: str, *, actors: int | None, host: str, advertise: str | None, ports: Sequence[int]
+        self,
+        store: str,
+        *,
+        actors: int | None,
+        host: str,
+        advertise: str | None,
+        ports: Sequence[int],
+        access: Access,
     ) -> None:
         """Create them, `actors` or as `place` says, and wait until they answer; the other arguments as IngestNode's.
 
@@ -66,7 +74,7 @@ class IngestActors:
                 max_restarts=-1,
                 max_concurrency=THREADS,
                 scheduling_strategy="SPREAD",
-            ).remote(name, store, host=host, advertise=advertise, ports=ports)
+            ).remote(name, store, host=host, advertise=advertise, ports=ports, access=access)
             for name in self._names
         ]
         self._lock = threading.Lock()

@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from lumatile.errors import InvalidValueError, SinkError
 from lumatile.places import open_place
+from lumatile_service.access import Access
 from lumatile_service.endpoint import LOOPBACK, Endpoint
 from lumatile_service.front import Front
 from lumatile_service.ingest_node import make_store
@@ -42,16 +43,19 @@ class ServeOptions:
     ray_address: str | None = None
     """Of a Ray to join; None: start one."""
 
+    access: Access = Access()  # noqa: RUF009 - frozen
+
     def __post_init__(self) -> None:
         """Check every rule once, here."""
-        if not self.listen.is_loopback:
-            raise InvalidValueError(
-                f"the service listens on loopback only, not at {self.listen.host}: it has no tokens yet, and whoever "
-                "reaches it may write"
-            )
+        self.access.check_listening(self.listen)
         if self.actors is not None and self.actors < 1:
             raise InvalidValueError(f"there must be at least 1 actor, not {self.actors}")
         open_place(self.store)
+
+    @property
+    def data_host(self) -> str:
+        """Where actors listen: on loopback if the service does, else at all addresses of their machines."""
+        return LOOPBACK if self.listen.is_loopback else "0.0.0.0"  # noqa: S104 - with a token
 
     @property
     def location(self) -> str:
@@ -77,7 +81,7 @@ def serve(options: ServeOptions) -> None:
         except (SystemExit, KeyboardInterrupt):
             return  # told to stop while it started: what was started ends with the stack
         stop = _stop_signal()
-        listening = Endpoint(host=options.listen.host, port=front.port).url
+        listening = options.access.url(Endpoint(host=options.listen.host, port=front.port))
         print(f"lumatile takes values at {listening}, with actors at {', '.join(actors.addresses())}", file=out)
         out.flush()
         stop.wait()
@@ -94,13 +98,19 @@ def _start(options: ServeOptions, stack: contextlib.ExitStack) -> tuple[IngestAc
     from lumatile_service.ray_actors import IngestActors
 
     actors = IngestActors(
-        options.location, actors=options.actors, host=LOOPBACK, advertise=options.advertise, ports=options.data_ports
+        options.location,
+        actors=options.actors,
+        host=options.data_host,
+        advertise=options.advertise,
+        ports=options.data_ports,
+        access=options.access,
     )
     try:
         front = Front(
-            options.listen.url,
+            options.access.url(options.listen),
             addresses=actors.addresses,
             status=lambda: {"store": options.location, "actors": actors.statuses()},
+            **options.access.server_options(),
         )
     except (pa.ArrowException, OSError) as e:
         raise _cannot_listen(options.listen, str(e)) from e

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -25,6 +26,11 @@ def serve(
     actors: Annotated[
         int | None, typer.Option(metavar="N", help="Ingest actors; by default one a GPU, else one for two cores.")
     ] = None,
+    token_file: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Tokens that may write and read; without, loopback only.")
+    ] = None,
+    tls_cert: Annotated[str | None, typer.Option(metavar="FILE", help="PEM certificate chain, for TLS.")] = None,
+    tls_key: Annotated[str | None, typer.Option(metavar="FILE", help="PEM private key of the certificate.")] = None,
     ray_address: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Of a Ray to join; by default one is started.")
     ] = None,
@@ -34,6 +40,7 @@ def serve(
     Prints one line with its addresses once it takes values. SIGTERM or SIGINT: makes durable what was received, and
     ends.
     """
+    from lumatile_service.access import Access
     from lumatile_service.serve import ServeOptions
     from lumatile_service.serve import serve as run
 
@@ -44,6 +51,7 @@ def serve(
         advertise=advertise,
         actors=actors,
         ray_address=ray_address,
+        access=Access(token_file=_absolute(token_file), tls_cert=_absolute(tls_cert), tls_key=_absolute(tls_key)),
     )
     try:
         run(options)
@@ -52,3 +60,8 @@ def serve(
             raise
         print("lumatile: the service needs ray: pip install 'lumatile[service]'", file=sys.stderr)
         raise typer.Exit(2) from None
+
+
+def _absolute(path: str | None) -> str | None:
+    """Actors run elsewhere."""
+    return None if path is None else str(Path(path).absolute())

@@ -11,6 +11,7 @@ import typer
 from pyarrow import flight
 from rich.markup import escape
 
+from lumatile.credentials import call_options, connect
 from lumatile.errors import InvalidValueError
 from lumatile_service.cli.output import Json, console, print_json, size, table
 from lumatile_service.endpoint import Endpoint
@@ -45,11 +46,12 @@ def status(
 def ask(url: str) -> dict[str, Any]:
     """A service's status. Raises ArrowException, OSError where it does not answer."""
     scheme, _, rest = url.partition("://")
-    if scheme != "grpc":
-        raise InvalidValueError(f"a service's address must be grpc://HOST:PORT, not {url!r}")
-    client = flight.connect(Endpoint.parse(rest.rstrip("/")).url)
+    if scheme not in ("grpc", "grpc+tls"):
+        raise InvalidValueError(f"a service's address must be grpc://HOST:PORT or grpc+tls://HOST:PORT, not {url!r}")
+    Endpoint.parse(rest.rstrip("/"))
+    client = connect(url.rstrip("/"))
     try:
-        (answer,) = client.do_action(flight.Action("status", b""), flight.FlightCallOptions(timeout=ANSWER_SECONDS))
+        (answer,) = client.do_action(flight.Action("status", b""), call_options(ANSWER_SECONDS))
         report: dict[str, Any] = json.loads(answer.body.to_pybytes())
         return report
     finally:
