@@ -1,5 +1,6 @@
 """Recordings that log to memory; backends and what they make."""
 
+import subprocess
 import uuid
 
 import numpy as np
@@ -77,3 +78,16 @@ def assemble():
 def dirty():
     """An `Allocate` whose memory is full of what was there before."""
     return lambda nbytes: np.full(nbytes, 0xAB, np.uint8)
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory):
+    """A key and a certificate for 127.0.0.1, signed by itself."""
+    folder = tmp_path_factory.mktemp("tls")
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=lumatile"
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(folder / "key"), "-out", str(folder / "cert")]
+    try:
+        subprocess.run([*command.split(), *names], check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("openssl is not installed")
+    return folder

@@ -3,8 +3,10 @@
 import os
 import re
 import signal
+from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
@@ -12,7 +14,16 @@ import lumatile as lt
 
 pytest.importorskip("ray")
 
-from tests.service_process import LOGGER, Process, Service, check_store, short_directory, status_of, wait_until
+from tests.service_process import (
+    LOGGER,
+    Process,
+    Service,
+    check_store,
+    free_port,
+    short_directory,
+    status_of,
+    wait_until,
+)
 
 ROOT = Path(__file__).parent.parent
 
@@ -155,6 +166,45 @@ def test_a_service_that_is_killed_and_started_again_loses_nothing(start, log, tm
     counts = {1: acknowledged(logger), 2: acknowledged(log(again.url, 2, 5))}
     assert again.stop() == 0
     check_store(again.store, counts)
+
+
+def test_a_service_beyond_loopback_takes_values_over_tls_from_who_has_a_token(
+    start, tmp_path, certificate, monkeypatch
+):
+    tokens = tmp_path / "tokens"
+    tokens.touch(0o600)
+    tokens.write_text(f"{'w' * 20} write\n{'r' * 20} read\n")
+    port = free_port()
+    files = ["--token-file", tokens, "--tls-cert", certificate / "cert", "--tls-key", certificate / "key"]
+    where = ["--listen", f"0.0.0.0:{port}", "--advertise", "127.0.0.1", "--actors", "1"]
+    service = start(Service, tmp_path, *where, *files, port=port)
+    assert "grpc+tls://" in service.line
+    url = f"grpc+tls://127.0.0.1:{port}"
+    monkeypatch.setenv("LUMATILE_SPOOL", "off")
+    monkeypatch.setenv("LUMATILE_TLS_ROOTS", str(certificate / "cert"))
+
+    def log_one(token):
+        monkeypatch.setenv("LUMATILE_TOKEN", token)
+        recording = lt.new_recording("service", "run", sink=url, strict=True)
+        recording.log_image("x", np.full((3, 3, 3), 7, np.uint8))
+        try:
+            return recording.flush(20)
+        finally:
+            with suppress(lt.FlushError):
+                recording.disconnect(timeout=0)
+
+    with pytest.raises(lt.FlushError, match="the bearer token may not do this: it needs write"):
+        log_one("r" * 20)
+    assert log_one("w" * 20) == "store"
+    monkeypatch.setenv("LUMATILE_TOKEN", "r" * 20)
+    code, report, _ = status_of(url)
+    assert code == 0
+    assert report["actors"][0]["acknowledged"]["values"] == 1
+    monkeypatch.setenv("LUMATILE_TOKEN", "guessed-token-000")
+    code, _, err = status_of(url)
+    assert code == 1
+    assert "the bearer token is not valid here" in err
+    assert service.stop() == 0
 
 
 def test_a_service_on_several_nodes_survives_one_and_leaves_the_ray_it_joined(start, log, tmp_path, ray_directory):

@@ -3,7 +3,6 @@
 import contextlib
 import datetime as dt
 import os
-import subprocess
 import time
 from pathlib import Path
 
@@ -157,19 +156,6 @@ def test_clients_take_their_token_from_the_environment_or_a_file(token_file, mon
     monkeypatch.setenv("LUMATILE_TOKEN_FILE", "/none")
     with pytest.raises(lt.LumatileError, match="LUMATILE_TOKEN_FILE must name a file that can be read"):
         bearer_token()
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory):
-    """A key and a certificate for 127.0.0.1, signed by itself."""
-    folder = tmp_path_factory.mktemp("tls")
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=lumatile"
-    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(folder / "key"), "-out", str(folder / "cert")]
-    try:
-        subprocess.run([*command.split(), *names], check=True, capture_output=True)
-    except FileNotFoundError:
-        pytest.skip("openssl is not installed")
-    return folder
 
 
 def test_values_go_over_tls_to_a_server_that_is_known(serve, certificate, token_file, tmp_path, monkeypatch):
