@@ -29,7 +29,7 @@ STALLED_SECONDS = 0.5
 FLUSH = b"flush"
 """Sent to a server: commit what was received."""
 
-END_SECONDS = 1.0
+END_SECONDS = 3.0
 """Longest wait for threads that have been told to end."""
 
 OPTIONS = [
@@ -119,6 +119,8 @@ class FlightConnection:
     # the writing thread, which also opens and closes
 
     def _write(self) -> None:
+        if self._dead:  # before it began: gRPC must not be called any more
+            return
         writer = None
         try:
             command = json.dumps({"settings": asdict(self._settings)}).encode()

@@ -12,17 +12,17 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from lumatile.flight_connection import FlightConnection
 
-GRPC_SECONDS = 0.5
+GRPC_SECONDS = 1.0
 """Longest wait for gRPC to end after its last connection."""
 
-GRPC_THREADS = ("event_engine", "grpc_global_tim", "lifeguard")
-"""What the system calls gRPC's threads."""
+_NOT_OURS: set[str] = set()
+"""Ids of threads that are not gRPC's, or that do not end: those of other libraries."""
 
 _lock = threading.RLock()
 """Held by who forks, and while gRPC is called without a connection that could be cut."""
@@ -55,31 +55,36 @@ def _before() -> None:
     for connection in list(_open):
         connection.cut()
     deadline = time.monotonic() + GRPC_SECONDS
-    while _grpc_runs() and time.monotonic() < deadline:
+    while (threads := _foreign_threads()) - _NOT_OURS:
+        if time.monotonic() > deadline:
+            _NOT_OURS.update(threads)  # the next fork does not wait for them
+            break
         time.sleep(0.001)
+    _NOT_OURS.intersection_update(threads)
 
 
-def _grpc_runs() -> bool:
-    """Whether gRPC, which ends in the background, has threads."""
+def _foreign_threads() -> set[str]:
+    """Ids of this process's threads that are not Python's; empty where the system does not tell.
+
+    gRPC's are among them, and end in the background; which ones they are cannot be told: they begin without a name.
+    """
     try:
-        tasks = os.listdir("/proc/self/task")  # noqa: PTH208
-    except OSError:  # not on Linux
-        return True
-    for task in tasks:
-        with suppress(OSError), open(f"/proc/self/task/{task}/comm") as file:  # noqa: PTH123
-            if file.read().strip() in GRPC_THREADS:
-                return True
-    return False
+        tasks = set(os.listdir("/proc/self/task"))  # noqa: PTH208
+    except OSError:
+        return set()
+    return tasks - {str(thread.native_id) for thread in threading.enumerate()}
 
 
 def _in_child() -> None:
     global _lock  # noqa: PLW0603 - of the parent's threads one may have waited for it
     _lock = threading.RLock()
     _open.clear()
+    _NOT_OURS.clear()
 
 
 def _in_parent() -> None:
     _lock.release()
 
 
+_NOT_OURS.update(_foreign_threads())
 os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)

@@ -1,0 +1,222 @@
+"""Flight servers and logging processes of a test's own, and the one oracle for what faults may leave behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+
+import numpy as np
+
+import lumatile as lt
+from lumatile.verify import verify
+
+SERVER = """
+import faulthandler, logging, sys
+from pathlib import Path
+from lumatile_kernels import select_backend
+from lumatile_service.flight_server import IngestServer
+from lumatile_service.ingest import Ingest
+
+faulthandler.enable()
+logging.basicConfig(level=logging.INFO)
+store, location, queue_bytes = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+store.mkdir(parents=True, exist_ok=True)
+server = IngestServer(location, Ingest(store, lambda: select_backend("numpy"), queue_bytes=queue_bytes))
+print(server.port, flush=True)
+server.serve()
+"""
+
+LOGGER = """
+import sys, time, warnings
+import numpy as np
+import lumatile as lt
+
+url, recording, worker, last = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+warnings.simplefilter("ignore")
+rec = lt.new_recording("flight", recording, sink=url, max_block=None)
+i = 0
+while i != last:
+    rec.set_time_sequence("i", i)
+    rec.log_image(f"w/{worker}", np.random.default_rng([worker, i]).integers(0, 256, (40, 60, 3), np.uint8))
+    i += 1
+    if i % 5 == 0 or i == last:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                rec.flush(timeout=10)
+                break
+            except lt.FlushError:
+                assert time.monotonic() < deadline
+        print(i, flush=True)  # everything before is acknowledged
+"""
+
+
+def image(worker, i):
+    """What LOGGER logs."""
+    return np.random.default_rng([worker, i]).integers(0, 256, (40, 60, 3), np.uint8)
+
+
+def poll(what, seconds=30.0):
+    """Wait until `what()` is true, and give it."""
+    deadline = time.monotonic() + seconds
+    while not (result := what()):
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.01)
+    return result
+
+
+class Child:
+    """A process; what it says is read as it comes. It is killed at the end of the block."""
+
+    def __init__(self, command, *, prefix=()):
+        self.process = subprocess.Popen(
+            [*prefix, sys.executable, "-c", *map(str, command)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+        self.pid = self.process.pid
+        self.lines, self.errors = [], []
+        self._readers = [
+            threading.Thread(target=self._read, args=stream, daemon=True)
+            for stream in ((self.process.stdout, self.lines), (self.process.stderr, self.errors))
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def _read(self, stream, lines):
+        for line in stream:
+            lines.append(line.rstrip("\n"))
+
+    def line(self, number=0, seconds=30.0):
+        """Something it said."""
+        poll(lambda: len(self.lines) > number or self.process.poll() is not None, seconds)
+        assert len(self.lines) > number, "\n".join(self.errors)
+        return self.lines[number]
+
+    def said(self):
+        """The last thing it said."""
+        return int(self.lines[-1]) if self.lines else 0
+
+    def kill(self):
+        """kill -9; gives what it said."""
+        self.process.kill()
+        return self.end()
+
+    def end(self, seconds=60.0):
+        """Wait for its end; gives what it said."""
+        self.process.wait(seconds)
+        for reader in self._readers:
+            reader.join(10)
+        for stream in (self.process.stdout, self.process.stderr):
+            stream.close()
+        return self.lines
+
+    def freeze(self):
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self):
+        self.process.send_signal(signal.SIGCONT)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.kill()
+
+
+class Server(Child):
+    """A Flight server in front of a store."""
+
+    def __init__(self, store, *, host="127.0.0.1", port=0, queue_bytes=1 << 26, prefix=()):
+        super().__init__([SERVER, store, f"grpc://{host}:{port}", queue_bytes], prefix=prefix)
+        self.port = int(self.line())
+        self.url = f"grpc://{host}:{self.port}"
+
+
+def logger(url, worker=0, last=-1, *, recording="run", prefix=()):
+    """A process that logs images, -1: without an end."""
+    return Child([LOGGER, url, recording, worker, last], prefix=prefix)
+
+
+def stored_keys(store, recording="run"):
+    """(producer, seq) -> how often it is in visible segments, by the frames files alone."""
+    from lumatile.frames_file import read_frames_file
+    from lumatile.segments import RecordingDirectory
+
+    files = {f.segment: read_frames_file(f) for f in RecordingDirectory(path=store / recording).committed()}
+    hidden = {name for frames in files.values() for name in frames.replaces}
+    keys = Counter()
+    for segment, frames in files.items():
+        if segment not in hidden:
+            keys.update(zip(*(frames.table[name].to_pylist() for name in ("producer", "seq")), strict=True))
+    return keys
+
+
+def check(store, acknowledged, *, url=None, recording="run", races=0):
+    """The oracle: what was acknowledged, worker -> count, is there once; all that is there was sent; bytes are equal.
+
+    At the server `url` a fresh value flows. `races`: keys that two servers may have stored.
+    """
+    report = verify(store)
+    assert report.ok, [str(problem) for problem in report.problems]
+    keys = stored_keys(store, recording)
+    assert sum(keys.values()) - len(keys) <= races
+    read = lt.open_store(store).recording(recording)
+    seen = 0
+    for path in read.entities():
+        worker = int(path.partition("/")[2])
+        frames = read.frames(path)
+        numbers = [frame.times["i"] for frame in frames]
+        assert len(numbers) == len(set(numbers))
+        assert set(range(acknowledged.get(worker, 0))) <= set(numbers), f"{path}: {acknowledged[worker]}, {numbers}"
+        for frame in frames:
+            np.testing.assert_array_equal(frame.source(), image(worker, frame.times["i"]))
+        seen += len(frames)
+    assert seen == len(keys) >= sum(acknowledged.values())
+    if url is not None:
+        fresh(store, url)
+
+
+def fresh(store, url, recording="fresh"):
+    """A new value gets through."""
+    rec = lt.new_recording("flight", recording, sink=url)
+    rec.set_time_sequence("i", 0)
+    rec.log_image("w/0", image(0, 0))
+    assert rec.flush(30) == "store"
+    rec.disconnect(timeout=10)
+    np.testing.assert_array_equal(lt.open_store(store).recording(recording).frames("w/0")[-1].source(), image(0, 0))
+
+
+def stored_tiles(store, recording):
+    """(seq, plane, level, x, y) -> payload as stored."""
+    import pyarrow as pa
+
+    from lumatile.frames_file import read_frames_file
+    from lumatile.segments import RecordingDirectory
+
+    directory = RecordingDirectory(path=store / recording)
+    files = {f.segment: read_frames_file(f) for f in directory.committed()}
+    hidden = {name for frames in files.values() for name in frames.replaces}
+    tiles = {}
+    for segment in files.keys() - hidden:
+        seqs = files[segment].table["seq"].to_pylist()
+        with pa.memory_map(str(directory.tiles_path(segment))) as source:
+            for row in pa.ipc.open_file(source).read_all().to_pylist():
+                tiles[seqs[row["frame"]], row["plane"], row["level"], row["x"], row["y"]] = row["payload"]
+    return tiles
+
+
+def settings_of(store, recording):
+    """The settings that a recording was stored with."""
+    import pyarrow as pa
+
+    file = next((store / recording / "frames").glob("[!.]*.arrow"))
+    return json.loads(pa.ipc.open_file(pa.memory_map(str(file))).schema.metadata[b"lumatile.settings"])
