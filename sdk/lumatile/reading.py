@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 def open_store(path: str | os.PathLike[str]) -> Store:
-    """Open the store at `path`, a directory or file:// URL, for reading.
+    """Open the store at `path`, a directory, file:// URL or bucket (s3://bucket/prefix), for reading.
 
     Raises StoreError where it cannot be read, StoreFormatError where it is no store or of a newer format version.
     """

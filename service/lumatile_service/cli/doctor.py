@@ -28,6 +28,7 @@ PACKAGES = (
     "nvidia-dali-cuda120",
     "imagecodecs",
     "simplejpeg",
+    "obstore",
     "typer",
     "rich",
     "ray",

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
-StorePath = Annotated[str, typer.Argument(metavar="STORE", help="Directory of the store.")]
+StorePath = Annotated[str, typer.Argument(metavar="STORE", help="The store: a directory, or s3://BUCKET/PREFIX.")]
 
 
 def print_json(report: Any) -> None:
