@@ -1,5 +1,6 @@
 """Recordings that log to memory; backends and what they make."""
 
+import os
 import subprocess
 import uuid
 
@@ -9,6 +10,8 @@ import pytest
 import lumatile as lt
 from lumatile.memory import VALUES
 from lumatile_kernels import BackendUnavailableError, select_backend
+
+os.environ["LUMATILE_SPOOL"] = "off"  # tests of it say where it is; nothing is written into the user's directories
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 
@@ -16,6 +16,7 @@ from pyarrow import flight
 
 from lumatile import flight_forks
 from lumatile.acknowledgements import SILENCE_SECONDS, Acknowledgement
+from lumatile.credentials import call_options, connect
 from lumatile.schema import LOG
 from lumatile.settings import RecordingSettings
 from lumatile.values import LoggedValue
@@ -43,25 +44,31 @@ OPTIONS = [
 class FlightConnection:
     """A stream to a server, from construction until it is dead or cut. Its methods do not wait, but `finish` and `cut`.
 
-    One thread opens it and writes, one reads.
+    One thread finds the server, opens the stream and writes, one reads.
     """
 
-    def __init__(self, address: str, settings: RecordingSettings, heard: Callable[[Acknowledgement], None]) -> None:
-        """`heard`: told of every message, in the reading thread."""
-        self.address = address
-        self.failure = f"nothing was heard of {address} for {SILENCE_SECONDS:g} s"
+    def __init__(
+        self, choose: Callable[[], str], settings: RecordingSettings, heard: Callable[[Acknowledgement], None]
+    ) -> None:
+        """`choose`: gives the address of a server, may raise. `heard`: told of every message, in the reading thread."""
+        self.address = "a service"
+        """Of the server, when it is known."""
+        self.failure = f"nothing was heard for {SILENCE_SECONDS:g} s"
         """Why it is dead, when it is."""
+        self.open = False
+        """Something was heard of the server."""
         self.forked = False
         """It was cut for a fork of the process."""
         self.leaving = False
         """The server wants it to end."""
+        self._choose = choose
         self._settings = settings
         self._heard = heard
         self._dead = False
         self._looked = self._last = time.monotonic()
         self._changed = threading.Condition()
-        self._waiting: deque[Sequence[LoggedValue] | None] = deque()
-        """What the writing thread takes; nothing: a flush; None: nothing more comes."""
+        self._waiting: deque[Iterable[pa.RecordBatch] | None] = deque()
+        """What the writing thread takes; (): a flush; None: nothing more comes."""
         self._client: flight.FlightClient | None = None
         self._reader: flight.FlightStreamReader | None = None
         self._writing = threading.Thread(target=self._write, name="lumatile-write", daemon=True)
@@ -80,13 +87,17 @@ class FlightConnection:
 
     def send(self, values: Sequence[LoggedValue]) -> None:
         """Send values, behind those before."""
+        self.send_batches(self._encoded(values))
+
+    def send_batches(self, batches: Iterable[pa.RecordBatch]) -> None:
+        """Send what was encoded before, or is encoded when it is asked for."""
         with self._changed:
-            self._waiting.append(values)
+            self._waiting.append(batches)
             self._changed.notify_all()
 
     def flush(self) -> None:
         """Ask the server to commit what was sent, and not to wait for more."""
-        self.send(())
+        self.send_batches(())
 
     def finish(self) -> None:
         """End it well: what is being written goes out, what the server says last is heard; waits a bounded time."""
@@ -119,23 +130,25 @@ class FlightConnection:
     # the writing thread, which also opens and closes
 
     def _write(self) -> None:
-        if self._dead:  # before it began: gRPC must not be called any more
-            return
         writer = None
         try:
             command = json.dumps({"settings": asdict(self._settings)}).encode()
-            self._client = flight.connect(self.address, generic_options=OPTIONS)
-            writer, self._reader = self._client.do_exchange(flight.FlightDescriptor.for_command(command))
+            if not self._found():
+                return
+            self._last = time.monotonic()
+            self._client = connect(self.address, OPTIONS)
+            descriptor = flight.FlightDescriptor.for_command(command)
+            writer, self._reader = self._client.do_exchange(descriptor, call_options())
             self._reading.start()
             writer.begin(LOG)
-            while (values := self._next()) is not None:
-                if not values:
+            while (batches := self._next()) is not None:
+                if batches == ():
                     writer.write_metadata(FLUSH)
-                for batch in self._encoded(values):
+                for batch in batches:
                     writer.write_batch(batch)
                     if self._dead:
                         break
-                del values
+                del batches
             writer.done_writing()
         except Exception as e:  # noqa: BLE001 - whatever it is, the link is of no use any more
             self._died(e)
@@ -151,6 +164,13 @@ class FlightConnection:
         if client is not None:
             client.close()
 
+    def _found(self) -> bool:
+        """Find the server; False: it was cut meanwhile."""
+        with flight_forks.no_fork(lambda: self._dead) as may:
+            if may and not self._dead:  # once it is cut, gRPC must not be called any more
+                self.address = self._choose()
+        return not self._dead
+
     def _encoded(self, values: Sequence[LoggedValue]) -> Iterator[pa.RecordBatch]:
         while values:
             try:
@@ -161,7 +181,7 @@ class FlightConnection:
             else:
                 return
 
-    def _next(self) -> Sequence[LoggedValue] | None:
+    def _next(self) -> Iterable[pa.RecordBatch] | None:
         with self._changed:
             self._changed.wait_for(lambda: self._waiting)
             return self._waiting.popleft()
@@ -173,6 +193,7 @@ class FlightConnection:
         try:
             for chunk in reader or ():
                 self._last = time.monotonic()
+                self.open = True
                 message = Acknowledgement.decode(chunk.app_metadata.to_pybytes())
                 self._heard(message)
                 if message.ended:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -31,10 +31,17 @@ _open: set[FlightConnection] = set()
 
 
 @contextmanager
-def no_fork() -> Iterator[None]:
-    """No fork happens in the block."""
-    with _lock:
-        yield
+def no_fork(given_up: Callable[[], bool]) -> Iterator[bool]:
+    """No fork happens in the block; False: there was one before it, and meanwhile `given_up` is true."""
+    lock = _lock
+    while not lock.acquire(timeout=0.02):
+        if given_up():
+            yield False
+            return
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def begin(connection: FlightConnection) -> None:

@@ -11,25 +11,26 @@ import logging
 import random
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 
-import numpy as np
-import pyarrow as pa
 from pyarrow import flight
 
 from lumatile.acknowledgements import Acknowledgement
-from lumatile.buffers import POOL
+from lumatile.credentials import call_options, connect
 from lumatile.errors import FlushError, SinkError, warn
-from lumatile.flight_connection import OPTIONS, FlightConnection, reason
-from lumatile.flight_forks import no_fork
+from lumatile.flight_connection import OPTIONS, FlightConnection
 from lumatile.gaps import Gaps
+from lumatile.pending_flush import PendingFlush
 from lumatile.queue import ByteQueue, QueueClosedError
 from lumatile.settings import RecordingSettings
 from lumatile.sinks import Durable
+from lumatile.spill import Spill
+from lumatile.spool import Spool
+from lumatile.spool_reader import Unit
 from lumatile.values import LoggedValue
+from lumatile.window import Window, on_host
+from lumatile.wire import UnsendableError
 
 log = logging.getLogger(__name__)
 
@@ -42,6 +43,12 @@ ATTEMPTS = 3
 CONNECT_SECONDS = 2.0
 """Longest wait for a service to say where its servers are."""
 
+SAVE_SECONDS = 15.0
+"""Longest wait, at the end, for what is left to be in the spool."""
+
+SATURATED_SECONDS = 0.01
+"""How long the driving thread does not look at its queue while there is no room in flight."""
+
 TICK_SECONDS = 0.1
 """The driving thread looks at least this often whether its link is alive."""
 
@@ -51,42 +58,56 @@ GATHER_BYTES = 1 << 20
 GATHER_ROWS = 256
 
 
-def open_flight(url: str, settings: RecordingSettings) -> FlightSink:
-    """The sink of the service at `url`, grpc://HOST:PORT; it need not answer yet."""
-    return FlightSink(url, settings)
-
-
 class FlightSink:
     """A `Sink` into a service."""
 
     def __init__(
-        self, url: str, settings: RecordingSettings, *, addresses: Callable[[], Sequence[str]] | None = None
+        self,
+        url: str,
+        settings: RecordingSettings,
+        *,
+        addresses: Callable[[], Sequence[str]] | None = None,
+        spool: Spool | None = None,
+        on_open: Callable[[], None] = lambda: None,
+        on_end: Callable[[], None] = lambda: None,
     ) -> None:
-        """Start the driving thread. `addresses`: grpc:// URLs of the servers; by default the service at `url` is asked.
+        """Start the driving thread.
 
-        It may raise ArrowException, OSError, and must not take long.
+        `addresses`: grpc:// URLs of the servers; by default the service at `url` is asked. It may raise ArrowException,
+        OSError, and must not take long. `spool`: on disk, for when the service is away or slow. `on_open`: told, in the
+        driving thread, of each connection that a server has answered on; `on_end`: that there will be no more.
         """
         self._url = url
         self._addresses = addresses or partial(_addresses, url)
         self._settings = settings
-        self._window = max(1, settings.queue_bytes // 2)
-        """Bytes of values that may be sent and not acknowledged; the queue has the rest of queue_bytes."""
-        waiting = max(1, settings.queue_bytes - self._window)
-        self._queue: ByteQueue[LoggedValue] = ByteQueue(waiting, settings.queue_policy, settings.max_block)
+        self._on_open = on_open
+        self._on_end = on_end
+        self._flight_bytes = max(1, settings.queue_bytes * 7 // 16)
+        """Bytes of values that may be sent and not acknowledged."""
+        self._queue: ByteQueue[LoggedValue] = ByteQueue(
+            max(1, settings.queue_bytes // 2), settings.queue_policy, settings.max_block
+        )
+        self._spill = None if spool is None else Spill(spool, settings.queue_bytes // 16)
+        """Its bytes, those in flight and those in the queue are queue_bytes together."""
         self._gaps = Gaps()
         self._changed = threading.Condition()
         """Guards the fields below."""
         self._contexts: dict[tuple[str, bool], LoggedValue] = {}
-        """The newest annotation contexts that are acknowledged: they begin every connection."""
-        self._unacknowledged: OrderedDict[tuple[bytes, int], tuple[int, LoggedValue]] = OrderedDict()
-        """(number, value) of what was taken from the queue, in that order; a gap has the number of the value before."""
-        self._unacknowledged_bytes = 0
+        """The newest annotation contexts that are not in the window: they begin every connection."""
+        self._window = Window()
+        """What was taken from the queue, and is neither acknowledged nor in the spool."""
+        self._given = False
+        """Whether this connection has the values of the window; then it has all of the spool too."""
+        self._up = True
+        """Whether the service takes values, as far as is known."""
         self._taken = 0
         """Number of the last value that was taken from the queue."""
         self._wanted = 0
         """Number of the last value that a flush waits for."""
         self._asked = 0
         """Number up to which this connection's server was asked to commit."""
+        self._progress = 0.0
+        """When something was acknowledged last."""
         self._lost = 0
         """Values dropped or refused since a flush said so."""
         self._why_lost = ""
@@ -102,6 +123,11 @@ class FlightSink:
         self._thread = threading.Thread(target=self._run, name="lumatile-send", daemon=True)
         self._thread.start()
 
+    @property
+    def failure(self) -> str:
+        """Why the service took no values when it last did not; empty: it did."""
+        return self._failure
+
     # for the thread that logs
 
     def put(self, value: LoggedValue) -> None:
@@ -114,50 +140,95 @@ class FlightSink:
             self._drop(dropped)
 
     def flush(self, timeout: float | None = None) -> Durable:
-        """Wait until everything put before is durable at the service; see `Sink.flush`.
+        """Wait until everything put before is durable; see `Sink.flush`.
 
-        Raises FlushError also for values that were dropped or refused since the last flush, and when three attempts to
-        connect, or of the service to write to its store, have failed in the meantime; what is not durable yet is kept
-        and sent again.
+        "spool" where the service is away or does not get on: after half of `timeout`, 5 s at the most.
+        Raises FlushError for values that were dropped or refused since the last flush, and where neither service nor
+        spool take values: three attempts to connect, or of the service to write to its store, have failed in the
+        meantime; what is not durable yet is kept and tried again.
         """
-        number = self._queue.accepted
-        with self._changed:
-            failures = self._failures
-            self._wanted = max(self._wanted, number)
-            self._queue.wake()
-            self._changed.notify_all()
-            self._changed.wait_for(
-                lambda: self._durable(number) or self._stopped or self._failures >= failures + ATTEMPTS, timeout
-            )
-            lost, self._lost = self._lost, 0
-            if not self._durable(number):
-                why = self._dead or (self._failure if self._failures > failures else "timed out")
-                raise FlushError(max(1, self._undelivered(number)) + lost, str(why))
+        where, lost, why = self._wait(self._pending_flush(timeout))
+        if where is None:
+            with self._changed:
+                raise FlushError(max(1, self._undelivered()) + lost, why)
         if lost:
-            raise FlushError(lost, self._why_lost)
-        return "store"
+            raise FlushError(lost, why)
+        return where
 
     def close(self, timeout: float | None = None) -> None:
-        """Take nothing more, flush and stop; see `Sink.close`."""
+        """Take nothing more, flush and stop; see `Sink.close`. What is not acknowledged then goes to the spool."""
         self._queue.close()
-        try:
-            if not self._stopped:
-                self.flush(timeout)
-        finally:
-            with self._changed:
-                self._stopped = True
-                self._changed.notify_all()
-            self._thread.join(CONNECT_SECONDS + 1)
+        flush = self._pending_flush(timeout)
+        where, lost, why = ("store", 0, "") if self._stopped else self._wait(flush)
+        with self._changed:
+            self._stopped = True
+            self._changed.notify_all()
+        self._thread.join(CONNECT_SECONDS + 1 if self._spill is None else SAVE_SECONDS)
+        with self._changed:
+            undelivered = 0 if where or self._held(flush.number) else max(1, self._undelivered())
+        if undelivered or lost:
+            raise FlushError(undelivered + lost, why)
 
-    def _durable(self, number: int) -> bool:
-        """Whether all values up to a number are; called with the lock held."""
-        first = next(iter(self._unacknowledged.values()), None)
-        return self._taken >= number and (first is None or first[0] > number) and not self._gaps
+    def _pending_flush(self, timeout: float | None) -> PendingFlush:
+        spill_failures = 0 if self._spill is None else self._spill.failures
+        return PendingFlush(
+            number=self._queue.accepted, failures=self._failures, spill_failures=spill_failures, timeout=timeout
+        )
 
-    def _undelivered(self, number: int) -> int:
-        """How many of the values up to a number are not durable; called with the lock held."""
-        sent = sum(n <= number and value.kind != "gap" for n, value in self._unacknowledged.values())
-        return sent + self._queue.count(number)
+    def _wait(self, flush: PendingFlush) -> tuple[Durable | None, int, str]:
+        """Where everything before a flush is durable, None: not yet; how many values were lost before it; and why."""
+        with self._changed:
+            self._wanted = max(self._wanted, flush.number)
+            self._queue.wake()
+            self._changed.notify_all()
+            while (where := self._where(flush)) is None and not self._stopped and not self._hopeless(flush):
+                self._changed.wait(min(TICK_SECONDS, flush.left))
+            lost, self._lost = self._lost, 0
+            return where, lost, self._why_lost if where else self._why_not(flush)
+
+    def _held(self, number: int) -> bool:
+        """Whether none of the values up to a number is in memory alone; called with the lock held."""
+        first = self._window.first
+        return self._taken >= number and (first is None or first > number) and not self._gaps
+
+    def _where(self, flush: PendingFlush) -> Durable | None:
+        """Where everything before a flush is durable, or None: not yet; called with the lock held."""
+        held = self._held(flush.number)
+        if self._spill is None:
+            return "store" if held else None
+        if held and flush.mark is None:
+            flush.mark = self._spill.spool.end
+        if flush.mark is not None and not self._gaps and self._spill.spool.done >= flush.mark:
+            return "store"
+        away = not self._up or self._failures >= flush.failures + ATTEMPTS
+        stalled = flush.stalled(self._progress)
+        if held and (away or (stalled and flush.timeout is None) or not flush.left):
+            return "spool"
+        if (away or stalled) and self._spill.wanted < flush.number:
+            self._spill.wanted = flush.number
+            self._queue.wake()
+            self._changed.notify_all()
+        return None
+
+    def _hopeless(self, flush: PendingFlush) -> bool:
+        """Whether a flush has waited long enough; called with the lock held."""
+        failing = self._failures >= flush.failures + ATTEMPTS
+        if self._spill is not None:
+            failing = self._spill.failures > flush.spill_failures and (failing or not self._up)
+        return failing or not flush.left
+
+    def _why_not(self, flush: PendingFlush) -> str:
+        """Why values are not durable; called with the lock held."""
+        if self._dead is not None:
+            return str(self._dead)
+        why = self._failure if self._failures > flush.failures or not self._up else "timed out"
+        if self._spill is not None and self._spill.failures > flush.spill_failures:
+            why += f"; nor do they go to the spool: {self._spill.failure}"
+        return why
+
+    def _undelivered(self) -> int:
+        """How many values are in memory alone; called with the lock held."""
+        return len(self._window) + len(self._queue)
 
     def _drop(self, values: Sequence[LoggedValue]) -> None:
         self._gaps.add(values)
@@ -176,39 +247,42 @@ class FlightSink:
     def _run(self) -> None:
         try:
             while not self._stopped:
-                connection = self._connected()
-                if connection is not None:
-                    self._drive(connection)
+                self._drive(FlightConnection(self._choose, self._settings, self._heard))
+            self._save_all()
         except BaseException as e:
             log.critical("the sink's thread died", exc_info=True)
             self._dead = e
         self._queue.close()
+        self._on_end()
+        if self._spill is not None:
+            self._spill.close()
         with self._changed:
             self._stopped = True
             self._changed.notify_all()
 
-    def _connected(self) -> FlightConnection | None:
-        """A connection that is being made, or None: nobody says where to, and time has passed."""
-        try:
-            with no_fork():
-                addresses = self._addresses()
-        except (pa.ArrowException, OSError, ValueError) as e:
-            self._failed(reason(e))
-            return None
-        return FlightConnection(_choice(addresses, self._attempts), self._settings, self._heard)
+    def _choose(self) -> str:
+        """The server to connect to: any at first, another after a failure; in a connection's thread."""
+        addresses = self._addresses()
+        return addresses[self._attempts % len(addresses)] if self._attempts else random.choice(addresses)  # noqa: S311
 
     def _drive(self, connection: FlightConnection) -> None:
         """Send values until the link is dead or the sink is stopped."""
+        if self._spill is not None:
+            self._spill.spool.rewind()
         with self._changed:
-            connection.send([*self._contexts.values(), *(value for _, value in self._unacknowledged.values())])
+            self._given = False
             self._asked = 0
+            contexts = list(self._contexts.values())
+        if contexts:
+            connection.send(contexts)
+        told = False
         while connection.alive and not self._stopped:
-            values = self._take()
-            if values:
-                connection.send(values)
-            if self._asked < self._wanted <= self._taken:
-                self._asked = self._wanted
-                connection.flush()
+            if connection.open and not told:
+                self._on_open()
+                told = True
+            self._up = connection.open or not self._attempts
+            if not self._save_some():
+                self._send_some(connection)
         if connection.alive or connection.leaving:
             connection.finish()
         else:
@@ -218,69 +292,159 @@ class FlightSink:
         elif not self._stopped:
             self._failed(connection.failure)
 
+    def _send_some(self, connection: FlightConnection) -> None:
+        """Send what comes next, or let a short time pass."""
+        if not self._up:
+            self._take(TICK_SECONDS)
+            return
+        if self._spill is not None:
+            self._spill.spool.tidy()
+        if self._pressed() and not self._given:
+            self._take(0)  # it goes to the spool
+        if self._in_flight() >= self._flight_bytes:
+            with self._changed:
+                self._changed.wait(TICK_SECONDS if self._spill is None else SATURATED_SECONDS)
+            return
+        unit = self._next_unit()
+        if unit is not None:
+            connection.send_batches(unit.batches)
+            return
+        if self._spill is not None and not self._spill.spool.all_sent:
+            self._take(TICK_SECONDS)  # it cannot be read now
+            return
+        with self._changed:
+            values = [] if self._given else self._window.values()
+            self._given = True
+        values = values or self._take(TICK_SECONDS)
+        if values:
+            connection.send(values)
+        if self._asked < self._wanted <= self._taken:
+            self._asked = self._wanted
+            connection.flush()
+
+    def _next_unit(self) -> Unit | None:
+        """What comes next from the spool."""
+        if self._spill is None or self._given or self._spill.resting:
+            return None
+        try:
+            unit = self._spill.spool.next()
+        except OSError as e:
+            self._spill.failed(e)
+            unit = None
+        damaged = self._spill.spool.damaged
+        with self._changed:
+            self._lost += damaged - self._spill.damaged
+            self._why_lost = "damaged in the spool" if damaged > self._spill.damaged else self._why_lost
+        self._spill.damaged = damaged
+        return unit
+
     def _failed(self, why: str) -> None:
         """Take note of a failed attempt, and wait before the next one."""
+        shortest, longest = BACKOFF_SECONDS
         with self._changed:
             self._attempts += 1
             self._failures += 1
             self._failure = f"{self._url} does not take values: {why}"
             log.log(logging.WARNING if self._attempts == 1 else logging.INFO, "%s", self._failure)
+            self._up = self._given = False
             self._changed.notify_all()
-            shortest, longest = BACKOFF_SECONDS
             delay = min(longest, shortest * 2 ** min(self._attempts, 10)) * random.uniform(0.5, 1)  # noqa: S311
-            self._changed.wait_for(lambda: self._stopped, delay)
+            if self._spill is None:
+                self._changed.wait_for(lambda: self._stopped, delay)
+        if self._spill is not None:
+            end = time.monotonic() + delay
+            while not self._stopped and (left := end - time.monotonic()) > 0:
+                if not self._save_some():
+                    self._take(min(TICK_SECONDS, left))
 
-    def _take(self) -> list[LoggedValue]:
-        """Some values from the queue, which count as unacknowledged from now on; none where there is no room."""
+    def _in_flight(self) -> int:
+        sent = self._window.nbytes if self._given else 0
+        return sent if self._spill is None else sent + self._spill.spool.sent_bytes
+
+    def _pressed(self) -> bool:
+        """Whether the queue fills, and there is a spool for what comes."""
+        return self._spill is not None and 2 * self._queue.nbytes > self._queue.capacity
+
+    def _take(self, wait: float) -> list[LoggedValue]:
+        """Some values from the queue, which are in the window from now on; none where there is no room."""
         with self._changed:
-            if self._unacknowledged_bytes >= self._window:
-                self._changed.wait(TICK_SECONDS)
+            if self._window.nbytes >= self._flight_bytes:
+                self._changed.wait(wait)
                 return []
-        if not self._queue.wait(TICK_SECONDS) and not self._gaps:
+        if not self._queue.wait(wait) and not self._gaps:
             with self._changed:
-                self._changed.wait_for(lambda: self._stopped, TICK_SECONDS if self._queue.closed else 0)
+                self._changed.wait_for(lambda: self._stopped, wait if self._queue.closed else 0)
             return []
-        keys: list[tuple[bytes, int]] = []
+        taken: list[LoggedValue] = []
         nbytes = 0
         with self._changed:
-            while len(keys) < GATHER_ROWS and nbytes < GATHER_BYTES and (got := self._queue.get_nowait()) is not None:
+            while len(taken) < GATHER_ROWS and nbytes < GATHER_BYTES and (got := self._queue.get_nowait()) is not None:
                 self._taken, value = got
-                keys.append(self._keep(value))
+                taken.append(value)
                 nbytes += value.nbytes
-            keys += [self._keep(gap) for gap in self._gaps.take()]
-        return [self._on_host(key) for key in keys]
+            taken += self._gaps.take()
+            for value in taken:
+                self._window.keep(self._taken, value)
+        return [self._on_host(value) for value in taken]
 
-    def _keep(self, value: LoggedValue) -> tuple[bytes, int]:
-        key = value.producer, value.seq
-        self._unacknowledged[key] = self._taken, value
-        self._unacknowledged_bytes += value.nbytes
-        return key
+    def _on_host(self, value: LoggedValue) -> LoggedValue:
+        there = on_host(value)
+        if there is not value:
+            with self._changed:
+                self._window.replace(there)
+        return there
 
-    def _on_host(self, key: tuple[bytes, int]) -> LoggedValue:
-        """A value whose array is in the host's memory, or an error row where it cannot be brought there."""
-        number, value = self._unacknowledged[key]
-        if value.array is None or isinstance(value.array, np.ndarray):
-            return value
-        try:
-            value.array.check_ids()
-            value = replace(value, array=value.array.host(POOL.take))
-        except Exception as e:  # noqa: BLE001 - one value must not end the others
-            value = replace(value, array=None, error=f"it cannot be brought down from the GPU: {e}")
+    # and the spool
+
+    def _save_some(self) -> bool:
+        """Make values durable in the spool, if it is time to; whether something has come of it."""
+        spill = self._spill
+        if spill is None:
+            return False
+        pressed = self._in_flight() >= self._flight_bytes and self._pressed()
         with self._changed:
-            self._unacknowledged[key] = number, value
-        return value
+            wanted = bool(spill.wanted) and not self._held(spill.wanted) and not spill.resting
+        if wanted and not self._window:
+            self._given = False
+            return bool(self._take(0))
+        if wanted or spill.due(self._window.nbytes, up=self._up, given=self._given, pressed=pressed):
+            return self._save(spill)
+        return False
+
+    def _save(self, spill: Spill) -> bool:
+        """Move the window to the spool, as much of it as there is room for; whether there was any."""
+        with self._changed:
+            values = self._window.values()
+        try:
+            count = spill.append(values, sent=self._given)
+        except UnsendableError as e:
+            self._heard(Acknowledgement(refused=(e.refused,)))
+            return True
+        with self._changed:
+            for value in values[:count]:
+                if self._window.forget((value.producer, value.seq)) is None:
+                    spill.spool.acknowledge(value.producer, value.seq)  # meanwhile
+                elif value.kind == "annotation_context":
+                    self._contexts[value.entity_path, value.time.timeless] = value
+            self._given = self._given and bool(self._window)
+            self._changed.notify_all()
+        return count > 0
+
+    def _save_all(self) -> None:
+        """Make durable what is left, in the spool, if that takes it."""
+        while self._spill is not None and (self._window or self._take(0)):
+            if not self._save(self._spill):
+                return
 
     # the reading threads of connections, also of dead ones
 
     def _heard(self, message: Acknowledgement) -> None:
         with self._changed:
             for producer, first, last in message.durable:
-                for seq in range(first, min(last, first + self._taken) + 1):
-                    value = self._settle((producer, seq))
-                    if value is not None and value.kind == "annotation_context":
-                        self._contexts[value.entity_path, value.time.timeless] = value
+                for seq in range(first, min(last, first + self._most()) + 1):
+                    self._settle(producer, seq)
             for refused in message.refused:
-                if self._settle((refused.producer, refused.seq)) is not None:
+                if self._settle(refused.producer, refused.seq):
                     self._lost += 1
                     self._why_lost = f"refused by the service: {refused.reason}"
                     log.error("a value was %s", self._why_lost)
@@ -289,27 +453,28 @@ class FlightSink:
                 self._failure = f"{self._url} cannot store values: {message.failure}"
             self._changed.notify_all()
 
-    def _settle(self, key: tuple[bytes, int]) -> LoggedValue | None:
-        """Forget a value that the service has decided on; None where that is known."""
-        entry = self._unacknowledged.pop(key, None)
-        if entry is None:
-            return None
-        self._unacknowledged_bytes -= entry[1].nbytes
+    def _most(self) -> int:
+        """How many values a message may be about."""
+        return self._taken + (0 if self._spill is None else self._spill.spool.sent_values)
+
+    def _settle(self, producer: bytes, seq: int) -> bool:
+        """Forget a value that the service has decided on; whether it was not known."""
+        value = self._window.forget((producer, seq))
+        if value is not None and value.kind == "annotation_context":
+            self._contexts[value.entity_path, value.time.timeless] = value
+        if value is None and (self._spill is None or not self._spill.spool.acknowledge(producer, seq)):
+            return False
         self._attempts = 0
-        return entry[1]
+        self._progress = time.monotonic()
+        return True
 
 
 def _addresses(url: str) -> list[str]:
     """Where the service at `url` wants values now: itself, or its servers. Raises ArrowException, OSError."""
-    client = flight.connect(url, generic_options=OPTIONS)
+    client = connect(url, OPTIONS)
     try:
-        options = flight.FlightCallOptions(timeout=CONNECT_SECONDS)
+        options = call_options(CONNECT_SECONDS)
         info = client.get_flight_info(flight.FlightDescriptor.for_command(b"ingest"), options)
         return [location.uri.decode() for endpoint in info.endpoints for location in endpoint.locations] or [url]
     finally:
         client.close()
-
-
-def _choice(addresses: Sequence[str], attempt: int) -> str:
-    """One of them: any at first, another after a failure."""
-    return addresses[attempt % len(addresses)] if attempt else random.choice(addresses)  # noqa: S311

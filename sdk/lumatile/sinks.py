@@ -15,7 +15,8 @@ Durable = Literal["store", "spool"]
 
 SINKS = {
     "file": "lumatile_service.embedded:open_embedded",
-    "grpc": "lumatile.flight_sink:open_flight",
+    "grpc": "lumatile.service_sink:open_service",
+    "grpc+tls": "lumatile.service_sink:open_service",
     **dict.fromkeys(OBJECT_SCHEMES, "lumatile_service.embedded:open_embedded"),
     "memory": "lumatile.memory:open_memory",
     "ray": "lumatile_service.ray_sink:open_ray",

@@ -96,6 +96,16 @@ class Spool:
         return 0 if self._reader is None else self._reader.damaged
 
     @property
+    def all_sent(self) -> bool:
+        """Whether `next` has nothing to give."""
+        return self._read >= self._end
+
+    @property
+    def sent_values(self) -> int:
+        """Values that are sent and not acknowledged."""
+        return len(self._waiting)
+
+    @property
     def end(self) -> Position:
         """Where the next value goes."""
         return self._end
@@ -112,7 +122,7 @@ class Spool:
     def append(self, values: Sequence[LoggedValue], *, sent: bool = False) -> int:
         """Make values durable: as many of the first as there is room for; says how many.
 
-        `sent`: they have been sent already, as has everything before them.
+        `sent`: they have been sent already, as has everything before them, so that `next` need not give them.
         Raises SpoolFullError, OSError or UnsendableError where not even the first one is.
         """
         if self._directory is None or self._writer is None:
@@ -120,6 +130,7 @@ class Spool:
             self._reader, self._writer = SpoolReader(self._directory), SpoolWriter(self._directory)
         written = self._writer.append(values, self._capacity - self.nbytes)
         with self._lock:
+            sent = sent and self.all_sent
             self._sizes.update(written.sizes)
             self._end = written.units[-1].end
             if sent:
@@ -169,6 +180,8 @@ class Spool:
 
     def tidy(self) -> None:
         """Delete segments of which everything is acknowledged; damaged ones are set aside."""
+        if not self._sizes:
+            return
         with self._lock:
             done = self._done()
             finished = [n for n, size in self._sizes.items() if (n, size) <= done]

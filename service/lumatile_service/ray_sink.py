@@ -6,16 +6,17 @@ from functools import partial
 
 from lumatile.errors import InvalidValueError
 from lumatile.flight_sink import FlightSink
+from lumatile.service_sink import open_service
 from lumatile.settings import RecordingSettings
 from lumatile_service.ray_actors import named_addresses
 
 
 def open_ray(url: str, settings: RecordingSettings) -> FlightSink:
     """The sink of the service at `url`, ray://NAME. Raises InvalidValueError for HOST:PORT, SinkError without a Ray."""
-    name = url.partition("://")[2].rstrip("/")
+    name = url.partition("://")[2].partition("?")[0].rstrip("/")
     if not name or any(c in name for c in ":/."):
         raise InvalidValueError(
             f"ray:// takes the name of a service, ray://lumatile, not {url!r}; for an address use grpc://HOST:PORT"
         )
     named_addresses(name)
-    return FlightSink(url, settings, addresses=partial(named_addresses, name))
+    return open_service(url, settings, addresses=partial(named_addresses, name))

@@ -1,0 +1,70 @@
+"""The sink behind grpc://HOST:PORT: a service, and a spool on local disk for when it is away.
+
+Where spools are: `?spool=DIR` in the URL, else $LUMATILE_SPOOL, else lumatile/spool in the user's state directory
+($XDG_STATE_HOME, ~/.local/state). "off" instead of a directory: there is none. `?spool_bytes=N`, $LUMATILE_SPOOL_BYTES:
+the most bytes of one.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
+
+from lumatile.errors import InvalidValueError
+from lumatile.flight_sink import FlightSink
+from lumatile.settings import RecordingSettings
+from lumatile.spool import CAPACITY, Spool
+from lumatile.spool_push import Adoption
+
+OFF = "off"
+
+
+@dataclass(frozen=True, kw_only=True)
+class SpoolOptions:
+    """Where a sink's spool is, and how large it may get."""
+
+    root: Path | None
+    """None: there is none."""
+    capacity: int
+
+
+def open_service(
+    url: str, settings: RecordingSettings, *, addresses: Callable[[], Sequence[str]] | None = None
+) -> FlightSink:
+    """The sink of the service at `url`; it need not answer yet. `addresses`: as in FlightSink.
+
+    Raises InvalidValueError for options that there are not.
+    """
+    url, options = spool_options(url)
+    if options.root is None:
+        return FlightSink(url, settings, addresses=addresses)
+    adoption = Adoption(options.root, url, addresses)
+    spool = Spool(options.root, url, settings, capacity=options.capacity)
+    return FlightSink(url, settings, addresses=addresses, spool=spool, on_open=adoption.begin, on_end=adoption.end)
+
+
+def spool_options(url: str) -> tuple[str, SpoolOptions]:
+    """A sink's URL without the options in it; and those, or what the environment says. Raises InvalidValueError."""
+    parts = urlsplit(url)
+    given = dict(parse_qsl(parts.query, keep_blank_values=True))
+    if unknown := given.keys() - {"spool", "spool_bytes"}:
+        raise InvalidValueError(f"the options of a service's URL are spool and spool_bytes, not {sorted(unknown)}")
+    where = given.get("spool") or os.environ.get("LUMATILE_SPOOL")
+    most = given.get("spool_bytes") or os.environ.get("LUMATILE_SPOOL_BYTES") or str(CAPACITY)
+    if not most.isdecimal() or not int(most):
+        raise InvalidValueError(f"spool_bytes must be a positive integer, not {most!r:.80}")
+    root = None if where == OFF else Path(where).expanduser().absolute() if where else default_root()
+    return urlunsplit(parts._replace(query="")), SpoolOptions(root=root, capacity=int(most))
+
+
+def default_root() -> Path | None:
+    """Where a user's spools are if nothing else is said; None: the user has no home."""
+    state = os.environ.get("XDG_STATE_HOME", "")
+    try:
+        base = Path(state) if state.startswith("/") else Path.home() / ".local" / "state"
+    except RuntimeError:
+        return None
+    return base / "lumatile" / "spool"
