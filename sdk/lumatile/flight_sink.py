@@ -324,13 +324,9 @@ class FlightSink:
 
     def _next_unit(self) -> Unit | None:
         """What comes next from the spool."""
-        if self._spill is None or self._given or self._spill.resting:
+        if self._spill is None or self._given:
             return None
-        try:
-            unit = self._spill.spool.next()
-        except OSError as e:
-            self._spill.failed(e)
-            unit = None
+        unit = self._spill.next()
         damaged = self._spill.spool.damaged
         with self._changed:
             self._lost += damaged - self._spill.damaged

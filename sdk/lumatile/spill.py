@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 
 from lumatile.spool import Spool
+from lumatile.spool_reader import Unit
 from lumatile.values import LoggedValue
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ class Spill:
         self.damaged = 0
         """Values known to be damaged when that was last looked at."""
         self._staged_bytes = staged_bytes
-        self._retry = 0.0
+        self._retry = self._read_again = 0.0
         self._clean = time.monotonic()
         """When last all was well, or on disk."""
         self._failing = False
@@ -55,7 +56,7 @@ class Spill:
 
     @property
     def resting(self) -> bool:
-        """Whether it failed a moment ago."""
+        """Whether it took nothing a moment ago."""
         return time.monotonic() < self._retry
 
     def append(self, values: Sequence[LoggedValue], *, sent: bool) -> int:
@@ -63,7 +64,7 @@ class Spill:
         try:
             count = self.spool.append(values, sent=sent)
         except OSError as e:
-            self.failed(e)
+            self._failed(e)
             return 0
         self._clean = time.monotonic()
         if self._failing:
@@ -71,8 +72,18 @@ class Spill:
         self._failing = False
         return count
 
-    def failed(self, error: OSError) -> None:
-        """The spool cannot be used now."""
+    def next(self) -> Unit | None:
+        """What comes next from the spool; None: nothing does, or it cannot be read now."""
+        if time.monotonic() < self._read_again:
+            return None
+        try:
+            return self.spool.next()
+        except OSError as e:
+            log.warning("the spool cannot be read now: %s", e)
+            self._read_again = time.monotonic() + RETRY_SECONDS
+            return None
+
+    def _failed(self, error: OSError) -> None:
         self.failure = str(error)
         self.failures += 1
         self._retry = time.monotonic() + RETRY_SECONDS

@@ -15,6 +15,7 @@ from lumatile_service.cli.ls import ls
 from lumatile_service.cli.render import render
 from lumatile_service.cli.serve import serve
 from lumatile_service.cli.status import status
+from lumatile_service.cli.sync import sync
 from lumatile_service.cli.verify import verify
 
 app = typer.Typer(
@@ -25,7 +26,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-for command in (demo, ls, info, verify, render, serve, status, doctor):
+for command in (demo, ls, info, verify, render, serve, status, doctor, sync):
     app.command()(command)
 
 
