@@ -3,11 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test check bench gpu-check lock clean
+.PHONY: help setup demo test chaos check bench gpu-check lock clean
 
 help:
 	@echo "make demo    log real pictures, depth, segmentation and points; write pictures of what is stored"
 	@echo "make test    run the tests        make check   lint, types, layers, CUDA kernels"
+	@echo "make chaos   kill what logs and what stores, a thousand times"
 	@echo "make bench   run the benchmarks   make lock    pin new versions"
 	@echo "make gpu-check   on a machine with a GPU, numpy and CuPy: correctness and speed of the CUDA backend"
 
@@ -27,6 +28,10 @@ demo: $(VENV)/demo.stamp
 
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest
+
+# CHAOS: its arguments, --sdk 30 --server 20 for example
+chaos: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.chaos $(CHAOS)
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check

@@ -8,8 +8,11 @@ import sys
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 
 import numpy as np
+import psutil
+import pyarrow as pa
 
 import lumatile as lt
 from lumatile.verify import verify
@@ -79,7 +82,7 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "LUMATILE_SPOOL": "off"},
         )
         self.pid = self.process.pid
         self.lines, self.errors = [], []
@@ -105,8 +108,9 @@ class Child:
         return int(self.lines[-1]) if self.lines else 0
 
     def kill(self):
-        """kill -9; gives what it said."""
-        self.process.kill()
+        """kill -9, also of what it started; gives what it said."""
+        for each in [*psutil.Process(self.pid).children(recursive=True), self.process]:
+            each.kill()
         return self.end()
 
     def end(self, seconds=60.0):
@@ -146,18 +150,29 @@ def logger(url, worker=0, last=-1, *, recording="run", prefix=()):
     return Child([LOGGER, url, recording, worker, last], prefix=prefix)
 
 
-def stored_keys(store, recording="run"):
-    """(producer, seq) -> how often it is in visible segments, by the frames files alone."""
-    from lumatile.frames_file import read_frames_file
-    from lumatile.segments import RecordingDirectory
+def visible(store, recording="run"):
+    """Segment -> its frames rows, by Arrow alone."""
+    tables = {}
+    for path in (store / recording / "frames").glob("[!.]*.arrow"):
+        with pa.OSFile(str(path)) as file, suppress(FileNotFoundError):
+            tables[path.stem.partition("-")[0]] = pa.ipc.open_file(file).read_all()
+    hidden = {name for t in tables.values() for name in json.loads(t.schema.metadata[b"lumatile.replaces"])}
+    return {segment: table for segment, table in tables.items() if segment not in hidden}
 
-    files = {f.segment: read_frames_file(f) for f in RecordingDirectory(path=store / recording).committed()}
-    hidden = {name for frames in files.values() for name in frames.replaces}
+
+def stored_keys(store, recording="run"):
+    """(producer, seq) -> how often it is in visible segments."""
     keys = Counter()
-    for segment, frames in files.items():
-        if segment not in hidden:
-            keys.update(zip(*(frames.table[name].to_pylist() for name in ("producer", "seq")), strict=True))
+    for table in visible(store, recording).values():
+        keys.update(zip(*(table[name].to_pylist() for name in ("producer", "seq")), strict=True))
     return keys
+
+
+def quiet(store):
+    """Nothing has come for a while, not even a segment that was open."""
+    before = stored_keys(store)
+    time.sleep(0.7)
+    return stored_keys(store) == before
 
 
 def check(store, acknowledged, *, url=None, recording="run", races=0):
@@ -168,6 +183,7 @@ def check(store, acknowledged, *, url=None, recording="run", races=0):
     report = verify(store)
     assert report.ok, [str(problem) for problem in report.problems]
     keys = stored_keys(store, recording)
+    assert report.duplicates <= races
     assert sum(keys.values()) - len(keys) <= races
     read = lt.open_store(store).recording(recording)
     seen = 0
@@ -197,18 +213,10 @@ def fresh(store, url, recording="fresh"):
 
 def stored_tiles(store, recording):
     """(seq, plane, level, x, y) -> payload as stored."""
-    import pyarrow as pa
-
-    from lumatile.frames_file import read_frames_file
-    from lumatile.segments import RecordingDirectory
-
-    directory = RecordingDirectory(path=store / recording)
-    files = {f.segment: read_frames_file(f) for f in directory.committed()}
-    hidden = {name for frames in files.values() for name in frames.replaces}
     tiles = {}
-    for segment in files.keys() - hidden:
-        seqs = files[segment].table["seq"].to_pylist()
-        with pa.memory_map(str(directory.tiles_path(segment))) as source:
+    for segment, frames in visible(store, recording).items():
+        seqs = frames["seq"].to_pylist()
+        with pa.memory_map(str(store / recording / "tiles" / f"{segment}.arrow")) as source:
             for row in pa.ipc.open_file(source).read_all().to_pylist():
                 tiles[seqs[row["frame"]], row["plane"], row["level"], row["x"], row["y"]] = row["payload"]
     return tiles
@@ -216,7 +224,5 @@ def stored_tiles(store, recording):
 
 def settings_of(store, recording):
     """The settings that a recording was stored with."""
-    import pyarrow as pa
-
-    file = next((store / recording / "frames").glob("[!.]*.arrow"))
-    return json.loads(pa.ipc.open_file(pa.memory_map(str(file))).schema.metadata[b"lumatile.settings"])
+    table = next(iter(visible(store, recording).values()))
+    return json.loads(table.schema.metadata[b"lumatile.settings"])
