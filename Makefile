@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 
 help:
 	@echo "make demo    log real pictures, depth, segmentation and points; write pictures of what is stored"
-	@echo "make test    run the tests        make check   lint, types, layers, CUDA kernels"
+	@echo "make test    run the tests        make check   lint, types, layers, CUDA kernels, deploy/"
 	@echo "make chaos   kill what logs and what stores, a thousand times"
 	@echo "make bench   run the benchmarks   make lock    pin new versions"
 	@echo "make gpu-check   on a machine with a GPU, numpy and CuPy: correctness and speed of the CUDA backend"
@@ -39,6 +39,7 @@ check: $(VENV)/dev.stamp
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m lumatile_kernels.cuda.compile
+	$(BIN)/python -m pytest -q tests/test_deploy.py -k "not by_hand and not batch_program"
 
 bench: $(VENV)/bench.stamp
 	$(BIN)/python -m benchmarks
