@@ -82,7 +82,7 @@ class Child:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "LUMATILE_SPOOL": "off"},
+            env={"LUMATILE_SPOOL": "off", **os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         )
         self.pid = self.process.pid
         self.lines, self.errors = [], []
