@@ -15,7 +15,7 @@ import lumatile as lt
 from lumatile.errors import InvalidValueError, SinkError
 from lumatile.flight_sink import FlightSink
 from lumatile.settings import RecordingSettings
-from lumatile_service.endpoint import Endpoint, port_range
+from lumatile_service.endpoint import Endpoint, own_address, port_range
 from lumatile_service.front import Front
 from lumatile_service.ingest_node import IngestNode
 from lumatile_service.meter import RATE_SECONDS, Meter
@@ -139,6 +139,18 @@ def test_a_ray_sink_is_a_name_and_for_a_ray_job(url):
 )
 def test_there_is_an_actor_for_a_gpu_or_for_two_cores(nodes, actors, placement):
     assert place(nodes, actors) == placement
+
+
+def test_a_machine_is_never_advertised_at_loopback(monkeypatch):
+    def no_route():
+        raise OSError("network is unreachable")
+
+    monkeypatch.setattr("lumatile_service.endpoint._route", no_route)
+    monkeypatch.setattr(socket, "gethostbyname", lambda _: "127.0.1.1")  # as on Debian
+    with pytest.raises(lt.LumatileError, match="say one with --advertise"):
+        own_address()
+    monkeypatch.setattr(socket, "gethostbyname", lambda _: "10.1.2.3")
+    assert own_address() == "10.1.2.3"
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import ipaddress
 import re
 import socket
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from lumatile.errors import InvalidValueError
@@ -66,11 +67,23 @@ class Endpoint:
 
 
 def own_address() -> str:
-    """An address of this machine that others can reach, as its name says."""
-    try:
-        return socket.gethostbyname(socket.gethostname())
-    except OSError as e:
-        raise InvalidValueError(f"this machine's name has no address, so say one with --advertise: {e}") from e
+    """An address of this machine that others can reach: that of its default route, else what its name says.
+
+    Raises InvalidValueError where there is none but loopback (of which a name may be one, as on Debian).
+    """
+    for find in (_route, lambda: socket.gethostbyname(socket.gethostname())):
+        with suppress(OSError):
+            address = find()
+            if not ipaddress.ip_address(address).is_loopback:
+                return address
+    raise InvalidValueError("this machine has no address that others can reach: say one with --advertise")
+
+
+def _route() -> str:
+    """The address that packets to elsewhere would come from; none is sent. 192.0.2.1 is nobody's (RFC 5737)."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.1", 9))
+        return str(probe.getsockname()[0])
 
 
 def port_range(text: str | None) -> Sequence[int]:
