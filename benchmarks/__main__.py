@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import end_to_end, jpeg, kernels, log_call, memory, reading
+from benchmarks import end_to_end, jpeg, kernels, log_call, memory, reading, service
 from benchmarks.machine import describe_machine
 from benchmarks.options import Options
 from benchmarks.scratch import ROOT, scratch
@@ -21,6 +21,7 @@ BENCHMARKS = {
     "memory": memory.measure,
     "reading": reading.measure,
     "jpeg": jpeg.measure,
+    "service": service.measure,
 }
 RESULTS = Path(__file__).parent / "results"
 
