@@ -2,7 +2,8 @@
 
 One thread drives: it takes values from the queue, hands them to a connection and keeps them until they are
 acknowledged. Should a link die, a new connection sends again what was not acknowledged, to the same server or another,
-and the service stores nothing twice.
+and the service stores nothing twice. While there is none, or no room in flight, values go to the spool, and to the
+service from there.
 """
 
 from __future__ import annotations
@@ -18,10 +19,9 @@ from pyarrow import flight
 
 from lumatile.acknowledgements import Acknowledgement
 from lumatile.credentials import call_options, connect
+from lumatile.deliveries import TICK_SECONDS, Deliveries
 from lumatile.errors import FlushError, SinkError, warn
 from lumatile.flight_connection import OPTIONS, FlightConnection
-from lumatile.gaps import Gaps
-from lumatile.pending_flush import PendingFlush
 from lumatile.queue import ByteQueue, QueueClosedError
 from lumatile.settings import RecordingSettings
 from lumatile.sinks import Durable
@@ -29,16 +29,13 @@ from lumatile.spill import Spill
 from lumatile.spool import Spool
 from lumatile.spool_reader import Unit
 from lumatile.values import LoggedValue
-from lumatile.window import Window, on_host
+from lumatile.window import on_host
 from lumatile.wire import UnsendableError
 
 log = logging.getLogger(__name__)
 
 BACKOFF_SECONDS = 0.1, 5.0
 """Shortest and longest wait before another attempt to connect; half of it is random."""
-
-ATTEMPTS = 3
-"""Failures, of connecting or of the service's store, after which a flush says so instead of waiting on."""
 
 CONNECT_SECONDS = 2.0
 """Longest wait for a service to say where its servers are."""
@@ -48,9 +45,6 @@ SAVE_SECONDS = 15.0
 
 SATURATED_SECONDS = 0.01
 """How long the driving thread does not look at its queue while there is no room in flight."""
-
-TICK_SECONDS = 0.1
-"""The driving thread looks at least this often whether its link is alive."""
 
 GATHER_BYTES = 1 << 20
 """Small values are sent together up to this size."""
@@ -89,44 +83,19 @@ class FlightSink:
         )
         self._spill = None if spool is None else Spill(spool, settings.queue_bytes // 16)
         """Its bytes, those in flight and those in the queue are queue_bytes together."""
-        self._gaps = Gaps()
-        self._changed = threading.Condition()
-        """Guards the fields below."""
-        self._contexts: dict[tuple[str, bool], LoggedValue] = {}
-        """The newest annotation contexts that are not in the window: they begin every connection."""
-        self._window = Window()
-        """What was taken from the queue, and is neither acknowledged nor in the spool."""
+        self._warned = False
+        self._deliveries = Deliveries(url, self._queue, self._spill)
         self._given = False
         """Whether this connection has the values of the window; then it has all of the spool too."""
-        self._up = True
-        """Whether the service takes values, as far as is known."""
-        self._taken = 0
-        """Number of the last value that was taken from the queue."""
-        self._wanted = 0
-        """Number of the last value that a flush waits for."""
         self._asked = 0
         """Number up to which this connection's server was asked to commit."""
-        self._progress = 0.0
-        """When something was acknowledged last."""
-        self._lost = 0
-        """Values dropped or refused since a flush said so."""
-        self._why_lost = ""
-        self._failures = 0
-        """Failures since the beginning."""
-        self._failure = ""
-        """What the last one was."""
-        self._attempts = 0
-        """Failed attempts to connect since something was acknowledged."""
-        self._dead: BaseException | None = None
-        self._stopped = False
-        self._warned = False
         self._thread = threading.Thread(target=self._run, name="lumatile-send", daemon=True)
         self._thread.start()
 
     @property
     def failure(self) -> str:
         """Why the service took no values when it last did not; empty: it did."""
-        return self._failure
+        return self._deliveries.failure
 
     # for the thread that logs
 
@@ -135,7 +104,9 @@ class FlightSink:
         try:
             dropped = self._queue.put(value, value.nbytes)
         except QueueClosedError:
-            raise SinkError(f"the sink has died: {self._dead}" if self._dead else "the sink is closed") from None
+            raise SinkError(
+                f"the sink has died: {self._deliveries.dead}" if self._deliveries.dead else "the sink is closed"
+            ) from None
         if dropped:
             self._drop(dropped)
 
@@ -147,10 +118,10 @@ class FlightSink:
         spool take values: three attempts to connect, or of the service to write to its store, have failed in the
         meantime; what is not durable yet is kept and tried again.
         """
-        where, lost, why = self._wait(self._pending_flush(timeout))
+        where, lost, why = self._deliveries.wait(self._deliveries.pending_flush(timeout))
         if where is None:
-            with self._changed:
-                raise FlushError(max(1, self._undelivered()) + lost, why)
+            with self._deliveries.changed:
+                raise FlushError(max(1, self._deliveries.undelivered()) + lost, why)
         if lost:
             raise FlushError(lost, why)
         return where
@@ -158,83 +129,22 @@ class FlightSink:
     def close(self, timeout: float | None = None) -> None:
         """Take nothing more, flush and stop; see `Sink.close`. What is not acknowledged then goes to the spool."""
         self._queue.close()
-        flush = self._pending_flush(timeout)
-        where, lost, why = ("store", 0, "") if self._stopped else self._wait(flush)
-        with self._changed:
-            self._stopped = True
-            self._changed.notify_all()
+        flush = self._deliveries.pending_flush(timeout)
+        where, lost, why = ("store", 0, "") if self._deliveries.stopped else self._deliveries.wait(flush)
+        with self._deliveries.changed:
+            self._deliveries.stopped = True
+            self._deliveries.changed.notify_all()
         self._thread.join(CONNECT_SECONDS + 1 if self._spill is None else SAVE_SECONDS)
-        with self._changed:
-            undelivered = 0 if where or self._held(flush.number) else max(1, self._undelivered())
+        with self._deliveries.changed:
+            undelivered = 0 if where or self._deliveries.held(flush.number) else max(1, self._deliveries.undelivered())
         if undelivered or lost:
             raise FlushError(undelivered + lost, why)
 
-    def _pending_flush(self, timeout: float | None) -> PendingFlush:
-        spill_failures = 0 if self._spill is None else self._spill.failures
-        return PendingFlush(
-            number=self._queue.accepted, failures=self._failures, spill_failures=spill_failures, timeout=timeout
-        )
-
-    def _wait(self, flush: PendingFlush) -> tuple[Durable | None, int, str]:
-        """Where everything before a flush is durable, None: not yet; how many values were lost before it; and why."""
-        with self._changed:
-            self._wanted = max(self._wanted, flush.number)
-            self._queue.wake()
-            self._changed.notify_all()
-            while (where := self._where(flush)) is None and not self._stopped and not self._hopeless(flush):
-                self._changed.wait(min(TICK_SECONDS, flush.left))
-            lost, self._lost = self._lost, 0
-            return where, lost, self._why_lost if where else self._why_not(flush)
-
-    def _held(self, number: int) -> bool:
-        """Whether none of the values up to a number is in memory alone; called with the lock held."""
-        first = self._window.first
-        return self._taken >= number and (first is None or first > number) and not self._gaps
-
-    def _where(self, flush: PendingFlush) -> Durable | None:
-        """Where everything before a flush is durable, or None: not yet; called with the lock held."""
-        held = self._held(flush.number)
-        if self._spill is None:
-            return "store" if held else None
-        if held and flush.mark is None:
-            flush.mark = self._spill.spool.end
-        if flush.mark is not None and not self._gaps and self._spill.spool.done >= flush.mark:
-            return "store"
-        away = not self._up or self._failures >= flush.failures + ATTEMPTS
-        stalled = flush.stalled(self._progress)
-        if held and (away or (stalled and flush.timeout is None) or not flush.left):
-            return "spool"
-        if (away or stalled) and self._spill.wanted < flush.number:
-            self._spill.wanted = flush.number
-            self._queue.wake()
-            self._changed.notify_all()
-        return None
-
-    def _hopeless(self, flush: PendingFlush) -> bool:
-        """Whether a flush has waited long enough; called with the lock held."""
-        failing = self._failures >= flush.failures + ATTEMPTS
-        if self._spill is not None:
-            failing = self._spill.failures > flush.spill_failures and (failing or not self._up)
-        return failing or not flush.left
-
-    def _why_not(self, flush: PendingFlush) -> str:
-        """Why values are not durable; called with the lock held."""
-        if self._dead is not None:
-            return str(self._dead)
-        why = self._failure if self._failures > flush.failures or not self._up else "timed out"
-        if self._spill is not None and self._spill.failures > flush.spill_failures:
-            why += f"; nor do they go to the spool: {self._spill.failure}"
-        return why
-
-    def _undelivered(self) -> int:
-        """How many values are in memory alone; called with the lock held."""
-        return len(self._window) + len(self._queue)
-
     def _drop(self, values: Sequence[LoggedValue]) -> None:
-        self._gaps.add(values)
-        with self._changed:
-            self._lost += len(values)
-            self._why_lost = "dropped since the last flush, for want of room in the queue"
+        self._deliveries.gaps.add(values)
+        with self._deliveries.changed:
+            self._deliveries.lost += len(values)
+            self._deliveries.why_lost = "dropped since the last flush, for want of room in the queue"
             warned, self._warned = self._warned, True
         if not warned:
             warn(
@@ -246,41 +156,42 @@ class FlightSink:
 
     def _run(self) -> None:
         try:
-            while not self._stopped:
-                self._drive(FlightConnection(self._choose, self._settings, self._heard))
+            while not self._deliveries.stopped:
+                self._drive(FlightConnection(self._choose, self._settings, self._deliveries.heard))
             self._save_all()
         except BaseException as e:
             log.critical("the sink's thread died", exc_info=True)
-            self._dead = e
+            self._deliveries.dead = e
         self._queue.close()
         self._on_end()
         if self._spill is not None:
             self._spill.close()
-        with self._changed:
-            self._stopped = True
-            self._changed.notify_all()
+        with self._deliveries.changed:
+            self._deliveries.stopped = True
+            self._deliveries.changed.notify_all()
 
     def _choose(self) -> str:
         """The server to connect to: any at first, another after a failure; in a connection's thread."""
         addresses = self._addresses()
-        return addresses[self._attempts % len(addresses)] if self._attempts else random.choice(addresses)  # noqa: S311
+        attempts = self._deliveries.attempts
+        return addresses[attempts % len(addresses)] if attempts else random.choice(addresses)  # noqa: S311
 
     def _drive(self, connection: FlightConnection) -> None:
         """Send values until the link is dead or the sink is stopped."""
         if self._spill is not None:
             self._spill.spool.rewind()
-        with self._changed:
+        with self._deliveries.changed:
             self._given = False
             self._asked = 0
-            contexts = list(self._contexts.values())
+            contexts = list(self._deliveries.contexts.values())
         if contexts:
             connection.send(contexts)
         told = False
-        while connection.alive and not self._stopped:
+        while connection.alive and not self._deliveries.stopped:
             if connection.open and not told:
                 self._on_open()
                 told = True
-            self._up = connection.open or not self._attempts
+            self._deliveries.up = connection.open or not self._deliveries.attempts
             if not self._save_some():
                 self._send_some(connection)
         if connection.alive or connection.leaving:
@@ -289,12 +200,12 @@ class FlightSink:
             connection.cut()
         if connection.forked:
             time.sleep(TICK_SECONDS)  # there may be more forks to come
-        elif not self._stopped:
+        elif not self._deliveries.stopped:
             self._failed(connection.failure)
 
     def _send_some(self, connection: FlightConnection) -> None:
         """Send what comes next, or let a short time pass."""
-        if not self._up:
+        if not self._deliveries.up:
             self._take(TICK_SECONDS)
             return
         if self._spill is not None:
@@ -302,8 +213,8 @@ class FlightSink:
         if self._pressed() and not self._given:
             self._take(0)  # it goes to the spool
         if self._in_flight() >= self._flight_bytes:
-            with self._changed:
-                self._changed.wait(TICK_SECONDS if self._spill is None else SATURATED_SECONDS)
+            with self._deliveries.changed:
+                self._deliveries.changed.wait(TICK_SECONDS if self._spill is None else SATURATED_SECONDS)
             return
         unit = self._next_unit()
         if unit is not None:
@@ -312,14 +223,14 @@ class FlightSink:
         if self._spill is not None and not self._spill.spool.all_sent:
             self._take(TICK_SECONDS)  # it cannot be read now
             return
-        with self._changed:
-            values = [] if self._given else self._window.values()
+        with self._deliveries.changed:
+            values = [] if self._given else self._deliveries.window.values()
             self._given = True
         values = values or self._take(TICK_SECONDS)
         if values:
             connection.send(values)
-        if self._asked < self._wanted <= self._taken:
-            self._asked = self._wanted
+        if self._asked < self._deliveries.wanted <= self._deliveries.taken:
+            self._asked = self._deliveries.wanted
             connection.flush()
 
     def _next_unit(self) -> Unit | None:
@@ -328,33 +239,35 @@ class FlightSink:
             return None
         unit = self._spill.next()
         damaged = self._spill.spool.damaged
-        with self._changed:
-            self._lost += damaged - self._spill.damaged
-            self._why_lost = "damaged in the spool" if damaged > self._spill.damaged else self._why_lost
+        with self._deliveries.changed:
+            self._deliveries.lost += damaged - self._spill.damaged
+            self._deliveries.why_lost = (
+                "damaged in the spool" if damaged > self._spill.damaged else self._deliveries.why_lost
+            )
         self._spill.damaged = damaged
         return unit
 
     def _failed(self, why: str) -> None:
         """Take note of a failed attempt, and wait before the next one."""
         shortest, longest = BACKOFF_SECONDS
-        with self._changed:
-            self._attempts += 1
-            self._failures += 1
-            self._failure = f"{self._url} does not take values: {why}"
-            log.log(logging.WARNING if self._attempts == 1 else logging.INFO, "%s", self._failure)
-            self._up = self._given = False
-            self._changed.notify_all()
-            delay = min(longest, shortest * 2 ** min(self._attempts, 10)) * random.uniform(0.5, 1)  # noqa: S311
+        with self._deliveries.changed:
+            self._deliveries.attempts += 1
+            self._deliveries.failures += 1
+            self._deliveries.failure = f"{self._url} does not take values: {why}"
+            log.log(logging.WARNING if self._deliveries.attempts == 1 else logging.INFO, "%s", self._deliveries.failure)
+            self._deliveries.up = self._given = False
+            self._deliveries.changed.notify_all()
+            delay = min(longest, shortest * 2 ** min(self._deliveries.attempts, 10)) * random.uniform(0.5, 1)  # noqa: S311
             if self._spill is None:
-                self._changed.wait_for(lambda: self._stopped, delay)
+                self._deliveries.changed.wait_for(lambda: self._deliveries.stopped, delay)
         if self._spill is not None:
             end = time.monotonic() + delay
-            while not self._stopped and (left := end - time.monotonic()) > 0:
+            while not self._deliveries.stopped and (left := end - time.monotonic()) > 0:
                 if not self._save_some():
                     self._take(min(TICK_SECONDS, left))
 
     def _in_flight(self) -> int:
-        sent = self._window.nbytes if self._given else 0
+        sent = self._deliveries.window.nbytes if self._given else 0
         return sent if self._spill is None else sent + self._spill.spool.sent_bytes
 
     def _pressed(self) -> bool:
@@ -363,31 +276,31 @@ class FlightSink:
 
     def _take(self, wait: float) -> list[LoggedValue]:
         """Some values from the queue, which are in the window from now on; none where there is no room."""
-        with self._changed:
-            if self._window.nbytes >= self._flight_bytes:
-                self._changed.wait(wait)
+        with self._deliveries.changed:
+            if self._deliveries.window.nbytes >= self._flight_bytes:
+                self._deliveries.changed.wait(wait)
                 return []
-        if not self._queue.wait(wait) and not self._gaps:
-            with self._changed:
-                self._changed.wait_for(lambda: self._stopped, wait if self._queue.closed else 0)
+        if not self._queue.wait(wait) and not self._deliveries.gaps:
+            with self._deliveries.changed:
+                self._deliveries.changed.wait_for(lambda: self._deliveries.stopped, wait if self._queue.closed else 0)
             return []
         taken: list[LoggedValue] = []
         nbytes = 0
-        with self._changed:
+        with self._deliveries.changed:
             while len(taken) < GATHER_ROWS and nbytes < GATHER_BYTES and (got := self._queue.get_nowait()) is not None:
-                self._taken, value = got
+                self._deliveries.taken, value = got
                 taken.append(value)
                 nbytes += value.nbytes
-            taken += self._gaps.take()
+            taken += self._deliveries.gaps.take()
             for value in taken:
-                self._window.keep(self._taken, value)
+                self._deliveries.window.keep(self._deliveries.taken, value)
         return [self._on_host(value) for value in taken]
 
     def _on_host(self, value: LoggedValue) -> LoggedValue:
         there = on_host(value)
         if there is not value:
-            with self._changed:
-                self._window.replace(there)
+            with self._deliveries.changed:
+                self._deliveries.window.replace(there)
         return there
 
     # and the spool
@@ -398,71 +311,41 @@ class FlightSink:
         if spill is None:
             return False
         pressed = self._in_flight() >= self._flight_bytes and self._pressed()
-        with self._changed:
-            wanted = bool(spill.wanted) and not self._held(spill.wanted) and not spill.resting
-        if wanted and not self._window:
+        with self._deliveries.changed:
+            wanted = bool(spill.wanted) and not self._deliveries.held(spill.wanted) and not spill.resting
+        if wanted and not self._deliveries.window:
             self._given = False
             return bool(self._take(0))
-        if wanted or spill.due(self._window.nbytes, up=self._up, given=self._given, pressed=pressed):
+        if wanted or spill.due(
+            self._deliveries.window.nbytes, up=self._deliveries.up, given=self._given, pressed=pressed
+        ):
             return self._save(spill)
         return False
 
     def _save(self, spill: Spill) -> bool:
         """Move the window to the spool, as much of it as there is room for; whether there was any."""
-        with self._changed:
-            values = self._window.values()
+        with self._deliveries.changed:
+            values = self._deliveries.window.values()
         try:
             count = spill.append(values, sent=self._given)
         except UnsendableError as e:
-            self._heard(Acknowledgement(refused=(e.refused,)))
+            self._deliveries.heard(Acknowledgement(refused=(e.refused,)))
             return True
-        with self._changed:
+        with self._deliveries.changed:
             for value in values[:count]:
-                if self._window.forget((value.producer, value.seq)) is None:
+                if self._deliveries.window.forget((value.producer, value.seq)) is None:
                     spill.spool.acknowledge(value.producer, value.seq)  # meanwhile
                 elif value.kind == "annotation_context":
-                    self._contexts[value.entity_path, value.time.timeless] = value
-            self._given = self._given and bool(self._window)
-            self._changed.notify_all()
+                    self._deliveries.contexts[value.entity_path, value.time.timeless] = value
+            self._given = self._given and bool(self._deliveries.window)
+            self._deliveries.changed.notify_all()
         return count > 0
 
     def _save_all(self) -> None:
         """Make durable what is left, in the spool, if that takes it."""
-        while self._spill is not None and (self._window or self._take(0)):
+        while self._spill is not None and (self._deliveries.window or self._take(0)):
             if not self._save(self._spill):
                 return
-
-    # the reading threads of connections, also of dead ones
-
-    def _heard(self, message: Acknowledgement) -> None:
-        with self._changed:
-            for producer, first, last in message.durable:
-                for seq in range(first, min(last, first + self._most()) + 1):
-                    self._settle(producer, seq)
-            for refused in message.refused:
-                if self._settle(refused.producer, refused.seq):
-                    self._lost += 1
-                    self._why_lost = f"refused by the service: {refused.reason}"
-                    log.error("a value was %s", self._why_lost)
-            if message.failures:
-                self._failures += message.failures
-                self._failure = f"{self._url} cannot store values: {message.failure}"
-            self._changed.notify_all()
-
-    def _most(self) -> int:
-        """How many values a message may be about."""
-        return self._taken + (0 if self._spill is None else self._spill.spool.sent_values)
-
-    def _settle(self, producer: bytes, seq: int) -> bool:
-        """Forget a value that the service has decided on; whether it was not known."""
-        value = self._window.forget((producer, seq))
-        if value is not None and value.kind == "annotation_context":
-            self._contexts[value.entity_path, value.time.timeless] = value
-        if value is None and (self._spill is None or not self._spill.spool.acknowledge(producer, seq)):
-            return False
-        self._attempts = 0
-        self._progress = time.monotonic()
-        return True
 
 
 def _addresses(url: str) -> list[str]:

@@ -58,13 +58,16 @@ def push(
     sink = FlightSink(url, replace(spool.settings, queue_bytes=PUSH_BYTES), addresses=addresses, spool=spool)
     refused = 0
     why = ""
-    while True:
+    done = False
+    while not done:
+        before = spool.acknowledged, spool.damaged
         try:
             done = sink.flush() == "store"
         except FlushError as e:
             refused += e.undelivered
-            continue
-        if done or not go_on():
+            if before != (spool.acknowledged, spool.damaged):
+                continue
+        if not done and not go_on():
             break
     if not done:
         why = sink.failure or f"{url} does not get on"
