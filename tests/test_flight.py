@@ -278,11 +278,11 @@ def test_the_threads_end_with_the_sink(server):
         recording.disconnect(timeout=30)
 
     cycle()
-    before = threading.active_count()
+    before, native = threading.active_count(), psutil.Process().num_threads()
     for _ in range(5):
         cycle()
     assert threading.active_count() <= before
-    assert psutil.Process().num_threads() < before + 20
+    assert psutil.Process().num_threads() < native + 20  # gRPC's and Arrow's come and go
 
 
 @pytest.mark.parametrize("moment", ["before the first value", "while values wait", "while values flow"])
