@@ -285,12 +285,6 @@ def test_the_threads_end_with_the_sink(server):
     assert psutil.Process().num_threads() < native + 20  # gRPC's and Arrow's come and go
 
 
-FORK_HANGS = pytest.mark.skip(
-    reason="a child forked while its parent has a link to a service may hang (seen under load): not solved yet"
-)
-
-
-@FORK_HANGS
 @pytest.mark.parametrize("moment", ["before the first value", "while values wait", "while values flow"])
 def test_a_forked_child_has_a_stream_of_its_own(server, moment):
     name = moment.replace(" ", "-")
@@ -346,7 +340,6 @@ def test_a_forked_child_has_a_stream_of_its_own(server, moment):
     assert len({producer for producer, _ in keys}) == 9
 
 
-@FORK_HANGS
 def test_workers_that_fork_from_a_logging_process_log_too(server):
     code = """
         import multiprocessing, sys
@@ -367,6 +360,41 @@ def test_workers_that_fork_from_a_logging_process_log_too(server):
     assert (done.returncode, done.stderr) == (0, "")
     entities = lt.open_store(server.store).recording("workers").entities()
     assert entities == ["main", "worker/0", "worker/1", "worker/2"]
+
+
+def test_a_child_forked_while_another_flight_client_is_open_is_told_and_does_not_hang(server):
+    code = """
+        import os, sys, time
+        import numpy as np, lumatile as lt
+        from lumatile import flight_forks
+        from pyarrow import flight
+
+        recording = lt.new_recording("app", "broken", sink=sys.argv[1])
+        recording.log_image("parent", np.zeros((8, 8), np.uint8))
+        recording.flush(30)
+        flight_forks.GRPC_SECONDS = 0.5
+        other = flight.connect(sys.argv[1])
+        other.get_flight_info(flight.FlightDescriptor.for_command(b""))
+        for _ in range(2):
+            pid = os.fork()
+            if not pid:
+                recording.log_image("child", np.zeros((8, 8), np.uint8))
+                try:
+                    recording.flush(30)
+                except lt.FlushError as e:
+                    print(e, flush=True)
+                os._exit(0)
+            assert os.waitpid(pid, 0)[1] == 0
+        recording.log_image("parent", np.zeros((8, 8), np.uint8))
+        print(recording.flush(30))
+        recording.disconnect(timeout=30)
+    """
+    done = run(code, server.url)
+    assert done.returncode == 0, done.stderr
+    *told, last = done.stdout.splitlines()
+    assert len(told) == 2
+    assert all("1 logged values are not durable" in line and "a Flight client was open" in line for line in told)
+    assert last == "store"
 
 
 class Nonsense(flight.FlightServerBase):

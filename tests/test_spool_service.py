@@ -231,7 +231,6 @@ def test_a_frozen_service_is_away_within_seconds_and_a_flush_with_a_timeout_keep
         recording.disconnect()
 
 
-@pytest.mark.skip(reason="a child forked while its parent has a link to a service may hang: see test_flight.py")
 def test_a_forked_child_has_a_spool_of_its_own(tmp_path, root, port, url):
     code = f"""
         import os, sys

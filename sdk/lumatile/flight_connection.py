@@ -168,6 +168,7 @@ class FlightConnection:
         """Find the server; False: it was cut meanwhile."""
         with flight_forks.no_fork(lambda: self._dead) as may:
             if may and not self._dead:  # once it is cut, gRPC must not be called any more
+                flight_forks.check()
                 self.address = self._choose()
         return not self._dead
 
