@@ -34,10 +34,11 @@ server.serve()
 """
 
 LOGGER = """
-import sys, time, warnings
+import faulthandler, sys, time, warnings
 import numpy as np
 import lumatile as lt
 
+faulthandler.enable()
 url, recording, worker, last = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 warnings.simplefilter("ignore")
 rec = lt.new_recording("flight", recording, sink=url, max_block=None)
@@ -63,11 +64,11 @@ def image(worker, i):
     return np.random.default_rng([worker, i]).integers(0, 256, (40, 60, 3), np.uint8)
 
 
-def poll(what, seconds=30.0):
-    """Wait until `what()` is true, and give it."""
+def poll(what, seconds=30.0, *, else_show=lambda: ""):
+    """Wait until `what()` is true, and give it; `else_show`: gives what a failure is told with."""
     deadline = time.monotonic() + seconds
     while not (result := what()):
-        assert time.monotonic() < deadline, f"not within {seconds} s"
+        assert time.monotonic() < deadline, f"not within {seconds} s\n{else_show()}"
         time.sleep(0.01)
     return result
 
@@ -103,6 +104,14 @@ class Child:
         assert len(self.lines) > number, "\n".join(self.errors)
         return self.lines[number]
 
+    def says(self, words, seconds=30.0):
+        """Wait until an error of it has these words."""
+        poll(lambda: any(words in line for line in self.errors), seconds, else_show=self.state)
+
+    def state(self):
+        """How it is doing, for a failure's message."""
+        return "\n".join([f"returncode {self.process.poll()}, {len(self.lines)} lines", *self.errors])
+
     def said(self):
         """The last thing it said."""
         return int(self.lines[-1]) if self.lines else 0
@@ -134,6 +143,8 @@ class Child:
     def __exit__(self, *_):
         if self.process.poll() is None:
             self.kill()
+        elif not self.process.stdout.closed:
+            self.end()
 
 
 class Server(Child):

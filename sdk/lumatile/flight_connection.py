@@ -20,15 +20,12 @@ from lumatile.credentials import call_options, connect
 from lumatile.schema import LOG
 from lumatile.settings import RecordingSettings
 from lumatile.values import LoggedValue
-from lumatile.wire import UnsendableError, encode
+from lumatile.wire import END, FLUSH, UnsendableError, encode
 
 log = logging.getLogger(__name__)
 
 STALLED_SECONDS = 0.5
 """A process that has not looked for so long was held up itself, and gives the server as long again to be heard."""
-
-FLUSH = b"flush"
-"""Sent to a server: commit what was received."""
 
 END_SECONDS = 3.0
 """Longest wait for threads that have been told to end."""
@@ -141,15 +138,7 @@ class FlightConnection:
             writer, self._reader = self._client.do_exchange(descriptor, call_options())
             self._reading.start()
             writer.begin(LOG)
-            while (batches := self._next()) is not None:
-                if batches == ():
-                    writer.write_metadata(FLUSH)
-                for batch in batches:
-                    writer.write_batch(batch)
-                    if self._dead:
-                        break
-                del batches
-            writer.done_writing()
+            self._write_all(writer)
         except Exception as e:  # noqa: BLE001 - whatever it is, the link is of no use any more
             self._died(e)
         if self._reading.ident is not None:
@@ -163,6 +152,18 @@ class FlightConnection:
         client, self._client = self._client, None
         if client is not None:
             client.close()
+
+    def _write_all(self, writer: flight.FlightStreamWriter) -> None:
+        while (batches := self._next()) is not None:
+            if batches == ():
+                writer.write_metadata(FLUSH)
+            for batch in batches:
+                writer.write_batch(batch)
+                if self._dead:
+                    return
+            del batches
+        if not self._dead:
+            writer.write_metadata(END)
 
     def _found(self) -> bool:
         """Find the server; False: it was cut meanwhile."""

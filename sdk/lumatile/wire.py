@@ -35,6 +35,16 @@ BATCH_ROWS = 256
 
 PRODUCER_BYTES = 16
 
+FLUSH = b"flush"
+"""Said to a server between batches: commit what was received."""
+
+END = b"end"
+"""Said to a server: nothing more comes, end the stream.
+
+Not done_writing: where the stream ends meanwhile, Arrow calls gRPC's WritesDone as well, in the thread that reads; gRPC
+aborts the process when both do at once (one cut of the network in thirty).
+"""
+
 ARRAY_KINDS: Mapping[str, tuple[int, tuple[str, ...]]] = {
     "image": (3, tuple(COLOR_DTYPES.values())),
     "depth": (2, tuple(COLOR_DTYPES.values())),

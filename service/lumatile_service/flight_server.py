@@ -23,7 +23,7 @@ from pyarrow import flight
 from lumatile.errors import InvalidValueError, SinkError
 from lumatile.schema import LOG
 from lumatile.settings import RecordingSettings
-from lumatile.wire import Decoder, Limits, Refused, WireError
+from lumatile.wire import END, Decoder, Limits, Refused, WireError
 from lumatile_service.acknowledger import Acknowledger, Health
 from lumatile_service.ingest import Ingest, RecordingIngest
 
@@ -73,6 +73,8 @@ class IngestServer(flight.FlightServerBase):  # type: ignore[misc]
             if self._draining.is_set():
                 return  # what comes is not acknowledged, and sent again to another server
             if chunk.data is None:
+                if chunk.app_metadata is not None and chunk.app_metadata.to_pybytes() == END:
+                    return
                 recording.commit_soon()  # somebody waits
                 continue
             for value in decoder.decode(chunk.data):
