@@ -17,27 +17,50 @@ import pyarrow as pa
 import lumatile as lt
 from lumatile.verify import verify
 
-SERVER = """
-import faulthandler, logging, sys
+NO_PICKLE = """
+import os, sys
+
+
+def _no_pickle(event, arguments):
+    if event == "pickle.find_class":
+        os.write(2, f"unpickled {arguments}".encode())
+        os._exit(77)
+
+
+"""
+"""What is received is never unpickled: a process that does so ends."""
+
+SERVER = f"""
+{NO_PICKLE}
+import faulthandler, json, logging
 from pathlib import Path
+from lumatile.wire import Limits
 from lumatile_kernels import select_backend
 from lumatile_service.flight_server import IngestServer
 from lumatile_service.ingest import Ingest
+from lumatile_service.tokens import TokenFile, token_middleware
 
+sys.addaudithook(_no_pickle)
 faulthandler.enable()
 logging.basicConfig(level=logging.INFO)
-store, location, queue_bytes = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+store, location, options = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 store.mkdir(parents=True, exist_ok=True)
-server = IngestServer(location, Ingest(store, lambda: select_backend("numpy"), queue_bytes=queue_bytes))
+tokens = TokenFile(Path(options["token_file"])) if options["token_file"] else None
+ingest = Ingest(store, lambda: select_backend("numpy"), **options["ingest"])
+limits = Limits(**options["limits"])
+server = IngestServer(location, ingest, limits=limits, middleware=token_middleware(tokens))
 print(server.port, flush=True)
 server.serve()
 """
 
-LOGGER = """
-import faulthandler, sys, time, warnings
+LOGGER = (
+    NO_PICKLE
+    + """
+import faulthandler, time, warnings
 import numpy as np
 import lumatile as lt
 
+sys.addaudithook(_no_pickle)
 faulthandler.enable()
 url, recording, worker, last = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 warnings.simplefilter("ignore")
@@ -57,6 +80,7 @@ while i != last:
                 assert time.monotonic() < deadline
         print(i, flush=True)  # everything before is acknowledged
 """
+)
 
 
 def image(worker, i):
@@ -76,14 +100,14 @@ def poll(what, seconds=30.0, *, else_show=lambda: ""):
 class Child:
     """A process; what it says is read as it comes. It is killed at the end of the block."""
 
-    def __init__(self, command, *, prefix=()):
+    def __init__(self, command, *, prefix=(), env=None):
         self.process = subprocess.Popen(
             [*prefix, sys.executable, "-c", *map(str, command)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={"LUMATILE_SPOOL": "off", **os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+            env={"LUMATILE_SPOOL": "off", **os.environ, "PYTHONPATH": os.pathsep.join(sys.path), **(env or {})},
         )
         self.pid = self.process.pid
         self.lines, self.errors = [], []
@@ -148,17 +172,22 @@ class Child:
 
 
 class Server(Child):
-    """A Flight server in front of a store."""
+    """A Flight server in front of a store.
 
-    def __init__(self, store, *, host="127.0.0.1", port=0, queue_bytes=1 << 26, prefix=()):
-        super().__init__([SERVER, store, f"grpc://{host}:{port}", queue_bytes], prefix=prefix)
+    `limits`, `ingest`: arguments of Limits and Ingest.
+    """
+
+    def __init__(self, store, *, host="127.0.0.1", port=0, limits=None, ingest=None, token_file=None, prefix=()):
+        ingest = {"queue_bytes": 1 << 26, **(ingest or {})}
+        options = {"limits": limits or {}, "ingest": ingest, "token_file": token_file and str(token_file)}
+        super().__init__([SERVER, store, f"grpc://{host}:{port}", json.dumps(options)], prefix=prefix)
         self.port = int(self.line())
         self.url = f"grpc://{host}:{self.port}"
 
 
-def logger(url, worker=0, last=-1, *, recording="run", prefix=()):
+def logger(url, worker=0, last=-1, *, recording="run", prefix=(), env=None):
     """A process that logs images, -1: without an end."""
-    return Child([LOGGER, url, recording, worker, last], prefix=prefix)
+    return Child([LOGGER, url, recording, worker, last], prefix=prefix, env=env)
 
 
 def visible(store, recording="run"):

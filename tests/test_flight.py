@@ -457,7 +457,7 @@ def test_memory_is_bounded_when_a_producer_is_ten_times_too_fast(tmp_path):
         recording.flush(100)
         print(peak - before)
     """
-    with Server(tmp_path, queue_bytes=32 << 20) as server:
+    with Server(tmp_path, ingest={"queue_bytes": 32 << 20}) as server:
         peak, stop = 0, threading.Event()
 
         def watch():

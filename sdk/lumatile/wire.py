@@ -29,7 +29,7 @@ PART_BYTES = 16 << 20
 """Payloads are sent in parts of this size; the last one may be shorter."""
 
 BATCH_BYTES = 1 << 20
-"""Small values share a batch up to this size of payload."""
+"""Small values share a batch up to this size of payload, and of JSON."""
 
 BATCH_ROWS = 256
 
@@ -94,6 +94,10 @@ class Refused:
 class Limits:
     """What a receiver takes."""
 
+    streams: int = 1024
+    """Most streams at a time; each has two threads."""
+    message_bytes: int = 64 << 20
+    """Largest batch. (Arrow gives gRPC no bound of its own: a larger one is refused when it is here.)"""
     value_bytes: int = 8 << 30
     """Largest payload of a value."""
     text_bytes: int = 16 << 20
@@ -110,6 +114,7 @@ def encode(values: Sequence[LoggedValue]) -> Iterator[pa.RecordBatch]:
     An array on a GPU is brought down first. Raises UnsendableError where a value cannot be encoded.
     """
     small: list[dict[str, Any]] = []
+    sizes = 0, 0
     for index, value in enumerate(values):
         try:
             content, payload = _payload(value)
@@ -122,9 +127,10 @@ def encode(values: Sequence[LoggedValue]) -> Iterator[pa.RecordBatch]:
         parts = max(1, -(-payload.nbytes // PART_BYTES))
         head = {"producer": value.producer, "seq": value.seq, "parts": parts, "size": payload.nbytes}
         first = {**head, "part": 0, "value": description, "payload": payload[:PART_BYTES]}
-        if small and (len(small) == BATCH_ROWS or sum(row["size"] for row in small) + payload.nbytes > BATCH_BYTES):
+        sizes = sizes[0] + payload.nbytes, sizes[1] + len(description)
+        if small and (len(small) == BATCH_ROWS or max(sizes) > BATCH_BYTES):
             yield _batch(small)
-            small = []
+            small, sizes = [], (payload.nbytes, len(description))
         small.append(first)
         for part in range(1, parts):
             yield _batch(small)
@@ -194,6 +200,9 @@ class Decoder:
         """
         if not batch.schema.equals(LOG):
             raise WireError(f"the columns must be {', '.join(LOG.names)}")
+        nbytes = batch.get_total_buffer_size()
+        if nbytes > self._limits.message_bytes:
+            raise WireError(f"a batch must have at most {self._limits.message_bytes} bytes, not {nbytes}")
         if batch.num_rows > self._limits.batch_rows:
             raise WireError(f"a batch must have at most {self._limits.batch_rows} rows, not {batch.num_rows}")
         try:

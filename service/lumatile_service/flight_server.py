@@ -25,7 +25,8 @@ from lumatile.schema import LOG
 from lumatile.settings import RecordingSettings
 from lumatile.wire import END, Decoder, Limits, Refused, WireError
 from lumatile_service.acknowledger import Acknowledger, Health
-from lumatile_service.ingest import Ingest, RecordingIngest
+from lumatile_service.ingest import BusyError, Ingest, RecordingIngest
+from lumatile_service.tokens import CallToken
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class IngestServer(flight.FlightServerBase):  # type: ignore[misc]
 
     def do_exchange(
         self,
-        context: flight.ServerCallContext,  # noqa: ARG002
+        context: flight.ServerCallContext,
         descriptor: flight.FlightDescriptor,
         reader: flight.MetadataRecordBatchReader,
         writer: flight.MetadataRecordBatchWriter,
@@ -62,16 +63,22 @@ class IngestServer(flight.FlightServerBase):  # type: ignore[misc]
                 raise WireError(f"the columns must be {', '.join(LOG.names)}")
             with self._ingest.stream(settings) as recording:
                 acknowledger.watch(lambda: self._health(recording))
-                self._receive(reader, recording, acknowledger)
+                self._receive(reader, recording, acknowledger, context.get_middleware("tokens"))
                 recording.flush()
 
     def _receive(
-        self, reader: flight.MetadataRecordBatchReader, recording: RecordingIngest, acknowledger: Acknowledger
+        self,
+        reader: flight.MetadataRecordBatchReader,
+        recording: RecordingIngest,
+        acknowledger: Acknowledger,
+        token: CallToken | None,
     ) -> None:
         decoder = Decoder(self._limits)
         for chunk in reader:
             if self._draining.is_set():
                 return  # what comes is not acknowledged, and sent again to another server
+            if token is not None:
+                token.check()
             if chunk.data is None:
                 if chunk.app_metadata is not None and chunk.app_metadata.to_pybytes() == END:
                     return
@@ -95,6 +102,10 @@ class IngestServer(flight.FlightServerBase):  # type: ignore[misc]
         with self._changed:
             if self._draining.is_set():
                 raise flight.FlightUnavailableError("this server takes no more streams: it is being shut down")
+            if self._streams >= self._limits.streams:
+                raise flight.FlightUnavailableError(
+                    f"this server takes at most {self._limits.streams} streams at a time: try again later"
+                )
             self._streams += 1
         try:
             yield
@@ -137,6 +148,8 @@ def clear_errors() -> Iterator[None]:
         raise flight.FlightCancelledError("the client has gone") from None
     except (WireError, InvalidValueError) as e:
         raise flight.FlightServerError(_told(e, str(e))) from None
+    except BusyError as e:
+        raise flight.FlightUnavailableError(_told(e, str(e))) from None
     except SinkError as e:
         raise flight.FlightUnavailableError(_logged(e, "the store cannot be written")) from None
     except (pa.ArrowException, OSError) as e:

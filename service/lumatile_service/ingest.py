@@ -31,10 +31,17 @@ QUEUE_BYTES = 1 << 28
 IDLE_SECONDS = 60.0
 """A recording without a stream is closed after this long."""
 
+RECORDINGS = 256
+"""Most recordings that are open at a time: each has threads, and a queue of QUEUE_BYTES."""
+
 DISCARD_SECONDS = 5.0
 
 Acknowledge = Callable[[bytes, int], None]
 """Told (producer, seq) of a value that is durable; must not block."""
+
+
+class BusyError(SinkError):
+    """There is no room now; later, or elsewhere, there may be."""
 
 
 class Traffic:
@@ -180,12 +187,17 @@ class Ingest:
         *,
         queue_bytes: int = QUEUE_BYTES,
         idle_seconds: float = IDLE_SECONDS,
+        most: int = RECORDINGS,
     ) -> None:
-        """`backend`: makes one for each recording. `queue_bytes`, `idle_seconds`: as QUEUE_BYTES, IDLE_SECONDS."""
+        """`backend`: makes one for each recording.
+
+        `queue_bytes`, `idle_seconds`, `most`: as QUEUE_BYTES, IDLE_SECONDS, RECORDINGS.
+        """
         self._store = store
         self._backend = backend
         self._queue_bytes = queue_bytes
         self._idle_seconds = idle_seconds
+        self._most = most
         self._lock = threading.Lock()
         """Guards the two below; never held for long."""
         self._open: dict[str, _Open] = {}
@@ -197,11 +209,13 @@ class Ingest:
     def stream(self, settings: RecordingSettings) -> Iterator[RecordingIngest]:
         """The recording that `settings` name, for one stream; the first that names it decides how it is stored.
 
-        Raises SinkError where the store cannot be written.
+        Raises SinkError where the store cannot be written, BusyError where too many recordings are open.
         """
         with self._lock:
             if self._closed.is_set():
                 raise SinkError("this service is closed")
+            if settings.recording_id not in self._open and len(self._open) >= self._most:
+                raise BusyError(f"this server writes at most {self._most} recordings at a time: try again later")
             entry = self._open.setdefault(settings.recording_id, _Open())
             entry.streams += 1
         try:

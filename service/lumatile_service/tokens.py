@@ -7,7 +7,7 @@ day, when (ISO 8601 with a zone):
     wJ8...  write,read
     Zk2...  write       2027-01-31T00:00:00Z
 
-It is read again when it changes, so a token is given or taken without a restart.
+It is read again when it changes, so a token is given or taken without a restart; a stream ends with its token.
 """
 
 from __future__ import annotations
@@ -15,9 +15,11 @@ from __future__ import annotations
 import hashlib
 import hmac
 import logging
+import math
 import os
 import stat
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -32,6 +34,9 @@ log = logging.getLogger(__name__)
 
 LEAST_CHARACTERS = 16
 """Of a token: shorter ones can be guessed."""
+
+CHECK_SECONDS = 1.0
+"""A stream ends so long after its token at the latest, if values come."""
 
 SCOPES = ("write", "read")
 
@@ -120,6 +125,36 @@ def _token(line: str, number: int) -> Token:
     return Token(digest=hashlib.sha256(token.encode()).digest(), scopes=scopes, expires=expires)
 
 
+class CallToken(flight.ServerMiddleware):  # type: ignore[misc]
+    """The token of a call, which may take so long that it ends meanwhile."""
+
+    def __init__(self, tokens: TokenFile, token: str, needed: Sequence[str]) -> None:
+        """`needed`: the scopes, one of which the call needs."""
+        super().__init__()
+        self._tokens = tokens
+        self._token = token
+        self._needed = needed
+        self._again = -math.inf
+        """When to look again, on the monotonic clock."""
+
+    def check(self) -> None:
+        """Whether the token is good; looks at most every CHECK_SECONDS.
+
+        Raises FlightUnauthenticatedError without a valid token, FlightUnauthorizedError without its scope.
+        """
+        now = time.monotonic()
+        if now < self._again:
+            return
+        scopes = self._tokens.scopes(self._token)
+        if not scopes:
+            raise flight.FlightUnauthenticatedError("the bearer token is not valid here, or not any more")
+        if not scopes & set(self._needed):
+            raise flight.FlightUnauthorizedError(
+                f"the bearer token may not do this: it needs {' or '.join(self._needed)}"
+            )
+        self._again = now + CHECK_SECONDS
+
+
 class TokenCheck(flight.ServerMiddlewareFactory):  # type: ignore[misc]
     """Lets a call through whose bearer token may do what it asks."""
 
@@ -128,19 +163,16 @@ class TokenCheck(flight.ServerMiddlewareFactory):  # type: ignore[misc]
         super().__init__()
         self._tokens = tokens
 
-    def start_call(self, info: flight.CallInfo, headers: Mapping[str, Sequence[Any]]) -> None:
+    def start_call(self, info: flight.CallInfo, headers: Mapping[str, Sequence[Any]]) -> CallToken:
         """Raises FlightUnauthenticatedError without a valid token, FlightUnauthorizedError without its scope."""
         values = [value for name, entries in headers.items() if name.lower() == "authorization" for value in entries]
         sent = values[0].decode(errors="replace") if values and isinstance(values[0], bytes) else "".join(values[:1])
         kind, _, token = sent.partition(" ")
         if kind.lower() != "bearer" or not token:
             raise flight.FlightUnauthenticatedError("this service needs a bearer token, and none was sent")
-        scopes = self._tokens.scopes(token.strip())
-        if not scopes:
-            raise flight.FlightUnauthenticatedError("the bearer token is not valid here, or not any more")
-        needed = NEEDED.get(info.method, ("read",))
-        if not scopes & set(needed):
-            raise flight.FlightUnauthorizedError(f"the bearer token may not do this: it needs {' or '.join(needed)}")
+        call = CallToken(self._tokens, token.strip(), NEEDED.get(info.method, ("read",)))
+        call.check()
+        return call
 
 
 def token_middleware(tokens: TokenFile | None) -> dict[str, TokenCheck]:
