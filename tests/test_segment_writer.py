@@ -4,6 +4,7 @@ import json
 import mmap
 import os
 import struct
+import time
 from pathlib import Path
 
 import numpy as np
@@ -277,11 +278,23 @@ def test_a_direct_file_holds_what_was_written(tmp_path_factory, pieces):
     assert path.read_bytes() == expected
 
 
-def test_a_direct_file_larger_than_its_buffer_holds_what_was_written(tmp_path):
+class AtOnce(WriteBehind):
+    """A disk that has written before the caller goes on."""
+
+    def start(self, write):
+        super().start(write)
+        while self._results.empty():
+            time.sleep(0.001)
+
+
+@pytest.mark.parametrize("kind", [WriteBehind, AtOnce])
+def test_a_direct_file_larger_than_its_buffer_holds_what_was_written(tmp_path, kind):
     content = np.random.default_rng(0).bytes(5 * STAGING + 12_345)
-    disk = WriteBehind()
+    disk = kind()
     file = DirectFile(tmp_path / "file", disk)
-    file.write(content)
+    for start in range(0, len(content), 300_000):
+        file.write(content[start : start + 300_000])
+        assert file.tell() == min(start + 300_000, len(content))
     file.finish()
     file.close()
     disk.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -96,10 +97,11 @@ class DirectFile:
         self._written += sum(map(len, views))
         self._staging, self._filled = POOL.take(STAGING).data, 0
 
-    def _write_all(self, views: list[memoryview], position: int) -> None:
-        while views:
+    def _write_all(self, views: Sequence[memoryview], position: int) -> None:
+        rest = list(views)  # its own: whoever began this write may be counting yet
+        while rest:
             try:
-                count = os.pwritev(self._fd, views, position)
+                count = os.pwritev(self._fd, rest, position)
             except OSError as e:
                 flags = fcntl.fcntl(self._fd, fcntl.F_GETFL)
                 if e.errno != errno.EINVAL or not flags & _DIRECT:
@@ -107,7 +109,7 @@ class DirectFile:
                 fcntl.fcntl(self._fd, fcntl.F_SETFL, flags & ~_DIRECT)
                 continue
             position += count
-            while views and count >= len(views[0]):
-                count -= len(views.pop(0))
-            if views:
-                views[0] = views[0][count:]
+            while rest and count >= len(rest[0]):
+                count -= len(rest.pop(0))
+            if rest:
+                rest[0] = rest[0][count:]
