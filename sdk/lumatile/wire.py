@@ -11,7 +11,7 @@ import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -80,6 +80,10 @@ class UnsendableError(LumatileError):
         self.refused = refused
 
 
+RefusedReason = Literal["too_large", "malformed"]
+"""Why a value is refused, in a word."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Refused:
     """A value that was received whole, and is none that can be stored."""
@@ -88,6 +92,8 @@ class Refused:
     seq: int
     reason: str
     """The rule and what broke it."""
+    kind: RefusedReason = "malformed"
+    """Known where it was refused; not told to clients."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,7 +260,7 @@ class Decoder:
         self._first, self._buffer, self._part = None, np.zeros(0, np.uint8), 0
         if large:
             why = f"a value must have at most {self._limits.value_bytes} bytes, not {size}"
-            return Refused(producer=row["producer"], seq=row["seq"], reason=why)
+            return Refused(producer=row["producer"], seq=row["seq"], reason=why, kind="too_large")
         return self._value(first, whole)
 
     def _value(self, row: dict[str, Any], payload: NDArray[np.uint8]) -> LoggedValue | Refused:

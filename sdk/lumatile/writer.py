@@ -83,13 +83,13 @@ class SegmentWriter:
             self.abort()
             raise
 
-    def commit(self) -> None:
-        """Make the open segment durable; nothing to do where none is open.
+    def commit(self) -> int:
+        """Make the open segment durable, and give the size of its files in bytes; 0 where none is open.
 
         Raises OSError; the open segment has been aborted then: the caller appends its values again.
         """
         if self._segment is None:
-            return
+            return 0
         try:
             file, size = self._segment.commit(pa.Table.from_pylist(self._rows, schema=FRAMES))
         except BaseException:
@@ -97,6 +97,7 @@ class SegmentWriter:
             raise
         self._merger.committed(file, size)
         self._forget()
+        return size
 
     def abort(self) -> None:
         """Drop the open segment and its values."""

@@ -25,6 +25,7 @@ from lumatile.values import LoggedValue
 from lumatile.writer import SegmentWriter
 from lumatile_kernels import select_backend
 from lumatile_service.pipeline import DecodedValue, Pipeline
+from lumatile_service.traffic import ErrorReason
 
 log = logging.getLogger(__name__)
 
@@ -78,10 +79,16 @@ class EmbeddedSink:
         pipeline: Pipeline,
         settings: RecordingSettings,
         *,
-        on_durable: Callable[[Sequence[LoggedValue]], None] = lambda _: None,
+        on_durable: Callable[[Sequence[LoggedValue], int], None] = lambda *_: None,
+        on_error: Callable[[ErrorReason], None] = lambda _: None,
     ) -> None:
-        """Start the threads. `on_durable` is told of values, in the writing thread, when they are."""
+        """Start the threads, which tell of what happens.
+
+        `on_durable`: values that are, all of a segment, and the size of its files in bytes; in the writing thread.
+        `on_error`: what went wrong, from any thread.
+        """
         self._on_durable = on_durable
+        self._on_error = on_error
         self._writer = writer
         self._pipeline = pipeline
         self._pipeline_lock = threading.Lock()
@@ -229,6 +236,8 @@ class EmbeddedSink:
             pass
         except BaseException as e:
             log.critical("the sink's %s thread died", threading.current_thread().name, exc_info=True)
+            if not isinstance(e, SinkError):  # of the store; counted where it happened
+                self._on_error("internal")
             with self._changed:
                 self._dead = self._dead or e
                 self._changed.notify_all()
@@ -322,6 +331,8 @@ class EmbeddedSink:
             for _ in tiles:
                 pass
             self._again(e)
+        if frame.row["error"] is not None and frame.value.error is None:
+            self._on_error("value_unconverted")
 
     def _frame_tiles(self) -> Iterator[TileRows]:
         while True:
@@ -354,7 +365,7 @@ class EmbeddedSink:
         try:
             for gap in gaps:
                 self._writer.append(self._pipeline.row(gap), iter(()))
-            self._writer.commit()
+            nbytes = self._writer.commit()
         except OSError:
             self._gaps.add(gaps)
             raise
@@ -363,13 +374,15 @@ class EmbeddedSink:
             self._pending -= len(committed)
             self._durable = max(self._durable, self._written)
             self._changed.notify_all()
-        self._on_durable([*committed, *gaps])
+        if committed or gaps:
+            self._on_durable([*committed, *gaps], nbytes)
 
     def _again(self, error: OSError) -> None:
         """Write the uncommitted values again, under a new name, until that works or the sink is closed."""
         delay = 0.05
         while True:
             log.warning("writing to the store failed, and is tried again: %s", error)
+            self._on_error("store_write")
             with self._changed:
                 self._failures += 1
                 self._failure = str(error)

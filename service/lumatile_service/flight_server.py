@@ -12,7 +12,7 @@ import logging
 import secrets
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -27,6 +27,7 @@ from lumatile.wire import END, Decoder, Limits, Refused, WireError
 from lumatile_service.acknowledger import Acknowledger, Health
 from lumatile_service.ingest import BusyError, Ingest, RecordingIngest
 from lumatile_service.tokens import CallToken
+from lumatile_service.traffic import ErrorReason
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +58,7 @@ class IngestServer(flight.FlightServerBase):  # type: ignore[misc]
         writer: flight.MetadataRecordBatchWriter,
     ) -> None:
         """One stream of one recording."""
-        with clear_errors(), self._stream(), Acknowledger(writer) as acknowledger:
+        with clear_errors(self._ingest.traffic.fail), self._stream(), Acknowledger(writer) as acknowledger:
             settings = _settings(descriptor.command)
             if not reader.schema.equals(LOG):
                 raise WireError(f"the columns must be {', '.join(LOG.names)}")
@@ -86,6 +87,7 @@ class IngestServer(flight.FlightServerBase):  # type: ignore[misc]
                 continue
             for value in decoder.decode(chunk.data):
                 if isinstance(value, Refused):
+                    self._ingest.traffic.refuse(value.kind)
                     acknowledger.refuse(value)
                 else:
                     recording.put(value, acknowledger.acknowledge)
@@ -103,9 +105,7 @@ class IngestServer(flight.FlightServerBase):  # type: ignore[misc]
             if self._draining.is_set():
                 raise flight.FlightUnavailableError("this server takes no more streams: it is being shut down")
             if self._streams >= self._limits.streams:
-                raise flight.FlightUnavailableError(
-                    f"this server takes at most {self._limits.streams} streams at a time: try again later"
-                )
+                raise BusyError(f"this server takes at most {self._limits.streams} streams at a time: try again later")
             self._streams += 1
         try:
             yield
@@ -113,6 +113,11 @@ class IngestServer(flight.FlightServerBase):  # type: ignore[misc]
             with self._changed:
                 self._streams -= 1
                 self._changed.notify_all()
+
+    @property
+    def streams(self) -> int:
+        """Streams there are now."""
+        return self._streams
 
     def get_flight_info(
         self,
@@ -138,8 +143,11 @@ class IngestServer(flight.FlightServerBase):  # type: ignore[misc]
 
 
 @contextmanager
-def clear_errors() -> Iterator[None]:
-    """Of a method of a server: whatever goes wrong, a client sees a message and an id, never a traceback."""
+def clear_errors(count: Callable[[ErrorReason], None] = lambda _: None) -> Iterator[None]:
+    """Of a method of a server: whatever goes wrong, a client sees a message and an id, never a traceback.
+
+    `count` is told what it was; a client that has gone is no error.
+    """
     try:
         yield
     except flight.FlightError:
@@ -147,14 +155,19 @@ def clear_errors() -> Iterator[None]:
     except pa.ArrowCancelled:
         raise flight.FlightCancelledError("the client has gone") from None
     except (WireError, InvalidValueError) as e:
+        count("stream_refused")
         raise flight.FlightServerError(_told(e, str(e))) from None
     except BusyError as e:
+        count("stream_busy")
         raise flight.FlightUnavailableError(_told(e, str(e))) from None
     except SinkError as e:
+        count("store_unavailable")
         raise flight.FlightUnavailableError(_logged(e, "the store cannot be written")) from None
     except (pa.ArrowException, OSError) as e:
+        count("stream_unreadable")
         raise flight.FlightServerError(_logged(e, "the stream cannot be read")) from None
     except Exception as e:  # noqa: BLE001
+        count("internal")
         raise flight.FlightInternalError(_logged(e, "internal error")) from None
 
 

@@ -20,8 +20,8 @@ from lumatile_kernels import Backend
 from lumatile_service.acknowledger import Health
 from lumatile_service.embedded import EmbeddedSink
 from lumatile_service.known_keys import KnownKeys
-from lumatile_service.meter import Meter
 from lumatile_service.pipeline import Pipeline
+from lumatile_service.traffic import Traffic
 
 log = logging.getLogger(__name__)
 
@@ -42,14 +42,6 @@ Acknowledge = Callable[[bytes, int], None]
 
 class BusyError(SinkError):
     """There is no room now; later, or elsewhere, there may be."""
-
-
-class Traffic:
-    """What comes and what is answered; a value that was sent twice counts twice."""
-
-    def __init__(self) -> None:
-        """Nothing yet."""
-        self.accepted, self.acknowledged = Meter(), Meter()
 
 
 class RecordingIngest:
@@ -73,7 +65,11 @@ class RecordingIngest:
         self._pending: defaultdict[tuple[bytes, int], list[Acknowledge]] = defaultdict(list)
         """Whom to tell of values that are taken and not durable yet."""
         self._sink = EmbeddedSink(
-            SegmentWriter(store, settings), Pipeline(settings, backend=backend), settings, on_durable=self._durable
+            SegmentWriter(store, settings),
+            Pipeline(settings, backend=backend),
+            settings,
+            on_durable=self._durable,
+            on_error=traffic.fail,
         )
 
     @property
@@ -104,9 +100,11 @@ class RecordingIngest:
             if not durable:
                 self._pending[key].append(acknowledge)
         self._traffic.accepted.count(1, value.nbytes)
+        if not new:
+            self._traffic.duplicate()
         if durable:
-            acknowledge(*key)
             self._traffic.acknowledged.count(1, value.nbytes)
+            acknowledge(*key)
         if new:
             try:
                 self._sink.put(value)
@@ -150,7 +148,7 @@ class RecordingIngest:
         """Flush and stop. Raises FlushError."""
         self._sink.close(timeout)
 
-    def _durable(self, values: Sequence[LoggedValue]) -> None:
+    def _durable(self, values: Sequence[LoggedValue], segment_bytes: int) -> None:
         told: list[tuple[Acknowledge, bytes, int]] = []
         nbytes = 0
         with self._lock:
@@ -160,9 +158,10 @@ class RecordingIngest:
                 waiting = self._pending.pop(key, ())
                 told += [(acknowledge, *key) for acknowledge in waiting]
                 nbytes += value.nbytes * len(waiting)
+        self._traffic.commit(values, segment_bytes)
+        self._traffic.acknowledged.count(len(told), nbytes)
         for acknowledge, producer, seq in told:
             acknowledge(producer, seq)
-        self._traffic.acknowledged.count(len(told), nbytes)
 
 
 @dataclass(kw_only=True, eq=False)

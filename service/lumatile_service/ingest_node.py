@@ -63,8 +63,8 @@ class IngestNode:
             "recordings": len(recordings),
             "pending_values": sum(recording.pending for recording in recordings),
             "queued_bytes": sum(recording.queued_bytes for recording in recordings),
-            "accepted": self._ingest.traffic.accepted.read(),
-            "acknowledged": self._ingest.traffic.acknowledged.read(),
+            "streams": self._server.streams,
+            **self._ingest.traffic.read(),
         }
 
     def drain(self, timeout: float) -> None:

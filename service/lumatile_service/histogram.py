@@ -1,0 +1,38 @@
+"""How durations are spread, in the buckets of a Prometheus histogram."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from typing import Any
+
+
+class Histogram:
+    """Counts durations. May be used from several threads."""
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        """`bounds`: upper bounds of the buckets in seconds, ascending; a last one without a bound is added."""
+        self._bounds = tuple(bounds)
+        self._nanoseconds = [round(bound * 1e9) for bound in bounds]
+        self._lock = threading.Lock()
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0
+        """Nanoseconds."""
+
+    def count(self, durations: Iterable[int]) -> None:
+        """Durations in nanoseconds; a negative one counts as 0."""
+        with self._lock:
+            for duration in durations:
+                self._counts[bisect_left(self._nanoseconds, duration)] += 1
+                self._sum += max(0, duration)
+
+    def read(self) -> dict[str, Any]:
+        """As JSON. buckets: [upper bound in seconds, durations up to it], the last bound "+Inf"; sum: seconds."""
+        with self._lock:
+            counts = accumulate(self._counts)
+            return {
+                "buckets": [[bound, next(counts)] for bound in (*self._bounds, "+Inf")],
+                "sum": self._sum / 1e9,
+            }

@@ -1,0 +1,99 @@
+"""What an ingest was sent and what became of it: counted here, once, for `lumatile status` and for metrics."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, get_args
+
+from lumatile.values import LoggedValue
+from lumatile.wire import RefusedReason
+from lumatile_service.histogram import Histogram
+from lumatile_service.meter import Meter
+
+ErrorReason = Literal[
+    "store_write",
+    "store_unavailable",
+    "stream_refused",
+    "stream_busy",
+    "stream_unreadable",
+    "value_unconverted",
+    "internal",
+]
+"""What went wrong.
+
+store_write: an attempt to write a segment failed; it is tried again. Streams that ended: store_unavailable, because the
+store cannot be written; stream_refused, because they break the protocol; stream_busy, for want of room; and
+stream_unreadable. value_unconverted: a value is stored as an error row, with what was logged. internal: a fault here.
+"""
+
+LATENCY_BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+"""Seconds. An open segment waits for half a second; what a spool sends late may be hours old."""
+
+
+class Traffic:
+    """Numbers since the process started. May be used from several threads.
+
+    A value that was sent twice is accepted and acknowledged twice, stored once, and once a duplicate. Bytes of values
+    are the memory that they hold.
+    """
+
+    def __init__(self, clock: Callable[[], int] = time.time_ns) -> None:
+        """`clock`: nanoseconds since the epoch."""
+        self._clock = clock
+        self.accepted, self.acknowledged, self._stored = Meter(), Meter(), Meter()
+        self._latency = Histogram(LATENCY_BOUNDS)
+        """From a value's log_time, by its machine's clock, to when it was durable, by this one's."""
+        self._lock = threading.Lock()
+        """Guards the fields below."""
+        self._duplicates = 0
+        self._dropped = 0
+        self._segments, self._segment_bytes = 0, 0
+        self._refused: dict[str, int] = dict.fromkeys(get_args(RefusedReason), 0)
+        self._errors: dict[str, int] = dict.fromkeys(get_args(ErrorReason), 0)
+
+    def duplicate(self) -> None:
+        """A value has come that had been taken before."""
+        with self._lock:
+            self._duplicates += 1
+
+    def refuse(self, reason: RefusedReason) -> None:
+        """A value has come that will never be stored."""
+        with self._lock:
+            self._refused[reason] += 1
+
+    def fail(self, reason: ErrorReason) -> None:
+        """Something went wrong."""
+        with self._lock:
+            self._errors[reason] += 1
+
+    def commit(self, values: Sequence[LoggedValue], nbytes: int) -> None:
+        """`values` are durable, in a segment whose files have `nbytes` bytes."""
+        now = self._clock()
+        gaps = [value for value in values if value.kind == "gap"]
+        self._stored.count(len(values), sum(value.nbytes for value in values))
+        self._latency.count(now - value.time.log_time for value in values if value.kind != "gap")
+        with self._lock:
+            self._segments += 1
+            self._segment_bytes += nbytes
+            self._dropped += sum(1 if gap.seq_last is None else max(0, gap.seq_last - gap.seq + 1) for gap in gaps)
+
+    def read(self) -> dict[str, Any]:
+        """All of it, as JSON."""
+        with self._lock:
+            counts = {
+                "duplicate_values": self._duplicates,
+                "dropped_values": self._dropped,
+                "segments": self._segments,
+                "segment_bytes": self._segment_bytes,
+                "refused_values": dict(self._refused),
+                "errors": dict(self._errors),
+            }
+        return {
+            "accepted": self.accepted.read(),
+            "acknowledged": self.acknowledged.read(),
+            "stored": self._stored.read(),
+            **counts,
+            "log_to_durable": self._latency.read(),
+        }
