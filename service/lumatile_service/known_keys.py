@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from bisect import bisect_right
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pyarrow.compute as pc
@@ -15,6 +16,9 @@ from lumatile.recording_place import RecordingPlace
 from lumatile.segments import FramesFile
 
 log = logging.getLogger(__name__)
+
+READERS = 16
+"""Segments that are read at the same time: in a bucket each costs a round trip."""
 
 
 class Spans:
@@ -47,16 +51,20 @@ class KnownKeys:
 
     def __init__(self, place: RecordingPlace) -> None:
         """Nothing is known before `refresh`."""
-        self._place = place
+        self._committed = place.watch()
         self._read: set[str] = set()
-        """Segments that have been read, or were written here."""
+        """Segments that have been read."""
         self._spans: defaultdict[bytes, Spans] = defaultdict(Spans)
 
     def refresh(self) -> None:
         """Learn what others have committed since. Raises OSError where the store cannot be read."""
-        for file in self._place.committed():
-            if file.segment not in self._read:
-                self._read_segment(file)
+        new = [file for file in self._committed() if file.segment not in self._read]
+        if not new:
+            return
+        with ThreadPoolExecutor(min(READERS, len(new)), "lumatile-keys") as pool:
+            for file, keys in zip(new, pool.map(_keys, new), strict=True):
+                for producer, first, last in keys:
+                    self._spans[producer].add(first, last)
                 self._read.add(file.segment)
 
     def add(self, producer: bytes, first: int, last: int) -> None:
@@ -67,22 +75,26 @@ class KnownKeys:
         """Whether a value is durable, as far as is known here."""
         return producer in self._spans and seq in self._spans[producer]
 
-    def _read_segment(self, file: FramesFile) -> None:
-        try:
-            table = read_frames_file(file).table.select(["producer", "seq", "seq_last"])
-        except FileNotFoundError:
-            return  # merged meanwhile: what it held is in another one
-        except (CorruptStoreError, StoreFormatError) as e:
-            log.warning("a segment cannot be read, what it holds may be stored again: %s", e)
-            return
-        producers = table["producer"].combine_chunks().dictionary_encode()
-        codes = producers.indices.to_numpy()
-        first = table["seq"].to_numpy()
-        last = pc.coalesce(table["seq_last"], table["seq"]).to_numpy()
-        for code, producer in enumerate(producers.dictionary.to_pylist()):
-            rows = np.flatnonzero(codes == code)
-            rows = rows[np.argsort(first[rows], kind="stable")]
-            starts, ends = first[rows], last[rows]
-            breaks = np.flatnonzero(starts[1:] > ends[:-1] + 1)
-            for a, b in zip([0, *(breaks + 1)], [*breaks, len(rows) - 1], strict=True):
-                self._spans[producer].add(int(starts[a]), int(ends[a : b + 1].max()))
+
+def _keys(file: FramesFile) -> list[tuple[bytes, int, int]]:
+    """(producer, first, last) of what a segment holds, as few as possible; nothing where it cannot be read."""
+    try:
+        table = read_frames_file(file).table.select(["producer", "seq", "seq_last"])
+    except FileNotFoundError:
+        return []  # merged meanwhile: what it held is in another one
+    except (CorruptStoreError, StoreFormatError) as e:
+        log.warning("a segment cannot be read, what it holds may be stored again: %s", e)
+        return []
+    keys: list[tuple[bytes, int, int]] = []
+    producers = table["producer"].combine_chunks().dictionary_encode()
+    codes = producers.indices.to_numpy()
+    first = table["seq"].to_numpy()
+    last = pc.coalesce(table["seq_last"], table["seq"]).to_numpy()
+    for code, producer in enumerate(producers.dictionary.to_pylist()):
+        rows = np.flatnonzero(codes == code)
+        rows = rows[np.argsort(first[rows], kind="stable")]
+        starts, ends = first[rows], last[rows]
+        breaks = np.flatnonzero(starts[1:] > ends[:-1] + 1)
+        for a, b in zip([0, *(breaks + 1)], [*breaks, len(rows) - 1], strict=True):
+            keys.append((producer, int(starts[a]), int(ends[a : b + 1].max())))
+    return keys
