@@ -208,6 +208,8 @@ def cli(*arguments):
     [
         (("--listen", "0.0.0.0:9876"), "without a token the service listens on loopback only, not at 0.0.0.0"),
         (("--listen", "9876"), "must be HOST:PORT"),
+        (("--http", "9877"), "must be HOST:PORT"),
+        (("--http", "192.0.2.1:9877"), "cannot listen at 192.0.2.1:9877: "),
         (("--data-ports", "9-8"), "ports must be A-B"),
         (("--actors", "0"), "at least 1 actor"),
         (("--store", "ftp://host/x"), "a store must be a path or a URL"),
@@ -223,23 +225,36 @@ def test_serve_that_is_used_wrong_says_so_in_a_line_and_starts_nothing(arguments
     assert err.count("\n") == 1
 
 
-def test_serve_says_that_somebody_listens_already(tmp_path):
+@pytest.mark.parametrize("others", [{"--listen"}, {"--http"}, set()])
+def test_serve_says_that_somebody_listens_already(tmp_path, others):
+    """Somebody else at one of its addresses, or it itself at both."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        code, _, err = cli("serve", "--store", str(tmp_path), "--listen", f"127.0.0.1:{taken.getsockname()[1]}")
-    assert code == 2
-    assert "in use" in err
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        if others:
+            taken.listen()
+        else:
+            taken.close()
+        options = dict.fromkeys(("--listen", "--http"), "127.0.0.1:0") | dict.fromkeys(
+            others or ("--listen", "--http"), address
+        )
+        code, out, err = cli(
+            "serve", "--store", str(tmp_path), *(word for option in options.items() for word in option)
+        )
+    assert (code, out) == (2, "")
+    assert err == f"lumatile: cannot listen at {address}: Address already in use\n"
 
 
-def test_without_ray_serve_says_what_to_install(tmp_path):
-    code = "import sys; sys.modules['ray'] = None; from lumatile_service.cli import main; main()"
-    arguments = ["serve", "--store", str(tmp_path), "--listen", "127.0.0.1:0"]
+@pytest.mark.parametrize("package", ["ray", "prometheus_client"])
+def test_without_a_package_serve_says_what_to_install(package, tmp_path):
+    code = f"import sys; sys.modules['{package}'] = None; from lumatile_service.cli import main; main()"
+    arguments = ["serve", "--store", str(tmp_path), "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"]
     done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr == "lumatile: the service needs ray: pip install 'lumatile[service]'\n"
+    assert done.stderr == f"lumatile: the service needs {package}: pip install 'lumatile[service]'\n"
 
 
 def test_the_command_line_loads_no_ray():
-    code = "import sys, lumatile_service.cli.app, lumatile_service.serve; print('ray' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+    loaded = "[name for name in ('ray', 'prometheus_client') if name in sys.modules]"
+    code = f"import sys, lumatile_service.cli.app, lumatile_service.serve; print({loaded})"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

@@ -18,6 +18,7 @@ HOMES = {
     "cupy": {"kernels/lumatile_kernels/cuda/device.py", "kernels/lumatile_kernels/cuda/compile.py"},
     "nvidia": {"kernels/lumatile_kernels/dali_pipelines.py"},
     "obstore": {"sdk/lumatile/object_client.py"},
+    "prometheus_client": {"service/lumatile_service/metrics.py"},
 }
 """package -> the only files that may import it."""
 
@@ -29,6 +30,7 @@ HEAVY = (
     "nvidia",
     "imagecodecs",
     "obstore",
+    "prometheus_client",
     "simplejpeg",
     "typer",
     "rich",

@@ -3,12 +3,16 @@
 import os
 import re
 import signal
+import time
+import urllib.request
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families as parse
 
 import lumatile as lt
 
@@ -133,6 +137,57 @@ def test_processes_log_to_a_service_as_the_readme_says_and_sigterm_drains_it(sta
     code, report, err = status_of(service.url)
     assert (code, report) == (1, None)
     assert "does not answer" in err
+
+
+def scrape(url):
+    """Name of a sample -> actor -> its numbers, added up."""
+    found = {}
+    with urllib.request.urlopen(url, timeout=10) as answer:
+        for family in parse(answer.read().decode()):
+            for sample in family.samples:
+                actors = found.setdefault(sample.name, Counter())
+                actors[sample.labels["actor"]] += sample.value
+    return found
+
+
+def test_metrics_of_all_actors_are_at_one_address_also_when_one_hangs_or_is_killed(start, log, tmp_path):
+    service = start(Service, tmp_path, "--actors", "2", "--http", "127.0.0.1:0")
+    url = re.search(r", and metrics at (http://127\.0\.0\.1:\d+/metrics)$", service.line)[1]
+    health = url.replace("/metrics", "/healthz")
+    actors = service.actors()
+    for logger in [log(service.url, worker, 60) for worker in (1, 2)]:
+        assert acknowledged(logger) == 60
+    found = wait_until(lambda: (now := scrape(url))["lumatile_streams"].total() == 0 and now)
+    assert all(set(numbers) == set(actors) for numbers in found.values())
+    for name in ("accepted_values_total", "acknowledged_values_total", "stored_values_total"):
+        assert found[f"lumatile_{name}"].total() == 120
+    assert found["lumatile_log_to_durable_seconds_count"].total() == 120
+    assert found["lumatile_errors_total"].total() == found["lumatile_duplicate_values_total"].total() == 0
+    assert found["lumatile_segment_bytes_total"].total() > 120 * 48 * 64 * 8, "a pixel has 8 bytes"
+    assert found["lumatile_actor_up"] == dict.fromkeys(actors, 1)
+
+    stored = dict(found["lumatile_stored_values_total"])
+    one, other = sorted(stored, key=stored.get, reverse=True)
+    process = psutil.Process(actors[one]["pid"])
+    process.suspend()
+    began = time.monotonic()
+    found = wait_until(lambda: (now := scrape(url))["lumatile_actor_up"][one] == 0 and now)
+    assert time.monotonic() - began < 10, "who does not answer is waited for a second"
+    assert found["lumatile_actor_up"] == {one: 0, other: 1}
+    assert set(found["lumatile_stored_values_total"]) == {other}
+    with urllib.request.urlopen(health, timeout=10) as answer:
+        assert (answer.status, answer.read()) == (200, b"ok")
+    process.resume()
+    wait_until(lambda: scrape(url)["lumatile_actor_up"][one] == 1)
+
+    process.kill()
+    began = time.monotonic()
+    while dict(scrape(url)["lumatile_stored_values_total"]) != {**stored, one: 0}:  # a new process counts from 0
+        assert set(scrape(url)["lumatile_actor_up"]) == set(actors)
+        with urllib.request.urlopen(health, timeout=10) as answer:
+            assert answer.status == 200
+        assert time.monotonic() - began < 90
+    assert service.stop() == 0
 
 
 def test_an_actor_that_is_killed_comes_back_and_nothing_is_lost(start, log, tmp_path):

@@ -47,10 +47,13 @@ class Endpoint:
         except ValueError:
             return False
 
+    def __str__(self) -> str:
+        return f"{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
     @property
     def url(self) -> str:
         """grpc://HOST:PORT."""
-        return f"grpc://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+        return f"grpc://{self}"
 
     @property
     def why_taken(self) -> str | None:

@@ -22,6 +22,7 @@ from lumatile_service.ingest_node import make_store
 from lumatile_service.ray_session import ray_session
 
 if TYPE_CHECKING:
+    from lumatile_service.http_server import HttpServer
     from lumatile_service.ray_actors import IngestActors
 
 DRAIN_SECONDS = 60.0
@@ -42,6 +43,8 @@ class ServeOptions:
     actors: int | None = None
     ray_address: str | None = None
     """Of a Ray to join; None: start one."""
+    http: Endpoint | None = None
+    """Where metrics are, for everybody who reaches it; None: nowhere."""
 
     access: Access = Access()  # noqa: RUF009 - frozen
 
@@ -68,21 +71,23 @@ def serve(options: ServeOptions) -> None:
 
     Raises SinkError where it cannot start, FlushError where draining fails.
     """
-    why = options.listen.why_taken
-    if why is not None:
-        raise _cannot_listen(options.listen, why)
-    if options.ray_address is None:
-        make_store(options.location)  # before anything is started: the actors would only say the same
     out = sys.stdout
     with contextlib.ExitStack() as stack:
+        http = None if options.http is None else stack.enter_context(_http(options.http))
+        why = options.listen.why_taken
+        if why is not None:
+            raise _cannot_listen(options.listen, why)
+        if options.ray_address is None:
+            make_store(options.location)  # before actors are started: they would only say the same
         stack.enter_context(contextlib.redirect_stdout(sys.stderr))  # where Ray says what actors say
         try:
             actors, front = _start(options, stack)
         except (SystemExit, KeyboardInterrupt):
             return  # told to stop while it started: what was started ends with the stack
         stop = _stop_signal()
-        listening = options.access.url(Endpoint(host=options.listen.host, port=front.port))
-        print(f"lumatile takes values at {listening}, with actors at {', '.join(actors.addresses())}", file=out)
+        if http is not None:
+            stack.enter_context(http.watching(actors.statuses))
+        print(_line(options, actors, front, http), file=out)
         out.flush()
         stop.wait()
         front.draining = True
@@ -90,6 +95,23 @@ def serve(options: ServeOptions) -> None:
             actors.drain(DRAIN_SECONDS)
         finally:
             front.shutdown()
+
+
+def _http(endpoint: Endpoint) -> HttpServer:
+    """A server that says, until it knows actors, that there are none. Raises SinkError."""
+    from lumatile_service.http_server import HttpServer
+
+    try:
+        return HttpServer(endpoint)
+    except OSError as e:
+        raise _cannot_listen(endpoint, e.strerror or str(e)) from e
+
+
+def _line(options: ServeOptions, actors: IngestActors, front: Front, http: HttpServer | None) -> str:
+    """What is printed: all addresses."""
+    listening = options.access.url(Endpoint(host=options.listen.host, port=front.port))
+    metrics = "" if http is None else f", and metrics at {http.url}"
+    return f"lumatile takes values at {listening}, with actors at {', '.join(actors.addresses())}{metrics}"
 
 
 def _start(options: ServeOptions, stack: contextlib.ExitStack) -> tuple[IngestActors, Front]:
@@ -132,4 +154,4 @@ def _stop_signal() -> threading.Event:
 
 
 def _cannot_listen(listen: Endpoint, why: str) -> SinkError:
-    return SinkError(f"cannot listen at {listen.host}:{listen.port}: {why}")
+    return SinkError(f"cannot listen at {listen}: {why}")

@@ -23,6 +23,10 @@ def serve(
     advertise: Annotated[
         str | None, typer.Option(metavar="HOST", help="Where clients find the actors, if not where they listen.")
     ] = None,
+    http: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="Where /metrics and /healthz are, without a token; by default nowhere."),
+    ] = None,
     actors: Annotated[
         int | None, typer.Option(metavar="N", help="Ingest actors; by default one a GPU, else one for two cores.")
     ] = None,
@@ -51,14 +55,15 @@ def serve(
         advertise=advertise,
         actors=actors,
         ray_address=ray_address,
+        http=None if http is None else Endpoint.parse(http),
         access=Access(token_file=_absolute(token_file), tls_cert=_absolute(tls_cert), tls_key=_absolute(tls_key)),
     )
     try:
         run(options)
     except ModuleNotFoundError as e:
-        if e.name != "ray":
+        if e.name not in {"ray", "prometheus_client"}:
             raise
-        print("lumatile: the service needs ray: pip install 'lumatile[service]'", file=sys.stderr)
+        print(f"lumatile: the service needs {e.name}: pip install 'lumatile[service]'", file=sys.stderr)
         raise typer.Exit(2) from None
 
 
