@@ -2,11 +2,7 @@
 
 import contextlib
 import json
-import re
-import socket
 import time
-import urllib.error
-import urllib.request
 from dataclasses import replace
 
 import pyarrow as pa
@@ -23,9 +19,6 @@ from lumatile.errors import FlushError
 from lumatile.schema import LOG
 from lumatile.wire import encode
 from lumatile.writer import SegmentWriter
-from lumatile_service.endpoint import Endpoint
-from lumatile_service.histogram import Histogram
-from lumatile_service.http_server import HttpServer
 from lumatile_service.ingest_node import IngestNode
 from lumatile_service.metrics import ServiceCollector
 from lumatile_service.traffic import Traffic
@@ -253,10 +246,6 @@ def test_latency_is_from_the_log_call_to_durable_and_never_below_zero():
     assert latency["sum"] == pytest.approx(7201.000000001)
 
 
-def test_a_histogram_that_is_empty_says_zero():
-    assert Histogram((1.0,)).read() == {"buckets": [[1.0, 0], ["+Inf", 0]], "sum": 0.0}
-
-
 def test_latency_of_real_values_is_what_a_clock_says(node):
     began = time.time()
     values = logged(3)
@@ -314,97 +303,3 @@ def test_it_is_open_metrics_too(node):
     assert len(found) == 18
     assert all(name.endswith(family.unit) for name, family in found.items())
     assert found["lumatile_log_to_durable_seconds"].unit == "seconds"
-
-
-# over HTTP
-
-
-@pytest.fixture
-def server():
-    with HttpServer(Endpoint(host="127.0.0.1", port=0)) as made:
-        yield made
-
-
-def get(url, **headers):
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as answer:
-        return answer.status, answer.headers.get_content_type(), answer.read().decode()
-
-
-def refused(url, **options):
-    with pytest.raises(urllib.error.HTTPError) as raised:
-        urllib.request.urlopen(urllib.request.Request(url, **options), timeout=10)
-    with raised.value as error:
-        return error.code, error.read().decode()
-
-
-def path(server, name):
-    return server.url.replace("/metrics", name)
-
-
-def test_metrics_are_text_or_open_metrics_where_that_is_asked_for(server, node):
-    with server.watching(lambda: [node.status()]):
-        code, kind, text = get(server.url)
-        assert (code, kind) == (200, "text/plain")
-        assert len(families(text)) == 18
-        code, kind, text = get(
-            server.url, Accept="application/openmetrics-text; version=1.0.0; q=0.9, text/plain; q=0.1"
-        )
-        assert (code, kind) == (200, "application/openmetrics-text")
-        assert text.endswith("# EOF\n")
-        _, _, text = get(f"{server.url}?name[]=lumatile_actor_up")
-        assert list(families(text)) == ["lumatile_actor_up"]
-
-
-def test_health_is_good_while_an_actor_answers(server):
-    answers = []
-    with server.watching(lambda: list(answers)):
-        assert refused(path(server, "/healthz")) == (503, "no actor answers")
-        answers += [{"name": "a", "error": "no answer"}, {"name": "b"}]
-        assert poll(lambda: get(path(server, "/healthz")) if server._asked + 1 < time.monotonic() else None) == (
-            *(200, "text/plain"),
-            "ok",
-        )
-    assert refused(path(server, "/healthz")) == (503, "no actor answers")
-
-
-def test_actors_are_asked_once_however_many_ask(server):
-    asked = []
-    with server.watching(lambda: asked.append(None) or []):
-        for _ in range(5):
-            get(server.url)
-            refused(path(server, "/healthz"))
-        assert len(asked) <= 2
-
-
-def test_what_is_not_there_or_no_get_is_refused_and_the_server_goes_on(server):
-    assert refused(path(server, "/"))[0] == 404
-    assert refused(path(server, "/healthz"), data=b"x", method="POST")[0] == 405
-    assert refused(server.url, data=b"x", method="POST")[0] == 405
-    host, port = re.search(r"http://(.+):(\d+)/", server.url).groups()
-    for nonsense in (b"\x16\x03\x01\x00\n\r\n", b"GET\r\n\r\n", b"G" * 70000 + b"\r\n", b""):
-        with socket.create_connection((host, int(port)), timeout=10) as client, contextlib.suppress(OSError):
-            client.sendall(nonsense)
-            client.shutdown(socket.SHUT_WR)
-            client.recv(1000)
-    assert get(server.url)[0] == 200
-
-
-def test_it_listens_at_ipv6_too():
-    if not socket.has_ipv6:
-        pytest.skip("no IPv6 here")
-    try:
-        server = HttpServer(Endpoint(host="::1", port=0))
-    except OSError as e:
-        pytest.skip(f"no IPv6 here: {e}")
-    with server:
-        assert server.url.startswith("http://[::1]:")
-        assert get(server.url)[0] == 200
-
-
-def test_a_port_that_is_taken_is_an_error_and_one_that_was_closed_is_free(server):
-    port = int(re.search(r":(\d+)/", server.url)[1])
-    with pytest.raises(OSError, match="in use"):
-        HttpServer(Endpoint(host="127.0.0.1", port=port))
-    server.close()
-    with HttpServer(Endpoint(host="127.0.0.1", port=port)) as again:
-        assert get(again.url)[0] == 200
