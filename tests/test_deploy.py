@@ -110,6 +110,19 @@ def init_containers():
     return [container for template in pod_templates() for container in template["spec"].get("initContainers", ())]
 
 
+def probes(container):
+    """Port and path of each that asks over HTTP."""
+    asked = [probe["httpGet"] for probe in container.values() if isinstance(probe, dict) and "httpGet" in probe]
+    return [(probe["port"], probe["path"]) for probe in asked]
+
+
+def pod_annotations():
+    """The front's."""
+    cluster = find("RayCluster")["spec"]
+    (front,) = (group for group in cluster["workerGroupSpecs"] if group["groupName"] == "front")
+    return front["template"]["metadata"]["annotations"]
+
+
 def seconds(text):
     number, unit = re.fullmatch(r"(\d+)([smh])", text).groups()
     return int(number) * {"s": 1, "m": 60, "h": 3600}[unit]
@@ -295,6 +308,12 @@ def test_the_service_finds_the_front_and_the_policy_lets_clients_in():
     (clients,) = (rule["ports"] for rule in policy["ingress"] if any(p["port"] == 9876 for p in rule.get("ports", ())))
     assert options["listen"] == f"0.0.0.0:{service['ports'][0]['port']}"
     assert options["data_ports"] == f"{clients[1]['port']}-{clients[1]['endPort']}"
+    metrics = service["ports"][1]
+    assert options["http"] == f"0.0.0.0:{metrics['port']}"
+    assert {metrics["targetPort"], *(name for name, _ in probes(front))} == {"metrics"}
+    assert {"name": "metrics", "containerPort": metrics["port"]} in front["ports"]
+    assert [{"port": metrics["port"]}] in [rule.get("ports") for rule in policy["ingress"]]
+    assert pod_annotations()["prometheus.io/port"] == str(metrics["port"])
 
 
 def test_what_is_mounted_is_defined_here_or_in_the_guide():
@@ -331,7 +350,7 @@ def test_scripts_in_containers_parse():
         for name, probe in container.items()
         if name.endswith("Probe") and "exec" in probe
     ]
-    assert sorted(parse(command) is not None and command[1] for command in words) == ["serve", "status", "status"]
+    assert [command[1] for command in words if parse(command)] == ["serve"]
 
 
 # compose
@@ -361,11 +380,12 @@ def test_compose_publishes_what_is_served_to_this_machine_and_stops_after_draini
     service = compose()["services"]["lumatile"]
     options = parse(service["command"])
     listen, data = options["listen"].rpartition(":")[2], options["data_ports"]
-    assert service["ports"] == [f"127.0.0.1:{listen}:{listen}", f"127.0.0.1:{data}:{data}"]
+    http = options["http"].rpartition(":")[2]
+    assert service["ports"] == [f"127.0.0.1:{port}:{port}" for port in (listen, data, http)]
     assert seconds(service["stop_grace_period"]) > DRAIN_SECONDS
     test = service["healthcheck"]["test"]
-    assert test[0] == "CMD"
-    assert parse(test[1:])["url"] == f"grpc://127.0.0.1:{listen}"
+    assert test[:3] == ["CMD", "python", "-c"]
+    assert f'urlopen("http://127.0.0.1:{http}/healthz"' in test[3]
 
 
 def free_ports(count):
@@ -384,7 +404,7 @@ def free_ports(count):
 @pytest.fixture
 def by_hand(tmp_path):
     """Starts a container's command as a process here, with places of its own instead of a container's."""
-    first = free_ports(5)
+    first = free_ports(6)
     token = tmp_path / "token"
     token.write_text("0123456789abcdef" * 4 + " write,read\n")
     token.chmod(0o640)
@@ -392,6 +412,7 @@ def by_hand(tmp_path):
         "/data": str(tmp_path / "store"),
         "0.0.0.0": "127.0.0.1",
         "9876": str(first),
+        "9877": str(first + 5),
         "/run/secrets/lumatile_token": str(token),
         "/etc/lumatile/tokens/token": str(token),
         "/etc/lumatile": str(tmp_path),
@@ -401,9 +422,7 @@ def by_hand(tmp_path):
         def here(text):
             text = re.sub(r"99\d\d-99\d\d", f"{first + 1}-{first + 4}", text)
             text = re.sub(r"\$\{\w+:-(.*?)\}", r"\1", text)
-            for place, instead in places.items():
-                text = text.replace(place, instead)
-            return text
+            return re.sub("|".join(map(re.escape, places)), lambda match: places[match[0]], text)
 
         words = [here(word) for word in words]
         if (own := Path(sys.executable).parent / words[0]).exists():
@@ -421,6 +440,7 @@ def stop(serve, patience):
     assert serve.wait(patience) == 0
 
 
+STATUS = ["lumatile", "status"]
 LOG_ONE = compose()["services"]["check"]["command"]
 
 
@@ -434,7 +454,9 @@ def test_the_processes_of_the_compose_file_run_by_hand(by_hand, tmp_path):
                 assert health.wait(60) == 0
             with by_hand(LOG_ONE, services["check"]["environment"]) as check:
                 assert (check.communicate(timeout=120)[0], check.returncode) == ("store\n", 0)
-            with by_hand(service["healthcheck"]["test"][1:], stderr=subprocess.PIPE) as stranger:
+            with by_hand([*STATUS, "--url=grpc://127.0.0.1:9876"], service["environment"]) as status:
+                assert status.wait(60) == 0
+            with by_hand([*STATUS, "--url=grpc://127.0.0.1:9876"], stderr=subprocess.PIPE) as stranger:
                 assert "token" in stranger.communicate(timeout=60)[1]
                 assert stranger.returncode == 1
             stop(serve, seconds(service["stop_grace_period"]))
@@ -473,8 +495,13 @@ def test_the_front_of_kubernetes_runs_by_hand_with_certificates_as_its_pod_makes
     with by_hand(words) as serve:
         try:
             assert "grpc+tls://127.0.0.1:" in serve.stdout.readline()
-            with by_hand(front["startupProbe"]["exec"]["command"], environment) as probe:
-                assert probe.wait(60) == 0
+            with by_hand([*STATUS, "--url=grpc+tls://localhost:9876"], environment) as status:
+                assert status.wait(60) == 0
+            for name, path in (("metrics", pod_annotations()["prometheus.io/path"]), *probes(front)):
+                (port,) = (port["containerPort"] for port in front["ports"] if port["name"] == name)
+                words = ["python", "-c", f'from urllib.request import *; urlopen("http://127.0.0.1:{port}{path}")']
+                with by_hand(words) as probe:
+                    assert probe.wait(30) == 0
             program = [word.replace("grpc://", "grpc+tls://") for word in LOG_ONE]
             with by_hand(program, environment) as check:
                 assert (check.communicate(timeout=120)[0], check.returncode) == ("store\n", 0)
@@ -566,4 +593,8 @@ def test_nothing_that_deploys_names_a_registry():
     texts = {path: path.read_text(encoding="utf-8") for path in (*DEPLOY.rglob("*"), GUIDE) if path.is_file()}
     for path in (ROOT / "requirements").iterdir():
         texts[path] = path.read_text(encoding="utf-8")
-    assert [path for path, text in texts.items() if re.search(r"\w+\.(?:io|com|org|net)/\w+/|https?://", text)] == []
+    assert [
+        path
+        for path, text in texts.items()
+        if re.search(r"\w+\.(?:io|com|org|net)/\w+/|https?://(?!127\.0\.0\.1:)", text)
+    ] == []

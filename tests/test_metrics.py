@@ -2,8 +2,10 @@
 
 import contextlib
 import json
+import re
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pyarrow as pa
 import pytest
@@ -296,6 +298,14 @@ def test_all_families_are_there_without_an_actor_that_answers():
     full = families(generate_latest(registry_of({"name": "one", "error": "no answer"})).decode())
     assert len(full) == 18
     assert [family.name for family in full.values() if family.samples] == ["lumatile_actor_up"]
+
+
+def test_the_guide_names_every_family_and_reason_and_no_other(node):
+    guide = (Path(__file__).parent.parent / "docs" / "deploy.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`.+?) \|", guide.partition("\n## Metrics\n")[2].partition("\n## ")[0], re.MULTILINE)
+    named = {re.sub(r"[{].*", "", name) for row in rows for name in re.findall(r"`(.+?)`", row)}
+    shown = families(generate_latest(registry_of(node.status())).decode()).values()
+    assert named == {f.name + "_total" * (f.type == "counter") for f in shown} | ERRORS
 
 
 def test_it_is_open_metrics_too(node):
