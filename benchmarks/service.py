@@ -20,6 +20,7 @@ from benchmarks.options import Options
 from benchmarks.rounds import Contender, Timings, clock, take_turns
 from benchmarks.scratch import scratch
 from benchmarks.table import Bar, Table
+from lumatile_service.malloc import MALLOC
 
 ROUNDS = 8
 FRAMES = 12
@@ -53,7 +54,8 @@ def measure(options: Options) -> list[Table]:
 def _server(store: Path) -> Iterator[str]:
     """The URL of a server process."""
     store.mkdir()
-    process = subprocess.Popen([sys.executable, "-c", SERVER, str(store)], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", SERVER, str(store)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | MALLOC)
     try:
         assert process.stdout is not None
         yield f"grpc://127.0.0.1:{int(process.stdout.readline())}"

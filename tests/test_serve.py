@@ -15,6 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 import lumatile as lt
+from lumatile_service.malloc import MALLOC
 
 pytest.importorskip("ray")
 
@@ -115,6 +116,7 @@ def test_processes_log_to_a_service_as_the_readme_says_and_sigterm_drains_it(sta
     actors = service.actors()
     assert sorted(actors) == ["lumatile-ingest-0", "lumatile-ingest-1"]
     assert all(actor["address"] in service.line for actor in actors.values())
+    assert all(psutil.Process(actor["pid"]).environ().items() >= MALLOC.items() for actor in actors.values())
 
     loggers = {worker: log(service.url, worker, 60) for worker in (1, 2)}
     counts = {worker: acknowledged(logger) for worker, logger in loggers.items()}

@@ -16,6 +16,7 @@ from lumatile.errors import FlushError, SinkError
 from lumatile_service.access import Access
 from lumatile_service.endpoint import LOOPBACK
 from lumatile_service.ingest_node import IngestNode
+from lumatile_service.malloc import MALLOC
 from lumatile_service.placement import place
 from lumatile_service.ray_session import NAMESPACE
 
@@ -74,6 +75,7 @@ class IngestActors:
                 max_restarts=-1,
                 max_concurrency=THREADS,
                 scheduling_strategy="SPREAD",
+                runtime_env={"env_vars": MALLOC},
             ).remote(name, store, host=host, advertise=advertise, ports=ports, access=access)
             for name in self._names
         ]
