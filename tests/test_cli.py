@@ -153,8 +153,10 @@ def test_verify_names_a_flipped_bit(run, run_json, store, tmp_path):
     broken = tmp_path / "runs"
     shutil.copytree(store, broken)
     tiles = max(broken.rglob("tiles/*.arrow"), key=lambda path: path.stat().st_size)
+    tile = np.ascontiguousarray(lt.open_store(store).recording("run/1").latest_at("camera/rgb", frame=1).tile())
     content = bytearray(tiles.read_bytes())
-    content[len(content) // 2] ^= 1
+    row = tile[100].tobytes()
+    content[content.index(row) + len(row) // 2] ^= 1  # in a tile, not in what pads the file
     tiles.write_bytes(content)
     code, report = run_json("verify", broken)
     assert (code, report["ok"]) == (1, False)
@@ -291,6 +293,33 @@ def test_doctor_finds_a_backend_that_does_not_do_what_numpy_does(run_json, monke
     code, report = run_json("doctor")
     assert code == 1
     assert any("numba" in problem for problem in report["problems"])
+
+
+@pytest.mark.parametrize(
+    ("environment", "note"),
+    [
+        ({"RAY_AUTH_MODE": "disabled"}, "Ray's token authentication is off (RAY_AUTH_MODE=disabled)"),
+        ({}, "Ray's token authentication is off for a Ray that is joined from here"),
+        ({"RAY_AUTH_MODE": "token"}, None),
+        ({"RAY_AUTH_MODE": "TOKEN"}, None),
+        ({"RAY_AUTH_TOKEN_PATH": "/etc/token"}, None),
+        ({"RAY_AUTH_TOKEN": "0" * 32}, None),
+    ],
+)
+def test_doctor_notes_that_rays_token_authentication_is_off(run, run_json, monkeypatch, tmp_path, environment, note):
+    pytest.importorskip("ray")
+    for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name, setting in environment.items():
+        monkeypatch.setenv(name, setting)
+    code, report = run_json("doctor")
+    assert code == (1 if report["problems"] else 0)
+    if note is None:
+        assert report["notes"] == []
+    else:
+        assert [each.startswith(note) for each in report["notes"]] == [True]
+        assert f"note: {note}" in run("doctor")[1]
 
 
 def test_doctor_exits_with_1_where_jpeg_files_cannot_be_decoded(run_json, monkeypatch):

@@ -7,10 +7,12 @@ import platform
 import sys
 from collections.abc import Callable
 from importlib import metadata
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import typer
+from rich.markup import escape
 
 from lumatile_kernels import Backend, BackendUnavailableError, select_backend
 from lumatile_kernels.errors import DecoderUnavailableError
@@ -40,7 +42,7 @@ PACKAGES = (
 def doctor(*, as_json: Json = False) -> None:
     """Say what this machine can run, and why not the rest.
 
-    Backends, decoders, memory and versions.
+    Backends, decoders, memory, versions, and whether Ray asks for a token.
 
     Exits 1 where something that logging or reading needs is missing.
     """
@@ -73,8 +75,30 @@ def examine() -> dict[str, Any]:
         "decoders": decoders,
         "checksums": f"crc32c in {_crc32c()}",
         "packages": {name: _version(name) for name in PACKAGES},
+        "notes": _notes(),
         "problems": problems,
     }
+
+
+def _notes() -> list[str]:
+    """What to look at, though everything runs."""
+    note = None if _version("ray") is None else _open_ray()
+    return [] if note is None else [note]
+
+
+def _open_ray() -> str | None:
+    """Whether Ray does without a token, by its own rules; a Ray without one runs whatever it is sent."""
+    mode = os.environ.get("RAY_AUTH_MODE")
+    if mode is not None and mode.lower() != "token":
+        why = f"(RAY_AUTH_MODE={mode}): whoever reaches its ports can run code; set RAY_AUTH_MODE=token"
+        return f"Ray's token authentication is off {why}"
+    given = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
+    if mode is None and not given and not (Path.home() / ".ray" / "auth_token").exists():
+        return (
+            "Ray's token authentication is off for a Ray that is joined from here: set RAY_AUTH_MODE=token and "
+            "RAY_AUTH_TOKEN_PATH (one that `lumatile serve` starts has a token of its own)"
+        )
+    return None
 
 
 def _backend(name: str) -> dict[str, Any]:
@@ -161,6 +185,8 @@ def _show(report: dict[str, Any]) -> None:
     for name, version in report["packages"].items():
         rows.add_row("package", name, "[green]yes[/]" if version else "[yellow]no[/]", version or "not installed")
     out.print(rows)
+    for note in report["notes"]:
+        out.print(f"[yellow]note:[/] {escape(note)}")
     for problem in report["problems"]:
         out.print(f"[red]problem:[/] {problem}")
     if not report["problems"]:
