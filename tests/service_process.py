@@ -1,4 +1,4 @@
-"""A `lumatile serve` of a test's own, processes that log to it, and what its store must hold afterwards."""
+"""A `lumatile serve` of a test's own, and processes that log to it what the oracle of flight_service.py knows."""
 
 import json
 import os
@@ -10,15 +10,11 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import numpy as np
 import psutil
-import pyarrow as pa
 
-import lumatile as lt
 from lumatile_service.cli.status import ask
 
 MAIN = "from lumatile_service.cli import main; main()"
@@ -45,7 +41,7 @@ def durable():
 i = 0
 while i < last or (last < 0 and not os.path.exists(sys.argv[4])):
     lt.set_time_sequence("i", i)
-    lt.log_image(f"worker/{worker}", np.random.default_rng([worker, i]).integers(0, 256, (48, 64, 3), np.uint8))
+    lt.log_image(f"w/{worker}", np.random.default_rng([worker, i]).integers(0, 256, (40, 60, 3), np.uint8))
     i += 1
     if i % 10 == 0 or i == last:
         durable()
@@ -158,13 +154,16 @@ class Service(Process):
         """Those that answer, by name."""
         return {actor["name"]: actor for actor in ask(self.url)["actors"] if "error" not in actor}
 
-    def kill(self):
-        """kill -9 of it alone; its actors end by themselves."""
+    def kill(self, *, alone=False):
+        """kill -9 of it and all it has started; or of it `alone`: its actors end by themselves."""
         actors = [psutil.Process(actor["pid"]) for actor in self.actors().values()]
-        self.descendants()
+        others = self.descendants()
         self.process.kill()
+        for other in [] if alone else others:
+            with suppress(psutil.NoSuchProcess):
+                other.kill()
         self.process.wait()
-        _, alive = psutil.wait_procs(actors, timeout=30)
+        _, alive = psutil.wait_procs(actors if alone else others, timeout=30)
         assert alive == []
 
     def stop(self, number=signal.SIGTERM, *, group=False):
@@ -183,42 +182,6 @@ def short_directory():
     directory = Path(tempfile.mkdtemp(prefix="lt-"))
     yield directory
     shutil.rmtree(directory, ignore_errors=True)
-
-
-def image(worker, i):
-    """What the logger logs."""
-    return np.random.default_rng([worker, i]).integers(0, 256, (48, 64, 3), np.uint8)
-
-
-def read_table(path):
-    """A frames file, by Arrow alone."""
-    with pa.OSFile(str(path)) as file:
-        return pa.ipc.open_file(file).read_all()
-
-
-def check_store(store, acknowledged):
-    """Every acknowledged value, worker -> count, is in the store once; what else is there was sent; bytes are equal."""
-    tables = {path.stem.rpartition("-")[0]: read_table(path) for path in (store / "run" / "frames").glob("*.arrow")}
-    for table in list(tables.values()):
-        for replaced in json.loads(table.schema.metadata.get(b"lumatile.replaces", b"[]")):
-            tables.pop(replaced, None)
-    keys = Counter()
-    for table in tables.values():
-        keys.update(zip(table["producer"].to_pylist(), table["seq"].to_pylist(), strict=True))
-    assert [key for key, count in keys.items() if count > 1] == []
-    recording = lt.open_store(store).recording("run")
-    seen = 0
-    for path in recording.entities():
-        worker = int(path.partition("/")[2])
-        numbers = []
-        for frame in recording.frames(path):
-            numbers.append(frame.times["i"])
-            assert (frame.source() == image(worker, frame.times["i"])).all()
-        assert len(numbers) == len(set(numbers))
-        assert set(range(acknowledged.get(worker, 0))) <= set(numbers)
-        seen += len(numbers)
-    assert seen == len(keys)
-    assert seen >= sum(acknowledged.values())
 
 
 def status_of(url):

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import socket
+import threading
 
 import numpy as np
 import pyarrow as pa
@@ -11,10 +12,11 @@ from pyarrow import flight
 
 import lumatile as lt
 from lumatile.schema import LOG
+from lumatile.verify import verify
 from lumatile.wire import encode
 
 from .flight_hand import Hand, changed, logged
-from .flight_service import Server, check, fresh, stored_keys
+from .flight_service import Server, check, fresh, logger, poll, quiet, stored_keys
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +34,7 @@ def shared(tmp_path_factory):
         yield server
 
 
-def test_values_that_are_sent_again_and_in_any_order_are_stored_once(tmp_path):
+def test_duplicate_and_reordered_sends(tmp_path):
     values = logged(40)
     keys = {(value.producer, value.seq) for value in values}
     order = np.random.default_rng(0)
@@ -49,11 +51,11 @@ def test_values_that_are_sent_again_and_in_any_order_are_stored_once(tmp_path):
         with Server(tmp_path, port=server.port) as restarted, Hand(restarted.url) as again:
             again.send(encode(values))
             assert again.durable(40) == keys
-        check(tmp_path, {0: 40})
+            check(tmp_path, {0: 40}, url=restarted.url)
         assert set(stored_keys(tmp_path)) == keys
 
 
-def test_a_value_that_ends_in_the_middle_is_not_stored(shared):
+def test_truncated_sends(shared):
     large = logged(0, lambda recording: recording.log_image("large", np.zeros((2000, 4000, 3), np.uint8)))
     batches = list(encode(large))
     assert len(batches) > 1
@@ -69,6 +71,70 @@ def test_a_value_that_ends_in_the_middle_is_not_stored(shared):
         client.send(batches)
         client.durable(1)
     assert lt.open_store(shared.store).recording("truncated").entities() == ["large", "w/0"]
+    assert verify(shared.store).ok
+    fresh(shared.store, shared.url, "after pieces")
+
+
+class Cutter:
+    """Links to a server: the first ones end after so many bytes of what the client sends, the others do not."""
+
+    def __init__(self, port, lengths):
+        self.port, self.lengths, self.cuts = port, list(lengths), 0
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"grpc://127.0.0.1:{self.listener.getsockname()[1]}"
+        self.ends = [self.listener]
+        self.threads = []
+        self.run(self.accept)
+
+    def run(self, what, *arguments):
+        self.threads.append(threading.Thread(target=what, args=arguments, daemon=True))
+        self.threads[-1].start()
+
+    def accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self.listener.accept()
+                server = socket.create_connection(("127.0.0.1", self.port))
+                self.ends += [client, server]
+                left = self.lengths.pop(0) if self.lengths else None
+                self.run(self.pass_on, client, server, left)
+                self.run(self.pass_on, server, client, None)
+
+    def pass_on(self, source, target, left):
+        with contextlib.suppress(OSError):
+            while content := source.recv(1 << 16):
+                content = content[:left]
+                target.sendall(content)
+                if left is not None and not (left := left - len(content)):
+                    self.cuts += 1
+                    break
+        self.end(source, target)
+
+    def end(self, *ends):
+        for end in ends:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.end(*self.ends)
+        for thread in self.threads:
+            thread.join(10)
+        for end in self.ends:
+            end.close()
+
+
+def test_sends_that_are_truncated_at_any_byte(tmp_path):
+    lengths = [1, 300, *np.random.default_rng(0).integers(1000, 100_000, 12).tolist()]
+    with Server(tmp_path) as server:
+        with Cutter(server.port, lengths) as cutter, logger(cutter.url) as process:
+            poll(lambda: process.said() > 50 and not cutter.lengths, 60, else_show=process.state)
+            process.kill()
+        assert cutter.cuts >= 5  # the other links ended by themselves
+        poll(lambda: quiet(tmp_path))
+        check(tmp_path, {0: process.said()}, url=server.url)
 
 
 def with_offsets(*offsets):
@@ -120,7 +186,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("what", HOSTILE)
-def test_a_hostile_message_ends_its_stream_clearly_and_disturbs_nobody(shared, what):
+def test_hostile_flight_messages(shared, what):
     arguments, sent, message = HOSTILE[what]
     good = logged(2)
     with Hand(shared.url, recording="good") as other:
@@ -138,7 +204,10 @@ def test_a_hostile_message_ends_its_stream_clearly_and_disturbs_nobody(shared, w
         if message:
             assert "(error " in str(raised.value)
         other.writer.write_batch(next(encode(good[1:])))
-        other.durable(2)
+        keys = {(value.producer, value.seq) for value in good}
+        assert other.durable(2) == keys
+    assert stored_keys(shared.store, "good").items() >= dict.fromkeys(keys, 1).items()
+    assert not (shared.store / "hostile" / "frames").exists() or not stored_keys(shared.store, "hostile")
     assert shared.process.poll() is None
 
 
@@ -166,3 +235,4 @@ def test_bytes_that_are_not_grpc_disturb_nobody(shared):
             connection.sendall(content)
             connection.shutdown(socket.SHUT_WR)
     fresh(shared.store, shared.url, "after garbage")
+    assert verify(shared.store).ok
