@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -110,8 +111,8 @@ def measure(options: Options) -> list[Table]:
             ],
             notes=[
                 f"{frames} frames a process, to the flush that says they are durable; a GB of logged pixels.",
-                "CPU of the actors' processes and of those that log, not of Ray's own; all nodes are on this machine,",
-                "so MB/s is bounded by its cores whatever k is.",
+                "Without a spool. CPU of the actors' processes and of those that log, not of Ray's own.",
+                "All nodes are on this machine: MB/s is bounded by its cores whatever k is.",
             ],
             bars=[Bar(promise=f"k = {k}: CPU s/GB, to k = 1", value=ratios[k], limit=WITHIN) for k in COUNTS[1:]],
             seconds={f"k = {k}": [c.wall for c in costs[k]] for k in COUNTS},
@@ -138,7 +139,8 @@ def _actors(store: Path, frames: int) -> Iterator[list[Actor]]:
 def _process(arguments: Sequence[object]) -> Iterator[subprocess.Popen[str]]:
     """A Python process; it ends when its standard input does."""
     command = [sys.executable, "-c", *map(str, arguments)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    environment = os.environ | {"LUMATILE_SPOOL": "off"}  # with one, what waits for its actor would go to the disk
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
     try:
         yield process
     finally:
