@@ -29,7 +29,7 @@ demo: $(VENV)/demo.stamp
 test: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest
 
-# CHAOS: its arguments, --sdk 30 --server 20 for example
+# CHAOS: its arguments, --sdk 30 --actor 20 for example
 chaos: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.chaos $(CHAOS)
 

@@ -1,4 +1,4 @@
-"""Processes of a service and its clients are killed again and again: `python -m tests.chaos --sdk N --server N`.
+"""Processes of a service and its clients are killed again and again: `python -m tests.chaos --sdk N --actor N`.
 
 The oracle is that of the tests: every acknowledged value is in the store once, every stored value was sent, its bytes
 are equal, and a fresh value flows afterwards.
@@ -8,10 +8,13 @@ import argparse
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from tests.flight_service import Server, check, logger, poll, quiet
+import psutil
+from tests.flight_service import Server, check, logger, poll, quiet, stored_keys
+from tests.service_process import Service
 
 WORKERS = 4
 """Processes that log at the same time."""
@@ -35,32 +38,36 @@ def kill_loggers(store, kills, rng):
     return sum(acknowledged.values())
 
 
-def kill_servers(store, kills, rng):
-    """kill -9 of the server, and a restart on its port, while processes log; gives what was acknowledged, waits."""
-    server = Server(store)
-    port = server.port
-    processes = [logger(server.url, worker) for worker in range(2)]
+def kill_actors(folder, kills, rng):
+    """kill -9 of actors of `lumatile serve`, while processes log; gives what was acknowledged, waits, stored twice."""
+    folder.mkdir()
+    service = Service(folder, "--actors", "2")
+    processes = [logger(service.url, worker) for worker in range(2)]
     waits = []
     try:
-        for _ in range(kills):
+        while len(waits) < kills:
+            time.sleep(rng.uniform(0, 0.3))
+            actors = poll(service.actors)
+            pid = actors[rng.choice(sorted(actors))]["pid"]
             said = [process.said() for process in processes]
-            began = time.monotonic()
-            poll(lambda said=said: all(p.said() > n for p, n in zip(processes, said, strict=True)), 60)
-            waits.append(time.monotonic() - began)
-            time.sleep(rng.uniform(0, 0.2))
-            server.kill()
-            server = Server(store, port=port)
-        said = [process.said() for process in processes]
-        poll(lambda: all(p.said() > n for p, n in zip(processes, said, strict=True)), 60)
+            with suppress(psutil.NoSuchProcess):  # it may be the one that was killed last
+                psutil.Process(pid).kill()
+                began = time.monotonic()
+                poll(lambda said=said: all(p.said() > n for p, n in zip(processes, said, strict=True)), 60)
+                waits.append(time.monotonic() - began)
         for process in processes:
             process.kill()
         acknowledged = {worker: process.said() for worker, process in enumerate(processes)}
-        poll(lambda: quiet(store))
-        check(store, acknowledged, url=server.url)
+        poll(lambda: quiet(service.store))
+        keys = stored_keys(service.store)
+        twice = sum(keys.values()) - len(keys)
+        check(service.store, acknowledged, url=service.url, races=twice)
+        service.stop()
     finally:
-        for process in (*processes, server):
+        for process in processes:
             process.__exit__()
-    return sum(acknowledged.values()), waits
+        service.clean()
+    return sum(acknowledged.values()), waits, twice
 
 
 def say(line):
@@ -73,22 +80,25 @@ def main():
     """Both loops; says what happened."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--sdk", type=int, default=1000, help="kills of processes that log (%(default)s)")
-    parser.add_argument("--server", type=int, default=300, help="kills of the server (%(default)s)")
+    parser.add_argument("--actor", type=int, default=300, help="kills of ingest actors (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     rng = np.random.default_rng(arguments.seed)
     with tempfile.TemporaryDirectory() as folder:
-        began = time.monotonic()
-        count = kill_loggers(Path(folder) / "sdk", arguments.sdk, rng)
-        seconds = time.monotonic() - began
-        say(f"{arguments.sdk} kills of logging processes, {count} values acknowledged, none lost: {seconds:.0f} s")
-        began = time.monotonic()
-        count, waits = kill_servers(Path(folder) / "server", arguments.server, rng)
-        seconds = time.monotonic() - began
-        say(
-            f"{arguments.server} kills of the server, {count} values acknowledged, none lost: {seconds:.0f} s; "
-            f"from a restart to the next acknowledgement {np.median(waits):.1f} s, at most {max(waits):.1f} s"
-        )
+        if arguments.sdk:
+            began = time.monotonic()
+            count = kill_loggers(Path(folder) / "sdk", arguments.sdk, rng)
+            seconds = time.monotonic() - began
+            say(f"{arguments.sdk} kills of logging processes, {count} values acknowledged, none lost: {seconds:.0f} s")
+        if arguments.actor:
+            began = time.monotonic()
+            count, waits, twice = kill_actors(Path(folder) / "actor", arguments.actor, rng)
+            seconds = time.monotonic() - began
+            say(
+                f"{arguments.actor} kills of actors, {count} values acknowledged, none lost, {twice} stored twice and "
+                f"read once: {seconds:.0f} s; from a kill to the next acknowledgements {np.median(waits):.1f} s, "
+                f"at most {max(waits):.1f} s"
+            )
     return 0
 
 
