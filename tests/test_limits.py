@@ -1,5 +1,7 @@
 """What a server takes at most; what is beyond it is refused with the rule and the value, and nothing is lost."""
 
+import re
+
 import pytest
 from pyarrow import flight
 
@@ -7,6 +9,9 @@ import lumatile as lt
 from lumatile.errors import FlushError
 from lumatile.schema import LOG
 from lumatile.wire import encode
+from lumatile_kernels import select_backend
+from lumatile_service.flight_server import IngestServer
+from lumatile_service.ingest import Ingest, RecordingIngest
 
 from .flight_hand import Hand, logged
 from .flight_service import Server, check, image, logger, poll, quiet
@@ -83,3 +88,35 @@ def test_a_message_that_is_too_large_is_refused_with_the_rule_and_the_value(tmp_
                 client.answers()
         assert server.process.poll() is None
     assert not list(tmp_path.rglob("*.arrow"))
+
+
+SECRET = "a secret of the server"
+
+
+def test_what_goes_wrong_inside_is_a_message_and_an_id(tmp_path, monkeypatch, caplog):
+    def fail(*_):
+        raise RuntimeError(SECRET)
+
+    monkeypatch.setattr(RecordingIngest, "begin", fail)
+    ingest = Ingest(tmp_path, lambda: select_backend("numpy"))
+    with IngestServer("grpc://127.0.0.1:0", ingest) as server, Hand(f"grpc://127.0.0.1:{server.port}") as client:
+        client.send(encode(logged(1)))
+        with pytest.raises(flight.FlightInternalError, match=r"internal error \(error ([0-9a-f]{8})\)") as raised:
+            client.answers()
+        told = str(raised.value)
+        for call in (
+            lambda: list(client.client.list_flights()),
+            lambda: client.client.do_get(flight.Ticket(b"")).read_all(),
+            lambda: list(client.client.do_action("status")),
+            client.client.do_put(flight.FlightDescriptor.for_path("x"), LOG)[0].close,
+        ):
+            with pytest.raises(flight.FlightServerError, match="does not know that call") as raised:
+                call()
+            told += str(raised.value)
+        assert client.client.get_schema(flight.FlightDescriptor.for_path("x")).schema == LOG
+        ingest.close(10)
+    assert SECRET in caplog.text
+    number = re.search(r"error ([0-9a-f]{8})", told)[1]
+    assert f"(error {number})" in caplog.text
+    for word in (SECRET, "Traceback", 'File "', "RuntimeError", "site-packages"):
+        assert word not in told

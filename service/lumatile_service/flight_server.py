@@ -35,7 +35,28 @@ COMMAND_BYTES = 1 << 16
 """Longest descriptor."""
 
 
-class IngestServer(flight.FlightServerBase):  # type: ignore[misc]
+class ClosedServer(flight.FlightServerBase):  # type: ignore[misc]
+    """A Flight server that does nothing, and says so: what Flight answers by itself has a traceback in it."""
+
+    def _nothing(self, *_: Any) -> Any:
+        raise flight.FlightServerError("this address does not know that call")
+
+    list_flights = get_flight_info = do_get = do_put = do_exchange = do_action = _nothing
+
+    def get_schema(
+        self,
+        context: flight.ServerCallContext,  # noqa: ARG002
+        descriptor: flight.FlightDescriptor,  # noqa: ARG002
+    ) -> flight.SchemaResult:
+        """That of logged values: pyarrow tells a client the traceback of whatever is raised here."""
+        return flight.SchemaResult(LOG)
+
+    def list_actions(self, context: flight.ServerCallContext) -> Any:  # noqa: ARG002
+        """None."""
+        return []
+
+
+class IngestServer(ClosedServer):
     """A Flight server in front of an Ingest. It serves from construction to `shutdown`."""
 
     def __init__(self, location: str, ingest: Ingest, *, limits: Limits | None = None, **options: Any) -> None:

@@ -9,10 +9,10 @@ from typing import Any
 from pyarrow import flight
 
 from lumatile.schema import LOG
-from lumatile_service.flight_server import clear_errors
+from lumatile_service.flight_server import ClosedServer, clear_errors
 
 
-class Front(flight.FlightServerBase):  # type: ignore[misc]
+class Front(ClosedServer):
     """A Flight server that knows others. It serves from construction to `shutdown`."""
 
     def __init__(
