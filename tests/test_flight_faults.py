@@ -156,7 +156,7 @@ def network():
     network.clean()
 
 
-def test_the_network_is_cut_and_heals(tmp_path, network):
+def test_a_network_cut_and_heal(tmp_path, network):
     with Server(tmp_path, host=network.addresses[0], prefix=network.inside(0)) as server:
         with logger(server.url, prefix=network.inside(1)) as process:
             process.line(2)

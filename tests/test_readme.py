@@ -57,6 +57,20 @@ def test_links_into_the_tree_lead_somewhere(path):
     assert [t for t in targets if not (path.parent / t).exists()] == []
 
 
+def test_tests_named_in_a_document_exist():
+    defined = {
+        path.name: set(re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE))
+        for path in (ROOT / "tests").glob("test_*.py")
+    }
+    everywhere = set().union(*defined.values())
+    missing = []
+    for document in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+        names = re.findall(r"`(?:(test_\w+\.py)::)?(test_\w+)`", document.read_text(encoding="utf-8"))
+        missing += [(document.name, *name) for name in names if name[1] not in defined.get(name[0], everywhere)]
+        assert len(names) > 40 or document.name != "reliability.md"
+    assert missing == []
+
+
 def test_commands_named_in_the_readme_exist():
     named = set(
         re.findall(r"\blumatile (\w+)\b", " ".join(re.findall(r"`([^`\n]+)`", (ROOT / "README.md").read_text())))
