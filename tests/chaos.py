@@ -1,4 +1,4 @@
-"""Processes of a service and its clients are killed again and again: `python -m tests.chaos --sdk N --actor N`.
+"""Processes of a service and its clients are killed again and again: see --help.
 
 The oracle is that of the tests: every acknowledged value is in the store once, every stored value was sent, its bytes
 are equal, and a fresh value flows afterwards.
@@ -15,6 +15,7 @@ import numpy as np
 import psutil
 from tests.flight_service import Server, check, logger, poll, quiet, stored_keys
 from tests.service_process import Service
+from tests.strace import NO_STRACE, faulty
 
 WORKERS = 4
 """Processes that log at the same time."""
@@ -70,6 +71,37 @@ def kill_actors(folder, kills, rng):
     return sum(acknowledged.values()), waits, twice
 
 
+def kill_servers_at_every_call(store, commits):
+    """SIGKILL of a server at every call of its first `commits` that changes a file; gives what was acknowledged, kills.
+
+    The processes that log live on; so each server begins with what those before it have left.
+    """
+    server = Server(store)
+    port = server.port
+    processes = [logger(server.url, worker) for worker in range(2)]
+    kills = 0
+    try:
+        poll(lambda: all(process.said() for process in processes), 60)
+        server.kill()
+        for call, each in (("fsync", 4), ("pwritev2", 1), ("ftruncate", 1), ("rename", 1), ("write", 4)):
+            for when in range(1, each * commits + 1):
+                with suppress(AssertionError):  # it was killed before it said its port
+                    Server(store, port=port, prefix=faulty(call, "signal=KILL", when)).end(120)
+                kills += 1
+        server = Server(store, port=port)
+        said = [process.said() for process in processes]
+        poll(lambda: all(p.said() > n for p, n in zip(processes, said, strict=True)), 60)
+        for process in processes:
+            process.kill()
+        acknowledged = {worker: process.said() for worker, process in enumerate(processes)}
+        poll(lambda: quiet(store))
+        check(store, acknowledged, url=server.url)
+    finally:
+        for process in (*processes, server):
+            process.__exit__()
+    return sum(acknowledged.values()), kills
+
+
 def say(line):
     """At once, also into a pipe."""
     sys.stdout.write(line + "\n")
@@ -77,10 +109,11 @@ def say(line):
 
 
 def main():
-    """Both loops; says what happened."""
+    """All loops; says what happened."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--sdk", type=int, default=1000, help="kills of processes that log (%(default)s)")
     parser.add_argument("--actor", type=int, default=300, help="kills of ingest actors (%(default)s)")
+    parser.add_argument("--calls", type=int, default=5, help="commits, each killed at each call (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     rng = np.random.default_rng(arguments.seed)
@@ -99,6 +132,13 @@ def main():
                 f"read once: {seconds:.0f} s; from a kill to the next acknowledgements {np.median(waits):.1f} s, "
                 f"at most {max(waits):.1f} s"
             )
+        if arguments.calls and NO_STRACE is None:
+            began = time.monotonic()
+            count, kills = kill_servers_at_every_call(Path(folder) / "calls", arguments.calls)
+            seconds = time.monotonic() - began
+            say(f"{kills} kills of a server at its calls, {count} values acknowledged, none lost: {seconds:.0f} s")
+        elif arguments.calls:
+            say(f"no kills at calls: {NO_STRACE}")
     return 0
 
 

@@ -19,7 +19,7 @@ from lumatile_service.malloc import MALLOC
 
 pytest.importorskip("ray")
 
-from tests.flight_service import check
+from tests.flight_service import check, stored_keys
 from tests.service_process import (
     LOGGER,
     Process,
@@ -192,6 +192,12 @@ def test_metrics_of_all_actors_are_at_one_address_also_when_one_hangs_or_is_kill
     assert service.stop() == 0
 
 
+def check_races(store, counts, **options):
+    """The oracle, where two live actors may both have stored what one of them was slow to acknowledge."""
+    keys = stored_keys(store)
+    check(store, counts, races=sum(keys.values()) - len(keys), **options)
+
+
 def test_kill_9_of_an_actor(start, log, tmp_path):
     service = start(Service, tmp_path, "--actors", "2")
     before = service.actors()
@@ -206,9 +212,9 @@ def test_kill_9_of_an_actor(start, log, tmp_path):
         wait_until(lambda name=name: service.actors().get(name, before[name])["pid"] != before[name]["pid"])
     (tmp_path / "enough").touch()
     counts = {worker: acknowledged(logger) for worker, logger in loggers.items()}
-    check(service.store, counts, url=service.url)
+    check_races(service.store, counts, url=service.url)
     assert service.stop(signal.SIGINT, group=True) == 0  # as a terminal does it
-    check(service.store, counts)
+    check_races(service.store, counts)
 
 
 def test_kill_9_of_the_whole_service_and_a_restart(start, log, tmp_path):
@@ -289,9 +295,9 @@ def test_kill_9_of_a_raylet(start, log, tmp_path, ray_directory):
     wait_until(lambda: len(logger.out.lines) >= said + 5)
     (tmp_path / "enough").touch()
     counts = {1: acknowledged(logger), 7: 10, 8: 10}
-    check(service.store, counts, url=service.url)
+    check_races(service.store, counts, url=service.url)
     service.process.send_signal(signal.SIGTERM)
     assert service.wait() == 0
     assert cluster.process.poll() is None
     assert psutil.Process(int(raylets[1])).is_running()
-    check(service.store, counts)
+    check_races(service.store, counts)
