@@ -2,12 +2,12 @@
 
 import errno
 import os
-import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +17,8 @@ from lumatile.settings import RecordingSettings
 from lumatile.store import open_store
 from lumatile.verify import verify
 from lumatile.writer import SegmentWriter
+
+from .strace import faulty, needs_strace, suffered
 
 SETTINGS = RecordingSettings(application_id="app", recording_id="run")
 
@@ -115,21 +117,9 @@ def test_killed_at_any_moment(tmp_path):
         assert process.wait() == 0
 
 
-def strace_works():
-    strace = shutil.which("strace")
-    if strace is None:
-        return "strace is not installed"
-    tried = subprocess.run([strace, "-o", os.devnull, "true"], check=False, capture_output=True, text=True)
-    return None if tried.returncode == 0 else f"strace cannot trace here: {tried.stderr.strip()[-100:]}"
-
-
-NO_STRACE = strace_works()
-needs_strace = pytest.mark.skipif(NO_STRACE is not None, reason=str(NO_STRACE))
-
-
-def under_strace(store, fault, call, when):
+def under_strace(store, fault, call, when, log=Path(os.devnull)):
     """A writer whose system calls suffer."""
-    return write(store, 0, 30, prefix=["strace", "-f", "-qq", "-o", os.devnull, f"-einject={call}:{fault}:when={when}"])
+    return write(store, 0, 30, prefix=faulty(call, fault, when, log))
 
 
 @needs_strace
@@ -137,9 +127,11 @@ def under_strace(store, fault, call, when):
 @pytest.mark.parametrize("fault", ["error=ENOSPC", "error=EIO"])
 def test_calls_that_fail_lose_nothing_acknowledged(tmp_path, call, fault):
     SegmentWriter(tmp_path, SETTINGS).close()  # its directories are there, and every 7th call from the 5th on fails
-    with under_strace(tmp_path, fault, call, "5+7") as process:
+    log = tmp_path.with_suffix(".strace")
+    with under_strace(tmp_path, fault, call, "5+7", log) as process:
         out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
+    assert suffered(log) >= 1
     assert out.split()[-1] == "29"
     assert_sound(tmp_path, 29)
 

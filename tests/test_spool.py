@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +19,8 @@ from lumatile.spool_directory import SpoolBusyError, SpoolDirectory, SpoolError,
 from lumatile.spool_record import HEADER_BYTES
 from lumatile.spool_writer import SpoolFullError
 from lumatile.wire import Decoder, Limits
+
+from .strace import faulty, needs_strace
 
 SETTINGS = RecordingSettings(application_id="app", recording_id="run")
 URL = "grpc://127.0.0.1:1"
@@ -369,18 +370,7 @@ spool.close()
 """
 
 
-def strace_works():
-    strace = shutil.which("strace")
-    if strace is None:
-        return "strace is not installed"
-    tried = subprocess.run([strace, "-o", os.devnull, "true"], check=False, capture_output=True, text=True)
-    return None if tried.returncode == 0 else f"strace cannot trace here: {tried.stderr.strip()[-100:]}"
-
-
-NO_STRACE = strace_works()
-
-
-@pytest.mark.skipif(NO_STRACE is not None, reason=str(NO_STRACE))
+@needs_strace
 @pytest.mark.parametrize(
     ("call", "moments"),
     [("pwritev,pwritev2", range(1, 16)), ("fsync", range(1, 25)), ("rename", [1]), ("unlink", [1]), ("flock", [1])],
@@ -390,7 +380,7 @@ def test_killed_at_every_call_everything_that_was_durable_is_there(tmp_path, cal
     for when in moments:
         root = tmp_path / str(when)
         command = [sys.executable, "-c", WRITER, str(root)]
-        fault = ["strace", "-f", "-qq", "-o", os.devnull, f"-einject={call}:signal=KILL:when={when}"]
+        fault = faulty(call, "signal=KILL", when)
         running.append((root, subprocess.Popen([*fault, *command], stdout=subprocess.PIPE, text=True)))
         if len(running) == 4 or when == moments[-1]:
             for place, process in running:
