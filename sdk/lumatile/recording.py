@@ -7,7 +7,8 @@ import itertools
 import os
 import secrets
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -43,6 +44,12 @@ class _Method(Generic[P]):
             return self._function
         bound = functools.partial(cast("Callable[..., None]", self._function), recording=recording)
         return cast("Callable[P, None]", bound)
+
+
+class _Provenance(threading.local):
+    """Where what one thread logs comes from."""
+
+    now: Mapping[str, str] | None = None
 
 
 class RecordingStream:
@@ -84,6 +91,7 @@ class RecordingStream:
         """Why values are not taken; empty while they are."""
         self.timelines = Timelines()
         """Where each thread stands."""
+        self._provenance = _Provenance()
         self._abandoned: list[Sink | None] = []
         """Sinks of the processes this one was forked from: theirs to close, kept so that nothing finalises them."""
         self._sink: Sink | None = None
@@ -128,6 +136,21 @@ class RecordingStream:
         return self._lost
 
     # logging
+
+    @contextmanager
+    def provenance(self, uri: str, *, member: str | None = None, content_hash: str | None = None) -> Iterator[None]:
+        """What this thread logs in the block comes from there; its frames rows say so, error rows too.
+
+        `uri`: of the file. `member`: which part of it, of an archive for example. `content_hash`: of the bytes that
+        the value was made from, with the name of the hash in front: "blake2b:...".
+        """
+        before = self._provenance.now
+        given = {"uri": uri, "member": member, "content_hash": content_hash}
+        self._provenance.now = {name: value for name, value in given.items() if value is not None}
+        try:
+            yield
+        finally:
+            self._provenance.now = before
 
     def log_value(
         self,
@@ -197,6 +220,7 @@ class RecordingStream:
             draw_order=draw_order,
             ext=ext,
             error=error,
+            provenance=self._provenance.now,
             nbytes=held_bytes(content, ext),
             **content,
         )

@@ -39,13 +39,16 @@ ATTEMPTS = 3
 """Failed attempts to write after which a flush says so instead of waiting on; the writer goes on trying."""
 
 
-def open_embedded(url: str, settings: RecordingSettings, *, backend: str = "auto") -> EmbeddedSink:
+def open_embedded(
+    url: str, settings: RecordingSettings, *, backend: str = "auto", **listeners: Callable[..., None]
+) -> EmbeddedSink:
     """The sink that writes into the store at `url`: a path, a file:// URL or a bucket's URL.
 
+    `listeners`: as EmbeddedSink takes them.
     Raises SinkError where the store cannot be written, BackendUnavailableError for a backend that cannot run here.
     """
     writer = SegmentWriter(url, settings)
-    return EmbeddedSink(writer, Pipeline(settings, backend=select_backend(backend)), settings)
+    return EmbeddedSink(writer, Pipeline(settings, backend=select_backend(backend)), settings, **listeners)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
