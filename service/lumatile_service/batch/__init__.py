@@ -1,0 +1,9 @@
+"""Datasets into tiles: readers say what to log, an engine logs what is missing."""
+
+from __future__ import annotations
+
+from lumatile_service.batch.job import Summary, ingest
+from lumatile_service.batch.log_call import LogCall
+from lumatile_service.batch.source_files import SourceFiles
+
+__all__ = ["LogCall", "SourceFiles", "Summary", "ingest"]

@@ -1,0 +1,85 @@
+"""Logging what files of datasets hold: the `log` of a LogCall."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lumatile.errors import ImageFileError
+from lumatile.recording import RecordingStream
+from lumatile_kernels.image_header import check_pixel_limit, read_header
+from lumatile_kernels.png import decode_png
+
+JPEG, PNG = b"\xff\xd8", b"\x89PNG"
+
+
+def image_file(recording: RecordingStream, entity_path: str, content: bytes) -> None:
+    """An image file: JPEG and PNG as `log_image_file` takes them, all others as Pillow decodes them."""
+    if content.startswith((JPEG, PNG)):
+        recording.log_image_file(entity_path, img_bytes=content)
+    else:
+        recording.log_image(entity_path, pillow_image(content, recording.settings.pixel_limit))
+
+
+def depth_png(recording: RecordingStream, entity_path: str, content: bytes, *, meter: float) -> None:
+    """A PNG of depths, `meter` of them a metre; 0 is none."""
+    recording.log_depth_image(entity_path, gray_png(content, recording.settings.pixel_limit), meter=meter)
+
+
+def segmentation_png(recording: RecordingStream, entity_path: str, content: bytes) -> None:
+    """A gray PNG of class ids."""
+    recording.log_segmentation_image(entity_path, gray_png(content, recording.settings.pixel_limit))
+
+
+def gray_png(content: bytes, pixel_limit: int) -> NDArray[Any]:
+    """(h, w) uint8 or uint16 of a gray PNG, as it is. Raises DecodeError; ImageFileError for any other."""
+    header = read_header(content)
+    check_pixel_limit(header, pixel_limit)
+    if header.format != "png" or header.components != 1 or header.bit_depth < 8:  # fewer bits would be scaled
+        found = f"{header.format.upper()} of {header.components} x {header.bit_depth} bits"
+        raise ImageFileError(f"it must be a gray PNG of 8 or 16 bits, not {found}")
+    return decode_png(content)[:, :, 0]
+
+
+def pillow_image(content: bytes, pixel_limit: int) -> NDArray[Any]:
+    """(h, w), (h, w, 3) or (h, w, 4) of an image file that Pillow knows: its first frame, upright.
+
+    Raises ImageFileError.
+    """
+    try:
+        from PIL import Image, ImageOps
+    except ModuleNotFoundError as e:
+        raise ImageFileError("a file that is neither JPEG nor PNG needs Pillow: install lumatile[batch]") from e
+    try:
+        with Image.open(io.BytesIO(content)) as opened:
+            _check_pixels(*opened.size, pixel_limit)
+            picture = ImageOps.exif_transpose(opened)
+            return np.asarray(picture.convert(_MODES.get(picture.mode, "RGB")))
+    except ImageFileError:
+        raise
+    except Exception as e:  # Pillow raises many kinds
+        raise ImageFileError(f"Pillow cannot decode it: {type(e).__name__}: {e}") from e
+
+
+def _check_pixels(width: int, height: int, limit: int) -> None:
+    if width * height > limit:
+        raise ImageFileError(f"{width}x{height} pixels are more than the limit of {limit}")
+
+
+_MODES: Mapping[str, str] = {
+    "1": "L",
+    "L": "L",
+    "RGB": "RGB",
+    "RGBA": "RGBA",
+    "LA": "RGBA",
+    "PA": "RGBA",
+    "P": "RGBA",
+    "F": "F",
+    "I;16": "I;16",
+    "RGBX": "RGB",
+}
+"""Pillow's mode of a file -> the mode that it is logged in; of others RGB."""

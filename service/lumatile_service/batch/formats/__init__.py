@@ -1,0 +1,55 @@
+"""The formats that are known, and which one a source looks like."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from lumatile.errors import InvalidValueError
+from lumatile_service.batch.formats import image_folder, kitti, tum_rgbd
+from lumatile_service.batch.log_call import Reader
+from lumatile_service.batch.source_files import SourceFiles
+
+
+@dataclass(frozen=True, kw_only=True)
+class Format:
+    """One format."""
+
+    matches: Callable[[SourceFiles], bool]
+    """Whether files look like it."""
+    read: Reader
+
+
+FORMATS: Mapping[str, Format] = {
+    "tum-rgbd": Format(matches=tum_rgbd.matches, read=tum_rgbd.read),
+    "kitti": Format(matches=kitti.matches, read=kitti.read),
+    "images": Format(matches=image_folder.matches, read=image_folder.read),
+}
+"""By name; the first that matches is taken."""
+
+
+def find_reader(files: SourceFiles, name: str | None, reader: str | None) -> tuple[str, Reader]:
+    """The reader of `name` in FORMATS, or "module:function", or of what the files look like; and what it is called.
+
+    Raises InvalidValueError.
+    """
+    if reader is not None:
+        return reader, _own(reader)
+    if name is not None:
+        if name not in FORMATS:
+            raise InvalidValueError(f"the format must be one of {', '.join(FORMATS)}, not {name!r}")
+        return name, FORMATS[name].read
+    for known, each in FORMATS.items():
+        if each.matches(files):
+            return known, each.read
+    raise InvalidValueError(f"{files.url} looks like none of the formats {', '.join(FORMATS)}: name one, or a reader")
+
+
+def _own(name: str) -> Reader:
+    module, _, function = name.partition(":")
+    try:
+        reader: Reader = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError, ValueError) as e:
+        raise InvalidValueError(f"a reader must be 'module:function' that can be imported, not {name!r}: {e}") from e
+    return reader

@@ -1,0 +1,93 @@
+"""TUM RGB-D sequences: rgb.txt and depth.txt list PNG files by their times.
+
+Formats and factors: "Useful tools for the RGB-D benchmark" and "File Formats" of the benchmark's site (Sturm et al.,
+IROS 2012): depth PNG, 16 bits, 5000 = 1 m, 0 = no value; associate.py: pairs of times that differ by less than 0.02 s,
+the closest first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from functools import partial
+
+from lumatile.errors import InvalidValueError
+from lumatile_service.batch.contents import depth_png, image_file
+from lumatile_service.batch.log_call import LogCall
+from lumatile_service.batch.source_files import SourceFiles
+
+METER = 5000.0
+"""Units of a depth PNG in a metre."""
+
+MAX_DIFFERENCE = 20_000_000
+"""Nanoseconds that the times of a pair may differ by."""
+
+TIMELINE, PAIR = "time", "frame"
+
+
+def matches(files: SourceFiles) -> bool:
+    """Whether both lists are there."""
+    return "rgb.txt" in files.sizes and "depth.txt" in files.sizes
+
+
+def read(files: SourceFiles) -> list[LogCall]:
+    """Images at `rgb`, depth at `depth`, at their own times on the timeline "time".
+
+    What associate.py pairs has the same number on the sequence "frame" too.
+    """
+    color, depth = (dict(_listed(files, name)) for name in ("rgb.txt", "depth.txt"))
+    pairs = associate(list(color), list(depth))
+    numbers = {time: number for number, pair in enumerate(pairs) for time in (("rgb", pair[0]), ("depth", pair[1]))}
+    calls = []
+    for entity, listed in (("rgb", color), ("depth", depth)):
+        for time, path in listed.items():
+            number = numbers.get((entity, time))
+            calls.append(
+                LogCall(
+                    entity_path=entity,
+                    kind="image" if entity == "rgb" else "depth",
+                    uri=files.uri(path),
+                    read=partial(files.read, path),
+                    log=image_file if entity == "rgb" else partial(depth_png, meter=METER),
+                    nbytes=files.sizes.get(path, 0),
+                    times={TIMELINE: time},
+                    sequences={} if number is None else {PAIR: number},
+                )
+            )
+    return sorted(calls, key=lambda call: call.times[TIMELINE])
+
+
+def associate(first: list[int], second: list[int]) -> list[tuple[int, int]]:
+    """Pairs of times, in nanoseconds, each used once: of all that differ by less than MAX_DIFFERENCE the closest first.
+
+    Sorted by the first time.
+    """
+    second = sorted(second)
+    near = []
+    low = 0
+    for time in sorted(first):
+        while low < len(second) and second[low] <= time - MAX_DIFFERENCE:
+            low += 1
+        high = low
+        while high < len(second) and second[high] < time + MAX_DIFFERENCE:
+            near.append((abs(time - second[high]), time, second[high]))
+            high += 1
+    used_first, used_second, pairs = set(), set(), []
+    for _, a, b in sorted(near):
+        if a not in used_first and b not in used_second:
+            used_first.add(a)
+            used_second.add(b)
+            pairs.append((a, b))
+    return sorted(pairs)
+
+
+def _listed(files: SourceFiles, name: str) -> Iterator[tuple[int, str]]:
+    """(time, path) of each line, "seconds path"; lines that begin with # say nothing. Raises InvalidValueError."""
+    for number, line in enumerate(files.read(name).decode(errors="replace").splitlines(), 1):
+        words = line.split()
+        if not words or words[0].startswith("#"):
+            continue
+        try:
+            yield int(Decimal(words[0]) * 10**9), words[1]
+        except (ArithmeticError, IndexError, ValueError):
+            raise InvalidValueError(f"{name}, line {number}: it must be a time and a file, not {line!r:.80}") from None

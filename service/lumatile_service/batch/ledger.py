@@ -1,0 +1,72 @@
+"""What of a dataset is in the store already: its frames rows say where they come from."""
+
+from __future__ import annotations
+
+import hashlib
+from os import PathLike
+from typing import Literal
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from lumatile.places import open_place
+from lumatile.recording_reader import RecordingReader
+from lumatile_service.batch.log_call import LogCall
+
+State = Literal["new", "stored", "changed"]
+
+
+class Ledger:
+    """The values of one recording that have provenance. It is not changed by what is logged after it was made."""
+
+    def __init__(self, store: str | PathLike[str], recording_id: str) -> None:
+        """Read it from the recording; where there is none, nothing is stored. Raises StoreError, OSError."""
+        self._values: set[bytes] = set()
+        """Digests of (entity path, kind, URI, member, hash)."""
+        self._places: set[bytes] = set()
+        """Digests of (entity path, kind, URI, member)."""
+        for entity_path, kind, provenance in _rows(store, recording_id):
+            place = (entity_path, kind, provenance["uri"], provenance["member"])
+            self._places.add(_digest(*place))
+            self._values.add(_digest(*place, provenance["content_hash"]))
+
+    def state(self, call: LogCall, content_hash: str | None) -> State:
+        """Whether a value is stored; "changed": something else from the same place is."""
+        place = (call.entity_path, call.kind, call.uri, call.member)
+        if _digest(*place, content_hash) in self._values:
+            return "stored"
+        return "changed" if _digest(*place) in self._places else "new"
+
+
+def content_hash(content: bytes) -> str:
+    """BLAKE2b (RFC 7693) of 128 bits."""
+    return f"blake2b:{hashlib.blake2b(content, digest_size=16).hexdigest()}"
+
+
+def errors_of(store: str | PathLike[str], recording_id: str) -> list[tuple[str, str]]:
+    """(URI, reason) of the error rows that have provenance."""
+    table = _with_provenance(store, recording_id)
+    if table is None:
+        return []
+    table = table.filter(pc.is_valid(table["error"]))
+    uris = pc.struct_field(table["provenance"].combine_chunks(), "uri").to_pylist() if len(table) else []
+    return list(zip(uris, table["error"].to_pylist(), strict=True))
+
+
+def _rows(store: str | PathLike[str], recording_id: str) -> list[tuple[str, str, dict[str, str | None]]]:
+    table = _with_provenance(store, recording_id)
+    if table is None:
+        return []
+    return list(zip(*(table[name].to_pylist() for name in ("entity_path", "kind", "provenance")), strict=True))
+
+
+def _with_provenance(store: str | PathLike[str], recording_id: str) -> pa.Table | None:
+    place = open_place(store).recording(recording_id)
+    if not place.exists():
+        return None
+    table = RecordingReader(place, recording_id).frames_table()
+    return table.filter(pc.is_valid(table["provenance"]))
+
+
+def _digest(*parts: str | None) -> bytes:
+    return hashlib.blake2b(repr(parts).encode(), digest_size=12).digest()

@@ -1,0 +1,40 @@
+"""What a reader of a dataset gives: log calls, before their content is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from lumatile.recording import RecordingStream
+from lumatile.values import Kind
+from lumatile_service.batch.source_files import SourceFiles
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogCall:
+    """One value of a dataset: where it goes, where it is, and how it is logged. It can be pickled if its parts can."""
+
+    entity_path: str
+    kind: Kind
+    """What `log` logs."""
+    uri: str
+    """Of the file that it is in."""
+    read: Callable[[], bytes]
+    """The bytes that it is made from, which are hashed; of a file its content. May raise."""
+    log: Callable[[RecordingStream, str, bytes], None]
+    """Logs `bytes` at an entity path: one call of the recording. What it raises becomes an error row."""
+    member: str | None = None
+    """Which part of the file it is, if not all of it."""
+    nbytes: int = 0
+    """About what `read` gives, for the plan."""
+    sequences: Mapping[str, int] = field(default_factory=dict)
+    """Where it is on sequence timelines."""
+    times: Mapping[str, int] = field(default_factory=dict)
+    """Where it is on time timelines, in nanoseconds."""
+
+
+Reader = Callable[[SourceFiles], Iterable[LogCall]]
+"""What knows a format: the files of a dataset -> its values, annotation contexts before what they color.
+
+Where it gives a list the job knows its length, and says when it will be done.
+"""

@@ -1,0 +1,74 @@
+"""The files of a dataset, in a directory or a bucket."""
+
+from __future__ import annotations
+
+import os
+import re
+from functools import cached_property
+from pathlib import Path
+
+import pyarrow as pa
+from pyarrow import fs
+
+from lumatile.errors import InvalidValueError
+
+
+class SourceFiles:
+    """All files under a directory or URL, by their paths in it, with slashes. It can be pickled."""
+
+    def __init__(self, source: str | os.PathLike[str]) -> None:
+        """`source`: a directory, or a URL that Arrow has a file system for: file://, s3://, gs://.
+
+        Raises InvalidValueError where there is nothing of the kind.
+        """
+        text = os.fspath(source)
+        try:
+            if "://" in text:
+                self._fs, self._root = fs.FileSystem.from_uri(text)
+                self.url = text.rstrip("/")
+            else:
+                self._fs, self._root = fs.LocalFileSystem(), str(Path(text).absolute())
+                self.url = Path(self._root).as_uri()
+            found = self._fs.get_file_info(self._root)
+        except (pa.ArrowException, OSError, ValueError) as e:
+            raise InvalidValueError(f"a source must be a directory, or the URL of one: {text!r}: {e}") from e
+        if found.type is not fs.FileType.Directory:
+            raise InvalidValueError(f"a source must be a directory, or the URL of one, and {text!r} is none")
+        self._root = self._root.rstrip("/")
+
+    @property
+    def name(self) -> str:
+        """The directory's own name."""
+        return self._root.rpartition("/")[2] or "source"
+
+    @cached_property
+    def sizes(self) -> dict[str, int]:
+        """Path of each file -> its bytes, in the order of people: frame2 before frame10. Hidden ones are left out.
+
+        Raises OSError.
+        """
+        start = len(self._root) + 1
+        infos = self._fs.get_file_info(fs.FileSelector(self._root, recursive=True))
+        files = {info.path[start:]: info.size for info in infos if info.type is fs.FileType.File}
+        shown = (path for path in files if not any(part.startswith(".") for part in path.split("/")))
+        return {path: files[path] for path in sorted(shown, key=natural)}
+
+    def under(self, directory: str, *suffixes: str) -> list[str]:
+        """The paths of the files in a directory, and below it, that end with one of `suffixes` in any case."""
+        prefix = directory.rstrip("/") + "/" if directory else ""
+        return [path for path in self.sizes if path.startswith(prefix) and path.lower().endswith(suffixes)]
+
+    def read(self, path: str) -> bytes:
+        """What a file holds. Raises OSError."""
+        with self._fs.open_input_stream(f"{self._root}/{path}") as stream:
+            content: bytes = stream.read()
+        return content
+
+    def uri(self, path: str) -> str:
+        """The URL of a file."""
+        return f"{self.url}/{path}"
+
+
+def natural(path: str) -> list[tuple[int, int, str]]:
+    """A key that sorts numbers in names by their values."""
+    return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", path) if part]

@@ -1,0 +1,172 @@
+"""`lumatile ingest`: a dataset into a recording."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from lumatile.errors import InvalidValueError
+from lumatile_service.cli.output import Json, console, print_json, size, table
+
+if TYPE_CHECKING:
+    from lumatile.recording import RecordingStream
+    from lumatile_service.batch.job import Summary
+    from lumatile_service.batch.tally import Tally
+
+LINE_SECONDS = 5.0
+"""Where it is no terminal, a line says this often how far it is."""
+
+
+def ingest(
+    *,
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="The dataset: a directory, or its URL.")],
+    store: Annotated[str, typer.Option(metavar="URI", help="Where it is stored: a directory or a bucket.")],
+    format_: Annotated[
+        str | None, typer.Option("--format", metavar="NAME", help="The dataset's format; by default told by its files.")
+    ] = None,
+    reader: Annotated[
+        str | None, typer.Option(metavar="MODULE:FUNCTION", help="A reader of your own, in place of a format.")
+    ] = None,
+    recording: Annotated[
+        str | None, typer.Option(metavar="ID", help="The recording; by default made from SOURCE.")
+    ] = None,
+    tile_format: Annotated[str, typer.Option(metavar="NAME", help="linear, srgb8 or rgba32float.")] = "linear",
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad value.")] = False,
+    max_errors: Annotated[
+        int | None, typer.Option(metavar="N", help="Stop where more values than that are bad; by default never.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what there is, and the bytes it takes.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Turn a dataset into tiles. Run again, it does only what is missing.
+
+    A value that is bad becomes an error row. Exits 1 where there are any.
+    """
+    from lumatile_service.batch.job import ingest as run
+    from lumatile_service.batch.plan import plan
+
+    if max_errors is not None and max_errors < 0:
+        raise InvalidValueError(f"--max-errors must not be negative, and is {max_errors}")
+    if dry_run:
+        planned = plan(source, format=format_, reader=reader, recording_id=recording, tile_format=tile_format)
+        if as_json:
+            print_json(asdict(planned))
+        else:
+            out = console()
+            out.print(f"recording {planned.recording_id}, format {planned.format}: {planned.values} values")
+            rows = table("entity", "kind", "values", "bytes", right=("values", "bytes"))
+            for group in planned.groups:
+                rows.add_row(escape(group.entity_path), group.kind, str(group.values), size(group.bytes_in))
+            out.print(rows)
+            out.print(f"\nto read {size(planned.bytes_in)}, to store about {size(planned.bytes_out)}")
+        return
+    summary = run(
+        source,
+        store,
+        format=format_,
+        reader=reader,
+        recording_id=recording,
+        max_errors=0 if strict else max_errors,
+        watcher=_Lines() if as_json or not sys.stderr.isatty() else _Bar(),
+        tile_format=tile_format,
+    )
+    if as_json:
+        print_json(asdict(summary))
+    else:
+        _show(summary, store)
+    raise typer.Exit(1 if summary.errors else 0)
+
+
+def _show(summary: Summary, store: str) -> None:
+    out = console()
+    rate = summary.bytes_in / max(summary.seconds, 1e-9)
+    out.print(
+        f"recording {summary.recording_id}: {summary.logged} of {summary.values} values logged, "
+        f"{summary.stored_before} were stored before, {summary.changed} had changed"
+    )
+    out.print(
+        f"{size(summary.bytes_in)} read, {size(summary.bytes_out)} written, in {summary.seconds:.1f} s "
+        f"({size(rate)}/s read)"
+    )
+    if summary.errors:
+        out.print(f"\n{sum(summary.errors.values())} error rows in the recording:")
+        rows = table("errors", "reason", "the first one", right=("errors",))
+        for reason, count in summary.errors.items():
+            rows.add_row(str(count), escape(reason), escape(summary.examples[reason]))
+        out.print(rows)
+    out.print(f"\nnext: lumatile info {escape(store)} {summary.recording_id}")
+
+
+class _Bar:
+    """A progress bar."""
+
+    @contextmanager
+    def watch(self, tally: Tally, recording: RecordingStream, total: int | None) -> Iterator[None]:
+        """Around the work."""
+        import threading
+
+        columns = (SpinnerColumn(), MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[what]}"))
+        with Progress(*columns, TimeRemainingColumn(), console=console(stderr=True)) as progress:
+            task = progress.add_task("", total=total, what="")
+            over = threading.Event()
+
+            def show() -> None:
+                began = time.monotonic()
+                while True:
+                    progress.update(task, completed=tally.seen, what=_words(tally, recording, began))
+                    if over.wait(0.2):
+                        return
+
+            thread = threading.Thread(target=show, name="lumatile-progress", daemon=True)
+            thread.start()
+            try:
+                yield
+            finally:
+                over.set()
+                thread.join()
+                progress.update(task, completed=tally.seen)
+
+
+class _Lines:
+    """A line now and then."""
+
+    @contextmanager
+    def watch(self, tally: Tally, recording: RecordingStream, total: int | None) -> Iterator[None]:
+        """Around the work."""
+        import threading
+
+        over = threading.Event()
+        began = time.monotonic()
+
+        def show() -> None:
+            while not over.wait(LINE_SECONDS):
+                of = "" if total is None else f" of {total}"
+                rest = ""
+                if total is not None and tally.seen:
+                    rest = f", {(time.monotonic() - began) * (total - tally.seen) / tally.seen:.0f} s to go"
+                line = f"{tally.seen}{of} values: {_words(tally, recording, began)}{rest}"
+                print(f"lumatile: {line}", file=sys.stderr, flush=True)
+
+        thread = threading.Thread(target=show, name="lumatile-progress", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+
+def _words(tally: Tally, recording: RecordingStream, began: float) -> str:
+    seconds = max(time.monotonic() - began, 1e-9)
+    return (
+        f"{size(tally.bytes_in)} read at {size(tally.bytes_in / seconds)}/s, {size(tally.bytes_out)} stored, "
+        f"{tally.bad + recording.errors} bad"
+    )
