@@ -211,6 +211,24 @@ def test_a_merge_that_fails_loses_nothing(tmp_path, monkeypatch, call, caplog):
     assert_all_there(open_store(tmp_path).recording(), 16)
 
 
+def test_a_merge_that_fails_unexpectedly_does_not_end_merging(tmp_path, monkeypatch, caplog):
+    real, failures = merge.merge, [MemoryError("no room")]
+
+    def once(*args):
+        if failures:
+            raise failures.pop()
+        return real(*args)
+
+    monkeypatch.setattr(merge, "merge", once)
+    target = SegmentWriter(tmp_path, SETTINGS)
+    write(target, range(32))
+    target.close()
+    assert "segments are not merged" in caplog.text
+    assert_all_there(open_store(tmp_path).recording(), 32)
+    assert verify(tmp_path).segments == 16 + 1
+    assert verify(tmp_path).segments == 17
+
+
 def failing(call):
     """A segment whose commit fails at its last `call`."""
 

@@ -301,6 +301,23 @@ def test_a_direct_file_larger_than_its_buffer_holds_what_was_written(tmp_path, k
     assert (tmp_path / "file").read_bytes() == content
 
 
+def test_whatever_a_write_raises_is_met_by_who_waits_and_the_next_one_is_done():
+    """A writer whose disk thread had died would wait for ever, and its values with it."""
+
+    def fail():
+        raise MemoryError("no room")
+
+    disk = WriteBehind()
+    disk.start(fail)
+    with pytest.raises(MemoryError, match="no room"):
+        disk.wait()
+    done = []
+    disk.start(lambda: done.append(1))
+    disk.start(fail)
+    disk.close()
+    assert done == [1]
+
+
 @pytest.mark.skipif(not direct_file._DIRECT, reason="this system has no O_DIRECT")
 @pytest.mark.parametrize("refused_at", ["open", "write"])
 def test_file_systems_without_direct_io_are_written_through_the_cache(tmp_path, monkeypatch, refused_at):

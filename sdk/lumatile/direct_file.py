@@ -86,7 +86,7 @@ class DirectFile:
         """Close the file, finished or not."""
         if not self.closed:
             self.closed = True
-            with suppress(OSError):
+            with suppress(Exception):
                 self._disk.wait()
             os.close(self._fd)
 

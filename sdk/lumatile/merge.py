@@ -68,7 +68,7 @@ class Merger:
         while (task := self._tasks.get()) is not None:
             try:
                 task()
-            except (OSError, pa.ArrowException):
+            except Exception:  # the next merge may go well
                 log.warning("%s: segments are not merged", self._place, exc_info=True)
 
     def _add(self, file: FramesFile, size: int, *, generation: int) -> None:

@@ -64,7 +64,7 @@ class ObjectFile:
         """Close the file, finished or not."""
         if not self.closed:
             self.closed = True
-            with suppress(OSError):
+            with suppress(Exception):
                 self._disk.wait()
             self._upload = None
 

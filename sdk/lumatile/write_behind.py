@@ -14,7 +14,7 @@ class WriteBehind:
     def __init__(self) -> None:
         """Start the thread: at the end of a process it would be too late."""
         self._writes: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
-        self._results: SimpleQueue[OSError | None] = SimpleQueue()
+        self._results: SimpleQueue[BaseException | None] = SimpleQueue()
         self._busy = False
         self._thread = threading.Thread(target=self._run, name="lumatile-disk", daemon=True)
         self._thread.start()
@@ -26,7 +26,7 @@ class WriteBehind:
         self._writes.put(write)
 
     def wait(self) -> None:
-        """Wait until the last write is done. Raises the OSError that it raised."""
+        """Wait until the last write is done. Raises what it raised."""
         if self._busy:
             self._busy = False
             if (error := self._results.get()) is not None:
@@ -34,17 +34,17 @@ class WriteBehind:
 
     def close(self) -> None:
         """End the thread, after the last write."""
-        with suppress(OSError):
+        with suppress(Exception):
             self.wait()
         self._writes.put(None)
         self._thread.join()
 
     def _run(self) -> None:
         while (write := self._writes.get()) is not None:
-            error: OSError | None = None
+            error: BaseException | None = None
             try:
                 write()
-            except OSError as e:
+            except BaseException as e:  # noqa: BLE001 - whoever waits would wait for ever
                 error = e
             del write  # and with it the buffers
             self._results.put(error)
