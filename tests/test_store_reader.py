@@ -19,8 +19,10 @@ from lumatile.errors import (
     SourceNotKeptError,
     StoreFormatError,
 )
+from lumatile.frame_tiles import FrameTiles
 from lumatile.settings import RecordingSettings
 from lumatile.store import open_store
+from lumatile.tile_rows import TileRows
 from lumatile.writer import SegmentWriter
 
 RNG = np.random.default_rng(0)
@@ -355,6 +357,84 @@ def test_refresh_and_follow_see_what_is_committed(tmp_path, monkeypatch, batches
     assert reader.latest_at("a").key[1] == 39
     assert [frame.key[1] for frame in reader.frames("a")] == list(range(40))
     assert [reader.latest_at("a", frame=seq).times["frame"] for seq in range(40)] == list(range(40))
+
+
+def test_what_another_threads_refresh_is_about_to_show_is_followed(tmp_path, monkeypatch):
+    target = writer(tmp_path)
+    target.append(row(0), [])
+    target.commit()
+    reader = read(tmp_path)
+    target.append(row(1), [])
+    target.commit()
+    real, following = recording_reader.Rows.of, []
+
+    def of(*args):
+        monkeypatch.undo()
+        assert len(reader) == 1
+        following.append(reader.follow(poll=0, timeout=0))
+        return real(*args)
+
+    monkeypatch.setattr(recording_reader.Rows, "of", of)
+    assert reader.refresh() == 1
+    assert [frame.key[1] for frame in following[0]] == [1]
+    target.close()
+
+
+def test_entities_may_be_asked_for_while_another_thread_refreshes(tmp_path, monkeypatch):
+    class Codes(recording_reader.Codes):
+        def items(self):
+            for item in super().items():
+                reader.refresh()
+                yield item
+
+    monkeypatch.setattr(recording_reader, "Codes", Codes)
+    target = writer(tmp_path)
+    target.append(row(0, entity_path="a"), [])
+    target.append(row(1, entity_path="b"), [])
+    target.commit()
+    reader = read(tmp_path)
+    target.append(row(2, entity_path="c"), [])
+    target.close()
+    assert reader.entities() == ["a", "b"]
+    reader.refresh()
+    assert reader.entities() == ["a", "b", "c"]
+
+
+class Found:
+    """A tiles file of one frame with tiles of one byte, which lie at `starts`; `gone`: it is not there any more."""
+
+    path = "tiles"
+
+    def __init__(self, content, starts, *, gone=False):
+        self.content, self.starts, self.gone = content, starts, gone
+
+    def rows_of_frame(self, frame):
+        ones, n = np.ones(len(self.starts), np.int32), len(self.starts)
+        fields = dict.fromkeys(("y", "width", "height", "row_pitch", "raw_size"), ones)
+        rows = TileRows(
+            plane="pixels", codec="raw", level=ones, x=np.arange(n), offsets=np.arange(n + 1), payload=ones, **fields
+        )
+        yield rows, ones, self.starts
+
+    def payloads(self, where):
+        if self.gone:
+            raise FileNotFoundError
+        return [np.frombuffer(self.content[start : start + 1], np.uint8) for start in where]
+
+
+def test_a_thread_that_finds_a_moved_frame_again_takes_nothing_away_from_others():
+    before, after = Found(b"abxy", [0, 1]), Found(b"__ab", [2, 3])
+    tiles = FrameTiles(before, 0, 2, lambda: FrameTiles(after, 0, 2))
+
+    def asked():
+        first, second = (tile for _, tile in tiles.rows("pixels"))
+        yield first
+        before.gone = True
+        assert bytes(tiles.decoded(second)) == b"b"
+        before.gone = False  # the end of an object stays in memory
+        yield second
+
+    assert b"".join(tiles._payloads(asked())) == b"ab"
 
 
 def test_several_writers_share_a_recording(tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,7 +58,6 @@ class FrameTiles:
         `find_again`: where they are now, if the file turns out to be gone: a merge has moved them.
         """
         self._find_again = find_again
-        self._reader = reader
         self._where = f"{reader.path}: frame row {frame}"
         self._tiles: dict[Key, StoredTile] = {}
         for rows, checksums, where in reader.rows_of_frame(frame) if tile_count else ():
@@ -77,6 +76,8 @@ class FrameTiles:
                     raw_size=raw_size,
                     crc32c=checksum,
                 )
+        self._now = reader, self._tiles
+        """Where the bytes are now, replaced as one: threads may share a frame."""
         if len(self._tiles) != tile_count:
             raise self.corrupt(f"must have {tile_count} different tiles rows, not {len(self._tiles)}")
 
@@ -115,13 +116,17 @@ class FrameTiles:
 
     def _payloads(self, tiles: Sequence[StoredTile]) -> list[NDArray[np.uint8]]:
         try:
-            return self._reader.payloads([self._tiles[tile.key].where for tile in tiles])
+            return self._payloads_now(tiles)
         except FileNotFoundError:
             if self._find_again is None:
                 raise
             found = self._find_again()
-        self._reader, self._tiles, self._where = found._reader, found._tiles, found._where  # noqa: SLF001 - its own kind
-        return self._reader.payloads([self._tiles[tile.key].where for tile in tiles])
+        self._now, self._where = found._now, found._where  # noqa: SLF001 - its own kind
+        return self._payloads_now(tiles)
+
+    def _payloads_now(self, tiles: Iterable[StoredTile]) -> list[NDArray[np.uint8]]:
+        reader, rows = self._now
+        return reader.payloads([rows[tile.key].where for tile in tiles])
 
     def _decode(self, tile: StoredTile, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if tile.codec != "raw":

@@ -134,7 +134,7 @@ class RecordingReader:
         """Entity paths that something was logged to, sorted."""
         rows, _ = self._state
         logged = np.unique(rows.column("entity")[rows.column("group") != GROUPS["gap"]])
-        paths = {code: path for path, code in rows.entities.items()}
+        paths = {code: path for path, code in dict(rows.entities).items()}  # a refresh may add some
         return sorted(paths[code] for code in logged.tolist())
 
     def timelines(self) -> dict[str, str]:
@@ -178,7 +178,8 @@ class RecordingReader:
 
         Looks every `poll` seconds; ends after `timeout` seconds without a new frame (None: never).
         """
-        return self._follow(self._refreshes, poll, timeout)
+        seen = self._state[0].since.max(initial=0)  # not `_refreshes`: one may be under way in another thread
+        return self._follow(int(seen), poll, timeout)
 
     def _follow(self, seen: int, poll: float, timeout: float | None) -> Iterator[Frame]:
         last = time.monotonic()
