@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import end_to_end, jpeg, kernels, log_call, memory, reading, scaling, service
+from benchmarks import batch, end_to_end, jpeg, kernels, log_call, memory, reading, scaling, service
 from benchmarks.machine import describe_machine
 from benchmarks.options import Options
 from benchmarks.scratch import ROOT, scratch
@@ -23,6 +23,7 @@ BENCHMARKS = {
     "jpeg": jpeg.measure,
     "service": service.measure,
     "scaling": scaling.measure,
+    "batch": batch.measure,
 }
 RESULTS = Path(__file__).parent / "results"
 
