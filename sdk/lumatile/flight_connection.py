@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 STALLED_SECONDS = 0.5
 """A process that has not looked for so long was held up itself, and gives the server as long again to be heard."""
 
+FINISH_SECONDS = 5.0
+"""Longest wait for what a server that is heard of says last: its store may hang."""
+
 END_SECONDS = 3.0
 """Longest wait for threads that have been told to end."""
 
@@ -71,7 +74,10 @@ class FlightConnection:
         self._writing = threading.Thread(target=self._write, name="lumatile-write", daemon=True)
         self._reading = threading.Thread(target=self._read, name="lumatile-read", daemon=True)
         flight_forks.begin(self)
-        self._writing.start()
+        try:
+            self._writing.start()
+        except RuntimeError as e:  # the process may have no more threads now
+            self._died(e)
 
     @property
     def alive(self) -> bool:
@@ -102,8 +108,12 @@ class FlightConnection:
             self._waiting.clear()
             self._waiting.append(None)
             self._changed.notify_all()
+        deadline = time.monotonic() + FINISH_SECONDS
         self._writing.join(SILENCE_SECONDS)
-        while self._reading.is_alive() and not self._dead and time.monotonic() - self._last < SILENCE_SECONDS:
+        while self._reading.is_alive() and not self._dead:
+            now = time.monotonic()
+            if now - self._last >= SILENCE_SECONDS or now >= deadline:
+                break
             self._reading.join(0.1)
         self.cut()
 
@@ -143,6 +153,8 @@ class FlightConnection:
             self._died(e)
         if self._reading.ident is not None:
             self._reading.join()
+        elif self._reader is not None:
+            self._reader.cancel()
         # gRPC has threads of its own as long as one of these lives
         self._reader = None
         if writer is not None:

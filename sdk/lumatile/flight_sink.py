@@ -13,6 +13,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
 from pyarrow import flight
@@ -130,7 +131,8 @@ class FlightSink:
         """Take nothing more, flush and stop; see `Sink.close`. What is not acknowledged then goes to the spool."""
         self._queue.close()
         flush = self._deliveries.pending_flush(timeout)
-        where, lost, why = ("store", 0, "") if self._deliveries.stopped else self._deliveries.wait(flush)
+        closed = self._deliveries.stopped and self._deliveries.dead is None
+        where, lost, why = ("store", 0, "") if closed else self._deliveries.wait(flush)
         with self._deliveries.changed:
             self._deliveries.stopped = True
             self._deliveries.changed.notify_all()
@@ -157,15 +159,26 @@ class FlightSink:
     def _run(self) -> None:
         try:
             while not self._deliveries.stopped:
-                self._drive(FlightConnection(self._choose, self._settings, self._deliveries.heard))
+                connection = FlightConnection(self._choose, self._settings, self._deliveries.heard)
+                try:
+                    self._drive(connection)
+                except BaseException:
+                    connection.cut()
+                    raise
             self._save_all()
         except BaseException as e:
             log.critical("the sink's thread died", exc_info=True)
             self._deliveries.dead = e
+            self._queue.close()
+            with suppress(Exception):
+                self._save_all()
         self._queue.close()
-        self._on_end()
-        if self._spill is not None:
-            self._spill.close()
+        try:
+            self._on_end()
+            if self._spill is not None:
+                self._spill.close()
+        except Exception:
+            log.exception("the spool was not closed well")
         with self._deliveries.changed:
             self._deliveries.stopped = True
             self._deliveries.changed.notify_all()
@@ -326,6 +339,8 @@ class FlightSink:
         """Move the window to the spool, as much of it as there is room for; whether there was any."""
         with self._deliveries.changed:
             values = self._deliveries.window.values()
+        if not values:
+            return True  # they were acknowledged a moment ago
         try:
             count = spill.append(values, sent=self._given)
         except UnsendableError as e:

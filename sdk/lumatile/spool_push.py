@@ -100,7 +100,10 @@ class Adoption:
         if self._ended.is_set() or (self._thread is not None and self._thread.is_alive()):
             return
         self._thread = threading.Thread(target=self._run, name="lumatile-adopt", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as e:  # the process may have no more threads now
+            log.warning("spools are not looked for now: %s", e)
 
     def end(self) -> None:
         """Stop soon; what is not sent is left to the next process."""
