@@ -29,6 +29,13 @@ PINNED = 1 << 20
 """Buffers of this many bytes and more are pinned, where there is a GPU: a small one is faster copied than pinned."""
 
 
+WIPEONFORK = 18
+"""Linux' MADV_WIPEONFORK, which mmap does not name: a child has zeros there, and the parent's pages are not touched.
+
+(MADV_DONTFORK leaves a hole, where the child's next memory may come to lie; letting go of the buffer unmapped that.)
+"""
+
+
 class _Loan(np.ndarray):
     """A buffer that is lent; views of it are plain arrays, and keep it alive."""
 
@@ -50,7 +57,9 @@ class BufferPool:
         self._reset()
 
     def _reset(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._taking = False
+        """A signal's handler, or a finaliser, may come in the middle of a take, and take in the same thread."""
         self._idle: list[tuple[int, int, mmap.mmap]] = []
         """Sorted by size; the id only keeps mmaps from being compared."""
         self._returned: deque[mmap.mmap] = deque()
@@ -64,22 +73,31 @@ class BufferPool:
         if nbytes < SMALL:
             return np.empty(nbytes, np.uint8)
         with self._lock:
-            self._collect()
-            fit = bisect_left(self._idle, (nbytes, 0))
-            if fit < len(self._idle) and self._idle[fit][0] <= nbytes + nbytes // 2 + GRAIN:
-                memory = self._idle.pop(fit)[2]
+            if self._taking:
+                memory = _mapped(-(-nbytes // GRAIN) * GRAIN)
             else:
-                memory = self._fresh(-(-nbytes // GRAIN) * GRAIN)
+                try:
+                    self._taking = True
+                    memory = self._reused(nbytes) or self._fresh(-(-nbytes // GRAIN) * GRAIN)
+                finally:
+                    self._taking = False
         loan = np.ndarray.__new__(_Loan, (nbytes,), np.uint8, buffer=memory)
         loan._memory = memory  # noqa: SLF001
         loan._home = self._returned  # noqa: SLF001
         return loan.view(np.ndarray)
 
+    def _reused(self, nbytes: int) -> mmap.mmap | None:
+        self._collect()
+        fit = bisect_left(self._idle, (nbytes, 0))
+        if fit < len(self._idle) and self._idle[fit][0] <= nbytes + nbytes // 2 + GRAIN:
+            return self._idle.pop(fit)[2]
+        return None
+
     def pin_with(self, pin: Callable[[memoryview], Callable[[], None]]) -> None:
         """Lock large buffers in place from now on, so that a GPU copies from and to them by itself.
 
-        `pin` locks one and returns what undoes it; the first that is given stays. Forked children don't see pinned
-        buffers: a page that is copied at a fork would part the process from what the GPU writes.
+        `pin` locks one and returns what undoes it; the first that is given stays. Forked children don't see what
+        is in pinned buffers: a page that is copied at a fork would part the process from what the GPU writes.
         """
         with self._lock:
             if self._pin_given:
@@ -113,7 +131,7 @@ class BufferPool:
         if self._pin is not None and nbytes >= PINNED:
             try:
                 self._unpin[id(memory)] = self._pin(memoryview(memory))
-                memory.madvise(mmap.MADV_DONTFORK)
+                memory.madvise(WIPEONFORK)
             except Exception as e:  # noqa: BLE001 - it is as good, only slower to copy
                 log.warning("buffers are not pinned any more, copies to and from the GPU are slower: %s", e)
                 self._pin = None
