@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lumatile.errors import ImageFileError
+from lumatile.image_files import image_file_content
 from lumatile.recording import RecordingStream
 from lumatile_kernels.image_header import check_pixel_limit, read_header
 from lumatile_kernels.png import decode_png
@@ -17,22 +19,26 @@ from lumatile_kernels.png import decode_png
 JPEG, PNG = b"\xff\xd8", b"\x89PNG"
 
 
-def image_file(recording: RecordingStream, entity_path: str, content: bytes) -> None:
+Ext = Mapping[str, Any] | None
+"""Extension components."""
+
+
+def image_file(recording: RecordingStream, entity_path: str, content: bytes, *, ext: Ext = None) -> None:
     """An image file: JPEG and PNG as `log_image_file` takes them, all others as Pillow decodes them."""
     if content.startswith((JPEG, PNG)):
-        recording.log_image_file(entity_path, img_bytes=content)
+        recording.log_value("image", entity_path, lambda known: image_file_content(content, None, None, known), ext=ext)
     else:
-        recording.log_image(entity_path, pillow_image(content, recording.settings.pixel_limit))
+        recording.log_image(entity_path, pillow_image(content, recording.settings.pixel_limit), ext=ext)
 
 
-def depth_png(recording: RecordingStream, entity_path: str, content: bytes, *, meter: float) -> None:
+def depth_png(recording: RecordingStream, entity_path: str, content: bytes, *, meter: float, ext: Ext = None) -> None:
     """A PNG of depths, `meter` of them a metre; 0 is none."""
-    recording.log_depth_image(entity_path, gray_png(content, recording.settings.pixel_limit), meter=meter)
+    recording.log_depth_image(entity_path, gray_png(content, recording.settings.pixel_limit), meter=meter, ext=ext)
 
 
-def segmentation_png(recording: RecordingStream, entity_path: str, content: bytes) -> None:
+def segmentation_png(recording: RecordingStream, entity_path: str, content: bytes, *, ext: Ext = None) -> None:
     """A gray PNG of class ids."""
-    recording.log_segmentation_image(entity_path, gray_png(content, recording.settings.pixel_limit))
+    recording.log_segmentation_image(entity_path, gray_png(content, recording.settings.pixel_limit), ext=ext)
 
 
 def gray_png(content: bytes, pixel_limit: int) -> NDArray[Any]:
@@ -43,6 +49,11 @@ def gray_png(content: bytes, pixel_limit: int) -> NDArray[Any]:
         found = f"{header.format.upper()} of {header.components} x {header.bit_depth} bits"
         raise ImageFileError(f"it must be a gray PNG of 8 or 16 bits, not {found}")
     return decode_png(content)[:, :, 0]
+
+
+def looks_like_image(content: bytes) -> bool:
+    """Whether it begins as JPEG, PNG, GIF, WebP, BMP, TIFF, Netpbm, JPEG 2000, AVIF or HEIF files do."""
+    return _BEGINNING.match(content) is not None
 
 
 def pillow_image(content: bytes, pixel_limit: int) -> NDArray[Any]:
@@ -69,6 +80,12 @@ def _check_pixels(width: int, height: int, limit: int) -> None:
     if width * height > limit:
         raise ImageFileError(f"{width}x{height} pixels are more than the limit of {limit}")
 
+
+_BEGINNING = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n\x1a\n|GIF8[79]a|RIFF.{4}WEBP|BM.{4}\0{4}|II\*\0|MM\0\*|P[1-7][ \t\r\n#]"
+    rb"|\0\0\0\x0cjP  |\xff\x4f\xff\x51|.{4}ftyp(avi[fs]|hei[cxs]|mif1)",
+    re.DOTALL,
+)
 
 _MODES: Mapping[str, str] = {
     "1": "L",

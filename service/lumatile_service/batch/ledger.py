@@ -38,9 +38,11 @@ class Ledger:
         return "changed" if _digest(*place) in self._places else "new"
 
 
-def content_hash(content: bytes) -> str:
-    """BLAKE2b (RFC 7693) of 128 bits."""
-    return f"blake2b:{hashlib.blake2b(content, digest_size=16).hexdigest()}"
+def content_hash(content: bytes, beside: bytes = b"") -> str:
+    """BLAKE2b (RFC 7693) of 128 bits, of one behind the other."""
+    digest = hashlib.blake2b(content, digest_size=16)
+    digest.update(beside)
+    return f"blake2b:{digest.hexdigest()}"
 
 
 def errors_of(store: str | PathLike[str], recording_id: str) -> list[tuple[str, str]]:

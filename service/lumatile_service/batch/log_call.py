@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
+from lumatile.entity_paths import normalise_entity_path
+from lumatile.errors import LumatileError
 from lumatile.recording import RecordingStream
 from lumatile.values import Kind
 from lumatile_service.batch.source_files import SourceFiles
@@ -25,12 +27,27 @@ class LogCall:
     """Logs `bytes` at an entity path: one call of the recording. What it raises becomes an error row."""
     member: str | None = None
     """Which part of the file it is, if not all of it."""
+    beside: bytes = b""
+    """What else it is made from and `log` knows already, a label for example: hashed behind the bytes of `read`."""
     nbytes: int = 0
     """About what `read` gives, for the plan."""
     sequences: Mapping[str, int] = field(default_factory=dict)
     """Where it is on sequence timelines."""
     times: Mapping[str, int] = field(default_factory=dict)
     """Where it is on time timelines, in nanoseconds."""
+
+
+def refused(error: Exception) -> bytes:
+    """The `read` of a value that cannot be had: raises `error`, so that it becomes an error row."""
+    raise error
+
+
+def entity_or(path: str, otherwise: str) -> str:
+    """`path` where it can be an entity path, else `otherwise`."""
+    try:
+        return normalise_entity_path(path)
+    except LumatileError:
+        return otherwise
 
 
 Reader = Callable[[SourceFiles], Iterable[LogCall]]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
 
+from lumatile.errors import LumatileError
 from lumatile_kernels.errors import DecodeError
 from lumatile_kernels.image_header import read_header
 from lumatile_service.batch.formats import find_reader
@@ -16,7 +17,7 @@ from lumatile_service.batch.log_call import LogCall
 from lumatile_service.batch.source_files import SourceFiles
 
 SAMPLES = 8
-"""Files of a group whose headers are read, evenly spread; the others are taken to be as large on average."""
+"""Files of a group whose headers are read, or up to twice as many; the others are taken to be as large on average."""
 
 PYRAMID = 4 / 3
 """All levels together, to the first."""
@@ -64,15 +65,15 @@ def plan(
     """What `ingest` with these arguments would log. Raises InvalidValueError, OSError."""
     files = SourceFiles(source)
     name, read = find_reader(files, format, reader)
-    groups: defaultdict[tuple[str, str], list[LogCall]] = defaultdict(list)
+    groups: defaultdict[tuple[str, str], _Calls] = defaultdict(_Calls)
     for call in read(files):
-        groups[call.entity_path, call.kind].append(call)
+        groups[call.entity_path, call.kind].add(call)
     planned = [
         Group(
             entity_path=entity_path,
             kind=kind,
-            values=len(calls),
-            bytes_in=sum(call.nbytes for call in calls),
+            values=calls.count,
+            bytes_in=calls.nbytes,
             bytes_out=_bytes_out(kind, calls, tile_format),
         )
         for (entity_path, kind), calls in groups.items()
@@ -87,21 +88,44 @@ def plan(
     )
 
 
-def _bytes_out(kind: str, calls: Sequence[LogCall], tile_format: str) -> int:
+class _Calls:
+    """What is known of the calls of a group: a few are kept, since they may hold what they log."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.nbytes = 0
+        self._kept: list[LogCall] = []
+        self._stride = 1
+
+    def add(self, call: LogCall) -> None:
+        """Count one more."""
+        if self.count % self._stride == 0:
+            self._kept.append(call)
+            if len(self._kept) == 2 * SAMPLES:
+                self._kept = self._kept[::2]
+                self._stride *= 2
+        self.count += 1
+        self.nbytes += call.nbytes
+
+    def sampled(self) -> Sequence[LogCall]:
+        """Some of them, evenly spread: SAMPLES to twice as many, where there are that many."""
+        return self._kept
+
+
+def _bytes_out(kind: str, calls: _Calls, tile_format: str) -> int:
     if kind not in ("image", "depth", "segmentation"):
-        return 2 * sum(call.nbytes for call in calls)  # points, and what they were logged as
-    sampled = calls[:: max(1, len(calls) // SAMPLES)][:SAMPLES]
-    pixels = [count for call in sampled if (count := _pixels(call)) is not None]
+        return 2 * calls.nbytes  # points, and what they were logged as
+    pixels = [count for call in calls.sampled() if (count := _pixels(call)) is not None]
     if not pixels:
         return 0
     per_pixel = {"image": BYTES.get(tile_format, 8), "depth": DEPTH_BYTES}.get(kind, SEGMENTATION_BYTES)
-    tiles = len(calls) * sum(pixels) / len(pixels) * per_pixel * PYRAMID
-    return math.ceil(tiles) + (sum(call.nbytes for call in calls) if kind == "image" else 0)
+    tiles = calls.count * sum(pixels) / len(pixels) * per_pixel * PYRAMID
+    return math.ceil(tiles) + (calls.nbytes if kind == "image" else 0)
 
 
 def _pixels(call: LogCall) -> int | None:
     try:
         header = read_header(call.read())
-    except (DecodeError, OSError):
+    except (DecodeError, LumatileError, OSError):
         return None
     return header.width * header.height

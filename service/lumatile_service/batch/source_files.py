@@ -1,4 +1,4 @@
-"""The files of a dataset, in a directory or a bucket."""
+"""The files of a dataset, in a directory or a bucket; or one file alone."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from lumatile.errors import InvalidValueError
 
 
 class SourceFiles:
-    """All files under a directory or URL, by their paths in it, with slashes. It can be pickled."""
+    """All files under a directory or URL, by their paths in it, with slashes. It can be pickled.
+
+    A file stands for a directory with only that file.
+    """
 
     def __init__(self, source: str | os.PathLike[str]) -> None:
-        """`source`: a directory, or a URL that Arrow has a file system for: file://, s3://, gs://.
+        """`source`: a directory or a file, or a URL that Arrow has a file system for: file://, s3://, gs://.
 
         Raises InvalidValueError where there is nothing of the kind.
         """
@@ -31,15 +34,16 @@ class SourceFiles:
                 self.url = Path(self._root).as_uri()
             found = self._fs.get_file_info(self._root)
         except (pa.ArrowException, OSError, ValueError) as e:
-            raise InvalidValueError(f"a source must be a directory, or the URL of one: {text!r}: {e}") from e
-        if found.type is not fs.FileType.Directory:
-            raise InvalidValueError(f"a source must be a directory, or the URL of one, and {text!r} is none")
+            raise InvalidValueError(f"a source must be a directory or file, or the URL of one: {text!r}: {e}") from e
+        if found.type not in (fs.FileType.Directory, fs.FileType.File):
+            raise InvalidValueError(f"a source must be a directory or file, or the URL of one, and {text!r} is none")
         self._root = self._root.rstrip("/")
-
-    @property
-    def name(self) -> str:
-        """The directory's own name."""
-        return self._root.rpartition("/")[2] or "source"
+        self.name = self._root.rpartition("/")[2] or "source"
+        """The directory's own name, or the file's."""
+        self._single = found.size if found.type is fs.FileType.File else None
+        """Bytes of the one file that it is."""
+        if self._single is not None:
+            self._root = self._root.rpartition("/")[0]
 
     @cached_property
     def sizes(self) -> dict[str, int]:
@@ -47,6 +51,8 @@ class SourceFiles:
 
         Raises OSError.
         """
+        if self._single is not None:
+            return {self.name: self._single}
         start = len(self._root) + 1
         infos = self._fs.get_file_info(fs.FileSelector(self._root, recursive=True))
         files = {info.path[start:]: info.size for info in infos if info.type is fs.FileType.File}
@@ -64,9 +70,13 @@ class SourceFiles:
             content: bytes = stream.read()
         return content
 
+    def open(self, path: str) -> pa.NativeFile:
+        """A file that can be sought in, for what is not read as a whole. A context manager. Raises OSError."""
+        return self._fs.open_input_file(f"{self._root}/{path}")
+
     def uri(self, path: str) -> str:
         """The URL of a file."""
-        return f"{self.url}/{path}"
+        return self.url if self._single is not None else f"{self.url}/{path}"
 
 
 def natural(path: str) -> list[tuple[int, int, str]]:
