@@ -98,13 +98,13 @@ from lumatile_service.batch import ingest
 from lumatile_service.batch.log_call import LogCall
 import lumatile_service.batch.local_engine as local_engine
 
-before = local_engine.LocalEngine._log
-def log(self, call):
-    before(self, call)
-    self._recording.flush()
+before = local_engine.LocalEngine._do
+def do(self, call, recording):
+    before(self, call, recording)
+    recording.flush()
     sys.stdout.write(call.uri + "\\n")
     sys.stdout.flush()
-local_engine.LocalEngine._log = log
+local_engine.LocalEngine._do = do
 ingest(sys.argv[1], sys.argv[2], threads=2)
 """
 

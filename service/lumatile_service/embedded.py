@@ -24,6 +24,7 @@ from lumatile.tile_rows import TileRows
 from lumatile.values import LoggedValue
 from lumatile.writer import SegmentWriter
 from lumatile_kernels import select_backend
+from lumatile_service.contexts import KnownContexts
 from lumatile_service.pipeline import DecodedValue, Pipeline
 from lumatile_service.traffic import ErrorReason
 
@@ -40,15 +41,21 @@ ATTEMPTS = 3
 
 
 def open_embedded(
-    url: str, settings: RecordingSettings, *, backend: str = "auto", **listeners: Callable[..., None]
+    url: str,
+    settings: RecordingSettings,
+    *,
+    backend: str = "auto",
+    contexts: KnownContexts | None = None,
+    **listeners: Callable[..., None],
 ) -> EmbeddedSink:
     """The sink that writes into the store at `url`: a path, a file:// URL or a bucket's URL.
 
-    `listeners`: as EmbeddedSink takes them.
+    `contexts`: as the Pipeline takes them, `listeners`: as EmbeddedSink does.
     Raises SinkError where the store cannot be written, BackendUnavailableError for a backend that cannot run here.
     """
     writer = SegmentWriter(url, settings)
-    return EmbeddedSink(writer, Pipeline(settings, backend=select_backend(backend)), settings, **listeners)
+    pipeline = Pipeline(settings, backend=select_backend(backend), contexts=contexts)
+    return EmbeddedSink(writer, pipeline, settings, **listeners)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -58,8 +58,8 @@ class DecodedValue:
 class Pipeline:
     """Turns values into rows. `decode` may be called from several threads; what `convert` gives, from one at a time."""
 
-    def __init__(self, settings: RecordingSettings, *, backend: Backend) -> None:
-        """`backend`: what makes the tiles."""
+    def __init__(self, settings: RecordingSettings, *, backend: Backend, contexts: KnownContexts | None = None) -> None:
+        """`backend`: what makes the tiles. `contexts`: what to color by, and to add to; shared with others perhaps."""
         if backend.pin is not None:
             POOL.pin_with(backend.pin)
         self.ahead_bytes = backend.ahead_bytes
@@ -68,7 +68,7 @@ class Pipeline:
         self._backend = backend
         self._decoder: JpegDecoder | None = None
         self._decoder_lock = threading.Lock()
-        self._contexts = KnownContexts()
+        self._contexts = contexts or KnownContexts()
         self._threads = Threads(name="lumatile-compress")
 
     def decode(self, values: Sequence[LoggedValue]) -> list[DecodedValue]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import operator
+import os
 import re
 import time
 import warnings
@@ -14,13 +15,13 @@ from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any, Protocol
 
-from lumatile.errors import FlushError, LumatileWarning
-from lumatile.recording import RecordingStream
+from lumatile.errors import LumatileWarning
 from lumatile.settings import RecordingSettings
 from lumatile_service.batch.formats import find_reader
 from lumatile_service.batch.ledger import Ledger, errors_of
 from lumatile_service.batch.local_engine import LocalEngine
 from lumatile_service.batch.source_files import SourceFiles
+from lumatile_service.batch.streams import Streams
 from lumatile_service.batch.tally import Tally
 
 
@@ -50,7 +51,7 @@ class Summary:
 class Watcher(Protocol):
     """Is shown how a job goes."""
 
-    def watch(self, tally: Tally, recording: RecordingStream, total: int | None) -> Any:
+    def watch(self, tally: Tally, streams: Streams, total: int | None) -> Any:
         """A context manager: around the work. `total`: values of the dataset, None: not known."""
         ...
 
@@ -59,7 +60,7 @@ class Silent:
     """Shows nothing."""
 
     @contextmanager
-    def watch(self, tally: Tally, recording: RecordingStream, total: int | None) -> Iterator[None]:  # noqa: ARG002
+    def watch(self, tally: Tally, streams: Streams, total: int | None) -> Iterator[None]:  # noqa: ARG002
         """Nothing."""
         yield
 
@@ -93,21 +94,20 @@ def ingest(
     began = time.monotonic()
     ledger = Ledger(store, recording_id)
     tally = Tally()
-    recording = RecordingStream(
+    threads = threads or _cores()
+    streams = Streams(
+        store,
         RecordingSettings(application_id=files.name, recording_id=recording_id, max_block=None, **settings),
-        str(store),
-        {"backend": backend, "on_durable": lambda values, n: tally.stored(len(values), n), "on_error": _bad(tally)},
+        backend=backend,
+        count=threads,
+        tally=tally,
     )
     calls = read(files)
     total = operator.length_hint(calls) or None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", LumatileWarning)  # an error row says it, and the summary
-        try:
-            with (watcher or Silent()).watch(tally, recording, total):
-                LocalEngine(recording, ledger, tally, max_errors).run(calls, threads)
-                recording.flush()
-        finally:
-            recording.disconnect()
+        with (watcher or Silent()).watch(tally, streams, total), streams.closing():
+            LocalEngine(streams, ledger, tally, max_errors).run(calls, threads)
     errors = errors_of(store, recording_id)
     reasons = Counter(reason_of(error) for _, error in errors)
     return Summary(
@@ -136,12 +136,6 @@ def reason_of(error: str) -> str:
     return re.sub(r"^\w+ at .*?: ", "", error, count=1)
 
 
-def _bad(tally: Tally) -> Any:
-    def count(reason: str) -> None:
-        if reason == "value_unconverted":
-            tally.failed()
-
-    return count
-
-
-__all__ = ["FlushError", "Silent", "Summary", "Watcher", "derived_id", "ingest", "reason_of"]
+def _cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -17,8 +17,8 @@ from lumatile.errors import InvalidValueError
 from lumatile_service.cli.output import Json, console, print_json, size, table
 
 if TYPE_CHECKING:
-    from lumatile.recording import RecordingStream
     from lumatile_service.batch.job import Summary
+    from lumatile_service.batch.streams import Streams
     from lumatile_service.batch.tally import Tally
 
 LINE_SECONDS = 5.0
@@ -109,7 +109,7 @@ class _Bar:
     """A progress bar."""
 
     @contextmanager
-    def watch(self, tally: Tally, recording: RecordingStream, total: int | None) -> Iterator[None]:
+    def watch(self, tally: Tally, streams: Streams, total: int | None) -> Iterator[None]:
         """Around the work."""
         import threading
 
@@ -121,7 +121,7 @@ class _Bar:
             def show() -> None:
                 began = time.monotonic()
                 while True:
-                    progress.update(task, completed=tally.seen, what=_words(tally, recording, began))
+                    progress.update(task, completed=tally.seen, what=_words(tally, streams, began))
                     if over.wait(0.2):
                         return
 
@@ -139,7 +139,7 @@ class _Lines:
     """A line now and then."""
 
     @contextmanager
-    def watch(self, tally: Tally, recording: RecordingStream, total: int | None) -> Iterator[None]:
+    def watch(self, tally: Tally, streams: Streams, total: int | None) -> Iterator[None]:
         """Around the work."""
         import threading
 
@@ -152,7 +152,7 @@ class _Lines:
                 rest = ""
                 if total is not None and tally.seen:
                     rest = f", {(time.monotonic() - began) * (total - tally.seen) / tally.seen:.0f} s to go"
-                line = f"{tally.seen}{of} values: {_words(tally, recording, began)}{rest}"
+                line = f"{tally.seen}{of} values: {_words(tally, streams, began)}{rest}"
                 print(f"lumatile: {line}", file=sys.stderr, flush=True)
 
         thread = threading.Thread(target=show, name="lumatile-progress", daemon=True)
@@ -164,9 +164,9 @@ class _Lines:
             thread.join()
 
 
-def _words(tally: Tally, recording: RecordingStream, began: float) -> str:
+def _words(tally: Tally, streams: Streams, began: float) -> str:
     seconds = max(time.monotonic() - began, 1e-9)
     return (
         f"{size(tally.bytes_in)} read at {size(tally.bytes_in / seconds)}/s, {size(tally.bytes_out)} stored, "
-        f"{tally.bad + recording.errors} bad"
+        f"{tally.bad + streams.errors} bad"
     )

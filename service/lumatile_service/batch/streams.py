@@ -1,0 +1,79 @@
+"""Several streams into one recording: a pipeline keeps little more than a core busy."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from os import PathLike
+
+from lumatile.errors import FlushError
+from lumatile.memory import VALUES
+from lumatile.recording import RecordingStream
+from lumatile.settings import RecordingSettings
+from lumatile_kernels import select_backend
+from lumatile_service.batch.tally import Tally
+from lumatile_service.contexts import KnownContexts
+
+LEAST_QUEUE = 32 << 20
+"""A stream's queue holds at least this many bytes."""
+
+
+class Streams:
+    """Recording streams, each with a pipeline and segments of its own. They color by the same annotation contexts."""
+
+    def __init__(
+        self, store: str | PathLike[str], settings: RecordingSettings, *, backend: str, count: int, tally: Tally
+    ) -> None:
+        """`count`: of streams; one where a GPU makes the tiles. They share the settings' queue_bytes.
+
+        Raises BackendUnavailableError.
+        """
+        if select_backend(backend).name == "cuda":
+            count = 1
+        settings = replace(settings, queue_bytes=max(LEAST_QUEUE, settings.queue_bytes // count))
+        self._settings = settings
+        self._contexts = KnownContexts()
+        options = {
+            "backend": backend,
+            "contexts": self._contexts,
+            "on_durable": lambda values, nbytes: tally.stored(len(values), nbytes),
+            "on_error": lambda reason: tally.failed() if reason == "value_unconverted" else None,
+        }
+        self._streams = [RecordingStream(settings, str(store), options) for _ in range(count)]
+
+    def of(self, thread: int) -> RecordingStream:
+        """The stream that a thread logs into."""
+        return self._streams[thread % len(self._streams)]
+
+    @property
+    def errors(self) -> int:
+        """Calls that failed, in all of them."""
+        return sum(stream.errors for stream in self._streams)
+
+    def color_by(self, log: Callable[[RecordingStream], None]) -> None:
+        """Color what comes by the annotation contexts that `log` logs, without storing them."""
+        name = secrets.token_hex(8)
+        try:
+            log(RecordingStream(self._settings, f"memory://{name}"))
+            for value in VALUES[name]:
+                self._contexts.add(value)
+        finally:
+            del VALUES[name]
+
+    @contextmanager
+    def closing(self) -> Iterator[None]:
+        """Flush at the end of the block, and close in any case. Raises FlushError."""
+        try:
+            yield
+            for stream in self._streams:
+                stream.flush()
+        except BaseException:
+            for stream in self._streams:
+                with contextlib.suppress(FlushError):
+                    stream.disconnect()
+            raise
+        for stream in self._streams:
+            stream.disconnect()
