@@ -57,6 +57,10 @@ class LocalDirectory:
             return []
         return frames_files(names, self)
 
+    def settle(self) -> None:
+        """A rename is seen before it is durable."""
+        sync_directory(self.frames)
+
     def watch(self) -> Callable[[], list[FramesFile]]:
         """Nothing is cheaper than listing."""
         return self.committed
@@ -113,9 +117,14 @@ class LocalDirectory:
         sync_directory(path.parent)
 
     def discard(self, segment: str) -> None:
-        """Leave nothing of a segment behind, as far as the disk allows."""
+        """Leave nothing of a segment behind, as far as the disk allows, unless its frames file can be seen.
+
+        Others may have seen it then, have acknowledged what it holds and deleted what it replaces.
+        """
         with suppress(OSError):
-            for path in self.frames.glob(f"*{segment}*"):
+            if any(self.frames.glob(f"{segment}-*")):
+                return
+            for path in self.frames.glob(f".{segment}-*"):
                 path.unlink()
             self.tiles_path(segment).unlink()
 

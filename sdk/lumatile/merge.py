@@ -99,6 +99,8 @@ class Merger:
                     names.update(read_frames_file(file).replaces)
                 except (FileNotFoundError, StoreError):
                     continue  # another writer's to delete; verify's to name
+        if names:
+            self._place.settle()
         self._place.delete([file for file in files if file.segment in names])
 
 

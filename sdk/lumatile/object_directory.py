@@ -70,6 +70,9 @@ class ObjectDirectory:
         keys = (key for key, _ in self._client.listing(folder, after=f"{folder}/{after}" if after else None))
         return frames_files((key.rpartition("/")[2] for key in keys), self)
 
+    def settle(self) -> None:
+        """What can be seen is durable."""
+
     def watch(self) -> Callable[[], list[FramesFile]]:
         """List what is new, and all of it once a minute or when an object turns out to be gone."""
         return _Watch(self)

@@ -49,6 +49,10 @@ class RecordingPlace(Protocol):
         """What `committed` gives, for one who asks again and again: a segment whose commit took minutes may be late."""
         ...
 
+    def settle(self) -> None:
+        """Make durable what `committed` has given: another writer's segment can be seen a little before it is."""
+        ...
+
     def frames_path(self, file: FramesFile) -> Path | str:
         """A frames file: a path, or a URL."""
         ...

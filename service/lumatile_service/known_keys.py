@@ -51,6 +51,7 @@ class KnownKeys:
 
     def __init__(self, place: RecordingPlace) -> None:
         """Nothing is known before `refresh`."""
+        self._place = place
         self._committed = place.watch()
         self._read: set[str] = set()
         """Segments that have been read."""
@@ -58,14 +59,17 @@ class KnownKeys:
 
     def refresh(self) -> None:
         """Learn what others have committed since. Raises OSError where the store cannot be read."""
-        new = [file for file in self._committed() if file.segment not in self._read]
-        if not new:
-            return
-        with ThreadPoolExecutor(min(READERS, len(new)), "lumatile-keys") as pool:
-            for file, keys in zip(new, pool.map(_keys, new), strict=True):
-                for producer, first, last in keys:
-                    self._spans[producer].add(first, last)
-                self._read.add(file.segment)
+        while new := [file for file in self._committed() if file.segment not in self._read]:
+            self._place.settle()
+            vanished = False
+            with ThreadPoolExecutor(min(READERS, len(new)), "lumatile-keys") as pool:
+                for file, keys in zip(new, pool.map(_keys, new), strict=True):
+                    vanished = vanished or keys is None
+                    for producer, first, last in keys or ():
+                        self._spans[producer].add(first, last)
+                    self._read.add(file.segment)
+            if not vanished:
+                return
 
     def add(self, producer: bytes, first: int, last: int) -> None:
         """Take note of values that this process has committed."""
@@ -76,12 +80,15 @@ class KnownKeys:
         return producer in self._spans and seq in self._spans[producer]
 
 
-def _keys(file: FramesFile) -> list[tuple[bytes, int, int]]:
-    """(producer, first, last) of what a segment holds, as few as possible; nothing where it cannot be read."""
+def _keys(file: FramesFile) -> list[tuple[bytes, int, int]] | None:
+    """(producer, first, last) of what a segment holds, as few as possible; nothing where it cannot be read.
+
+    None where it has been merged meanwhile: what it held is in another one, which may be newer than the listing.
+    """
     try:
         table = read_frames_file(file).table.select(["producer", "seq", "seq_last"])
     except FileNotFoundError:
-        return []  # merged meanwhile: what it held is in another one
+        return None
     except (CorruptStoreError, StoreFormatError) as e:
         log.warning("a segment cannot be read, what it holds may be stored again: %s", e)
         return []
