@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import pyarrow as pa
@@ -25,7 +25,7 @@ class Health:
     """How a recording is, or a server."""
 
     failures: int = 0
-    """Failed attempts to write since the beginning; it is tried on."""
+    """Failed attempts to write since some time; it is tried on."""
     failure: str = ""
     """Why the last one failed."""
     ended: str = ""
@@ -49,8 +49,13 @@ class Acknowledger:
 
     def watch(self, health: Callable[[], Health]) -> None:
         """Tell of `health` from now on, with every heartbeat."""
-        self._told = health().failures
-        self._health = health
+        before = health().failures
+
+        def since() -> Health:
+            now = health()
+            return replace(now, failures=now.failures - before)
+
+        self._health = since
 
     def acknowledge(self, producer: bytes, seq: int) -> None:
         """A value is durable."""

@@ -53,9 +53,8 @@ def open_embedded(
     `contexts`: as the Pipeline takes them, `listeners`: as EmbeddedSink does.
     Raises SinkError where the store cannot be written, BackendUnavailableError for a backend that cannot run here.
     """
-    writer = SegmentWriter(url, settings)
-    pipeline = Pipeline(settings, backend=select_backend(backend), contexts=contexts)
-    return EmbeddedSink(writer, pipeline, settings, **listeners)
+    pipeline = Pipeline(settings, backend=select_backend(backend), contexts=contexts)  # first: a writer has threads
+    return EmbeddedSink(SegmentWriter(url, settings), pipeline, settings, **listeners)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -107,6 +106,8 @@ class EmbeddedSink:
         self._decoded: ByteQueue[tuple[int, DecodedValue]] = ByteQueue(AHEAD_BYTES)
         self._tiles: ByteQueue[_FrameStart | TileRows | _FrameEnd | _Wake] = ByteQueue(AHEAD_BYTES)
         self._gaps = Gaps()
+        self._gaps_open = False
+        """Gaps have been taken, to be committed."""
         self._changed = threading.Condition()
         """Guards the fields below."""
         self._wanted = 0
@@ -181,9 +182,12 @@ class EmbeddedSink:
         with self._changed:
             new, self._wanted = number > self._wanted, max(self._wanted, number)
         if new or self._gaps:
-            with contextlib.suppress(QueueClosedError):
-                self._tiles.put(_Wake(), 0)
+            self._wake()
         return number
+
+    def _wake(self) -> None:
+        with contextlib.suppress(QueueClosedError):
+            self._tiles.put(_Wake(), 0)
 
     def flush(self, timeout: float | None = None) -> Durable:
         """Wait until everything put before is durable; see `Sink.flush`.
@@ -195,14 +199,14 @@ class EmbeddedSink:
             number, failures = self.commit_soon(), self._failures
             self._changed.wait_for(
                 lambda: (
-                    (self._durable >= number and not self._gaps)
+                    (self._durable >= number and not self._gaps_left)
                     or self._dead is not None
                     or self._failures >= failures + ATTEMPTS
                 ),
                 timeout,
             )
             lost, self._lost = self._lost, 0
-            if self._durable < number or self._gaps:
+            if self._durable < number or self._gaps_left:
                 reason = self._failure if self._failures > failures else "timed out"
                 raise FlushError(self._pending + lost, str(self._dead or reason))
         if lost:
@@ -222,11 +226,19 @@ class EmbeddedSink:
             for thread in self._threads:
                 thread.join(timeout)
 
+    @property
+    def _gaps_left(self) -> bool:
+        """Whether a gap is not durable yet."""
+        return bool(self._gaps) or self._gaps_open
+
     def _gone(self) -> SinkError:
         return SinkError(f"the sink has died: {self._dead}" if self._dead else "the sink is closed")
 
     def _drop(self, values: list[LoggedValue]) -> None:
+        first = not self._gaps
         self._gaps.add(values)
+        if first:  # the values before it may be durable already, and the writing thread at rest
+            self._wake()
         with self._changed:
             self._lost += len(values)
             self._pending -= len(values)
@@ -371,6 +383,7 @@ class EmbeddedSink:
                 self._again(e)
 
     def _commit(self) -> None:
+        self._gaps_open = True
         gaps = self._gaps.take()
         try:
             for gap in gaps:
@@ -378,14 +391,16 @@ class EmbeddedSink:
             nbytes = self._writer.commit()
         except OSError:
             self._gaps.add(gaps)
+            self._gaps_open = False
             raise
         committed, self._uncommitted = self._uncommitted, []
+        if committed or gaps:  # before a flush returns: who is told may be gone then
+            self._on_durable([*committed, *gaps], nbytes)
         with self._changed:
             self._pending -= len(committed)
             self._durable = max(self._durable, self._written)
+            self._gaps_open = False
             self._changed.notify_all()
-        if committed or gaps:
-            self._on_durable([*committed, *gaps], nbytes)
 
     def _again(self, error: OSError) -> None:
         """Write the uncommitted values again, under a new name, until that works or the sink is closed."""

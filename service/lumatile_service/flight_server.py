@@ -156,11 +156,17 @@ class IngestServer(ClosedServer):
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
             self._draining.set()
+        failures: list[SinkError] = []
         for recording in self._ingest.recordings:
-            recording.flush(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            try:
+                recording.flush(None if deadline is None else max(0.0, deadline - time.monotonic()))
+            except SinkError as e:  # the others want to be durable too
+                failures.append(e)
         with self._changed:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             self._changed.wait_for(lambda: not self._streams, left)
+        if failures:
+            raise failures[0]
 
 
 @contextmanager

@@ -233,6 +233,8 @@ class Ingest:
             with self._lock:
                 entry.streams -= 1
                 entry.idle_since = time.monotonic()
+                if entry.ingest is None and not entry.streams and self._open.get(settings.recording_id) is entry:
+                    del self._open[settings.recording_id]  # it could not be opened, and takes nobody's place
 
     @property
     def recordings(self) -> list[RecordingIngest]:

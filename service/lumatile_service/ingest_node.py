@@ -70,8 +70,10 @@ class IngestNode:
     def drain(self, timeout: float) -> None:
         """Take no new streams, make durable what was received, and stop writing. Raises FlushError."""
         deadline = time.monotonic() + timeout
-        self._server.drain(timeout)
-        self._ingest.close(max(0.0, deadline - time.monotonic()))
+        try:
+            self._server.drain(timeout)
+        finally:
+            self._ingest.close(max(0.0, deadline - time.monotonic()))
 
 
 def make_store(store: str) -> None:
