@@ -19,6 +19,7 @@ import lumatile as lt
 from lumatile.errors import InvalidValueError
 from lumatile.verify import verify
 from lumatile_service.batch import LogCall, ingest
+from lumatile_service.batch.contents import segmentation_png
 from lumatile_service.batch.formats import find_reader
 from lumatile_service.batch.formats.tum_rgbd import associate
 from lumatile_service.batch.local_engine import TooManyErrorsError
@@ -210,6 +211,43 @@ def test_a_reader_of_ones_own(tmp_path):
     np.testing.assert_array_equal(good.source(), [[1, 2, 3], [4, 5, 6]])
     assert good.times["when"] == np.datetime64(7, "ns")
     assert "ValueError" in bad.error or "invalid literal" in bad.error
+
+
+def labelled_reader(files):
+    """Class ids, behind the colors of the classes."""
+    yield LogCall(
+        entity_path="labels",
+        kind="annotation_context",
+        uri=files.uri("classes"),
+        read=lambda: b"1 coin",
+        log=lambda recording, entity, _: recording.log_annotation_context(entity, (1, "coin", (200, 100, 0))),
+    )
+    for number, path in enumerate(files.under("", ".png")):
+        yield LogCall(
+            entity_path="labels/ids",
+            kind="segmentation",
+            uri=files.uri(path),
+            read=lambda path=path: files.read(path),
+            log=segmentation_png,
+            sequences={"frame": number},
+        )
+
+
+def test_a_context_colors_also_what_a_later_run_logs(tmp_path):
+    root, store, reader = tmp_path / "d", tmp_path / "store", "tests.test_batch:labelled_reader"
+    root.mkdir()
+    ids = (data.coins() > 100).astype(np.uint8)
+    for number in range(6):
+        Image.fromarray(np.roll(ids, number, 1)).save(root / f"{number}.png")
+        if number in (0, 5):
+            summary = ingest(root, store, reader=reader, threads=3)
+    assert (summary.logged, summary.stored_before) == (5, 2)
+    table = recording_of(store, summary).frames_table()
+    assert table["kind"].to_pylist().count("annotation_context") == 1
+    assert len({hash_ for hash_ in table["palette_hash"].to_pylist() if hash_}) == 1
+    for frame in recording_of(store, summary).frames("labels/ids"):
+        np.testing.assert_array_equal(frame.source(), np.roll(ids, frame.times["frame"], 1))
+        assert {tuple(color) for color in frame.colors()[frame.ids() == 1]} == {(200, 100, 0, 255)}
 
 
 def disparity_and_depth():
