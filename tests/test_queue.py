@@ -1,3 +1,6 @@
+import contextlib
+import signal
+import sys
 import threading
 import time
 
@@ -75,3 +78,65 @@ def test_a_closed_queue_refuses_puts_wakes_waiters_and_empties():
     assert queue.get() == (1, "a")
     with pytest.raises(QueueClosedError):
         queue.get()
+
+
+class Interrupted(BaseException):
+    """What Ctrl-C raises, but nobody else's."""
+
+
+def _usable(queue):
+    """Whether another thread can put and get."""
+    got = []
+    other = threading.Thread(target=lambda: (queue.put("b", 10), got.append(queue.get(5))), daemon=True)
+    other.start()
+    other.join(10)
+    return bool(got)
+
+
+def test_ctrl_c_at_any_moment_of_a_put_leaves_the_queue_usable():
+    def interrupt(*_):
+        raise Interrupted
+
+    def interrupt_main(puts):
+        puts.wait()
+        signal.pthread_kill(main, signal.SIGUSR1)
+
+    before, interval = signal.signal(signal.SIGUSR1, interrupt), sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    main = threading.main_thread().ident
+    try:
+        queue = ByteQueue(1000, "drop_oldest")
+        for _ in range(1000):
+            puts = threading.Event()
+            interrupter = threading.Thread(target=interrupt_main, args=(puts,))
+            interrupter.start()
+            with contextlib.suppress(Interrupted):
+                while True:
+                    puts.set()
+                    queue.put("a", 10)
+            interrupter.join()
+            assert _usable(queue), "it is locked for ever"
+            assert queue.nbytes == 10 * len(queue)
+            while queue.get_nowait() is not None:
+                pass
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        sys.setswitchinterval(interval)
+
+
+@pytest.mark.parametrize(("policy", "dropped"), [("drop_oldest", "a"), ("drop_newest", "b"), ("block", "b")])
+def test_what_is_dropped_is_known_before_anybody_finds_it_missing(policy, dropped):
+    told = []
+
+    def on_drop(items):
+        looking = threading.Thread(target=queue.get_nowait, daemon=True)
+        looking.start()
+        looking.join(0.1)
+        assert looking.is_alive()
+        told.extend(items)
+
+    queue = ByteQueue(10, policy, 0, on_drop=on_drop)
+    queue.put("a", 10)
+    queue.put("b", 10)
+    assert told == [dropped]
+    assert queue.dropped == 1

@@ -27,14 +27,18 @@ TICK_SECONDS = 0.1
 class Deliveries:
     """The values of a sink for a service, on their way. Its methods may be called from several threads."""
 
-    def __init__(self, url: str, queue: ByteQueue[LoggedValue], spill: Spill | None) -> None:
-        """`url`: of the service; `queue`: what the sink's thread takes from; `spill`: with the sink's spool."""
+    def __init__(self, url: str, queue: ByteQueue[LoggedValue], gaps: Gaps, spill: Spill | None) -> None:
+        """`url`: of the service; `queue`: what the sink's thread takes from; `spill`: with the sink's spool.
+
+        `gaps`: which the queue fills with what it drops.
+        """
         self._url = url
         self._queue = queue
         self._spill = spill
-        self.gaps = Gaps()
-        self.changed = threading.Condition()
-        """Guards the fields below."""
+        self.gaps = gaps
+        self.lock = threading.RLock()
+        """Guards the fields below. Not `with changed`: Ctrl-C between the steps of that leaves it locked."""
+        self.changed = threading.Condition(self.lock)
         self.contexts: dict[tuple[str, bool], LoggedValue] = {}
         """The newest annotation contexts that are not in the window: they begin every connection."""
         self.window = Window()
@@ -48,7 +52,9 @@ class Deliveries:
         self._progress = 0.0
         """When something was acknowledged last."""
         self.lost = 0
-        """Values dropped or refused since a flush said so."""
+        """Values refused or damaged since a flush said so."""
+        self._told = 0
+        """Values that the queue had dropped when a flush said so last."""
         self.why_lost = ""
         self.failures = 0
         """Failures since the beginning."""
@@ -68,13 +74,17 @@ class Deliveries:
 
     def wait(self, flush: PendingFlush) -> tuple[Durable | None, int, str]:
         """Where everything before a flush is durable, None: not yet; how many values were lost before it; and why."""
-        with self.changed:
+        with self.lock:
             self.wanted = max(self.wanted, flush.number)
             self._queue.wake()
             self.changed.notify_all()
             while (where := self._where(flush)) is None and not self.stopped and not self._hopeless(flush):
                 self.changed.wait(min(TICK_SECONDS, flush.left))
             lost, self.lost = self.lost, 0
+            if dropped := self._queue.dropped - self._told:
+                self._told += dropped
+                self.why_lost = "dropped since the last flush, for want of room in the queue"
+            lost += dropped
             return where, lost, self.why_lost if where else self._why_not(flush)
 
     def held(self, number: int) -> bool:
@@ -125,7 +135,7 @@ class Deliveries:
 
     def heard(self, message: Acknowledgement) -> None:
         """Take note of what a service says."""
-        with self.changed:
+        with self.lock:
             for producer, first, last in message.durable:
                 for seq in range(first, min(last, first + self._most()) + 1):
                     self._settle(producer, seq)

@@ -23,6 +23,7 @@ from lumatile.credentials import call_options, connect
 from lumatile.deliveries import TICK_SECONDS, Deliveries
 from lumatile.errors import FlushError, SinkError, warn
 from lumatile.flight_connection import OPTIONS, FlightConnection
+from lumatile.gaps import Gaps
 from lumatile.queue import ByteQueue, QueueClosedError
 from lumatile.settings import RecordingSettings
 from lumatile.sinks import Durable
@@ -79,13 +80,14 @@ class FlightSink:
         self._on_end = on_end
         self._flight_bytes = max(1, settings.queue_bytes * 7 // 16)
         """Bytes of values that may be sent and not acknowledged."""
+        gaps = Gaps()
         self._queue: ByteQueue[LoggedValue] = ByteQueue(
-            max(1, settings.queue_bytes // 2), settings.queue_policy, settings.max_block
+            max(1, settings.queue_bytes // 2), settings.queue_policy, settings.max_block, on_drop=gaps.add
         )
         self._spill = None if spool is None else Spill(spool, settings.queue_bytes // 16)
         """Its bytes, those in flight and those in the queue are queue_bytes together."""
         self._warned = False
-        self._deliveries = Deliveries(url, self._queue, self._spill)
+        self._deliveries = Deliveries(url, self._queue, gaps, self._spill)
         self._given = False
         """Whether this connection has the values of the window; then it has all of the spool too."""
         self._asked = 0
@@ -109,7 +111,7 @@ class FlightSink:
                 f"the sink has died: {self._deliveries.dead}" if self._deliveries.dead else "the sink is closed"
             ) from None
         if dropped:
-            self._drop(dropped)
+            self._warn_of_drops()
 
     def flush(self, timeout: float | None = None) -> Durable:
         """Wait until everything put before is durable; see `Sink.flush`.
@@ -121,7 +123,7 @@ class FlightSink:
         """
         where, lost, why = self._deliveries.wait(self._deliveries.pending_flush(timeout))
         if where is None:
-            with self._deliveries.changed:
+            with self._deliveries.lock:
                 raise FlushError(max(1, self._deliveries.undelivered()) + lost, why)
         if lost:
             raise FlushError(lost, why)
@@ -133,20 +135,17 @@ class FlightSink:
         flush = self._deliveries.pending_flush(timeout)
         closed = self._deliveries.stopped and self._deliveries.dead is None
         where, lost, why = ("store", 0, "") if closed else self._deliveries.wait(flush)
-        with self._deliveries.changed:
+        with self._deliveries.lock:
             self._deliveries.stopped = True
             self._deliveries.changed.notify_all()
         self._thread.join(CONNECT_SECONDS + 1 if self._spill is None else SAVE_SECONDS)
-        with self._deliveries.changed:
+        with self._deliveries.lock:
             undelivered = 0 if where or self._deliveries.held(flush.number) else max(1, self._deliveries.undelivered())
         if undelivered or lost:
             raise FlushError(undelivered + lost, why)
 
-    def _drop(self, values: Sequence[LoggedValue]) -> None:
-        self._deliveries.gaps.add(values)
-        with self._deliveries.changed:
-            self._deliveries.lost += len(values)
-            self._deliveries.why_lost = "dropped since the last flush, for want of room in the queue"
+    def _warn_of_drops(self) -> None:
+        with self._deliveries.lock:
             warned, self._warned = self._warned, True
         if not warned:
             warn(
@@ -179,7 +178,7 @@ class FlightSink:
                 self._spill.close()
         except Exception:
             log.exception("the spool was not closed well")
-        with self._deliveries.changed:
+        with self._deliveries.lock:
             self._deliveries.stopped = True
             self._deliveries.changed.notify_all()
 
@@ -193,7 +192,7 @@ class FlightSink:
         """Send values until the link is dead or the sink is stopped."""
         if self._spill is not None:
             self._spill.spool.rewind()
-        with self._deliveries.changed:
+        with self._deliveries.lock:
             self._given = False
             self._asked = 0
             contexts = list(self._deliveries.contexts.values())
@@ -226,7 +225,7 @@ class FlightSink:
         if self._pressed() and not self._given:
             self._take(0)  # it goes to the spool
         if self._in_flight() >= self._flight_bytes:
-            with self._deliveries.changed:
+            with self._deliveries.lock:
                 self._deliveries.changed.wait(TICK_SECONDS if self._spill is None else SATURATED_SECONDS)
             return
         unit = self._next_unit()
@@ -236,7 +235,7 @@ class FlightSink:
         if self._spill is not None and not self._spill.spool.all_sent:
             self._take(TICK_SECONDS)  # it cannot be read now
             return
-        with self._deliveries.changed:
+        with self._deliveries.lock:
             values = [] if self._given else self._deliveries.window.values()
             self._given = True
         values = values or self._take(TICK_SECONDS)
@@ -252,7 +251,7 @@ class FlightSink:
             return None
         unit = self._spill.next()
         damaged = self._spill.spool.damaged
-        with self._deliveries.changed:
+        with self._deliveries.lock:
             self._deliveries.lost += damaged - self._spill.damaged
             self._deliveries.why_lost = (
                 "damaged in the spool" if damaged > self._spill.damaged else self._deliveries.why_lost
@@ -263,7 +262,7 @@ class FlightSink:
     def _failed(self, why: str) -> None:
         """Take note of a failed attempt, and wait before the next one."""
         shortest, longest = BACKOFF_SECONDS
-        with self._deliveries.changed:
+        with self._deliveries.lock:
             self._deliveries.attempts += 1
             self._deliveries.failures += 1
             self._deliveries.failure = f"{self._url} does not take values: {why}"
@@ -289,17 +288,17 @@ class FlightSink:
 
     def _take(self, wait: float) -> list[LoggedValue]:
         """Some values from the queue, which are in the window from now on; none where there is no room."""
-        with self._deliveries.changed:
+        with self._deliveries.lock:
             if self._deliveries.window.nbytes >= self._flight_bytes:
                 self._deliveries.changed.wait(wait)
                 return []
         if not self._queue.wait(wait) and not self._deliveries.gaps:
-            with self._deliveries.changed:
+            with self._deliveries.lock:
                 self._deliveries.changed.wait_for(lambda: self._deliveries.stopped, wait if self._queue.closed else 0)
             return []
         taken: list[LoggedValue] = []
         nbytes = 0
-        with self._deliveries.changed:
+        with self._deliveries.lock:
             while len(taken) < GATHER_ROWS and nbytes < GATHER_BYTES and (got := self._queue.get_nowait()) is not None:
                 self._deliveries.taken, value = got
                 taken.append(value)
@@ -312,7 +311,7 @@ class FlightSink:
     def _on_host(self, value: LoggedValue) -> LoggedValue:
         there = on_host(value)
         if there is not value:
-            with self._deliveries.changed:
+            with self._deliveries.lock:
                 self._deliveries.window.replace(there)
         return there
 
@@ -324,7 +323,7 @@ class FlightSink:
         if spill is None:
             return False
         pressed = self._in_flight() >= self._flight_bytes and self._pressed()
-        with self._deliveries.changed:
+        with self._deliveries.lock:
             wanted = bool(spill.wanted) and not self._deliveries.held(spill.wanted) and not spill.resting
         if wanted and not self._deliveries.window:
             self._given = False
@@ -337,7 +336,7 @@ class FlightSink:
 
     def _save(self, spill: Spill) -> bool:
         """Move the window to the spool, as much of it as there is room for; whether there was any."""
-        with self._deliveries.changed:
+        with self._deliveries.lock:
             values = self._deliveries.window.values()
         if not values:
             return True  # they were acknowledged a moment ago
@@ -346,7 +345,7 @@ class FlightSink:
         except UnsendableError as e:
             self._deliveries.heard(Acknowledgement(refused=(e.refused,)))
             return True
-        with self._deliveries.changed:
+        with self._deliveries.lock:
             for value in values[:count]:
                 if self._deliveries.window.forget((value.producer, value.seq)) is None:
                     spill.spool.acknowledge(value.producer, value.seq)  # meanwhile

@@ -14,7 +14,7 @@ class Gaps:
 
     def __init__(self) -> None:
         """None are known yet."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._ranges: list[tuple[bytes, int, int]] = []
         """(producer, first seq, last seq)."""
 

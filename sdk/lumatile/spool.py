@@ -46,7 +46,7 @@ class Spool:
         self._directory: SpoolDirectory | None = None
         self._reader: SpoolReader | None = None
         self._writer: SpoolWriter | None = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         """Guards what follows, and the two counts above."""
         self._sizes: dict[int, int] = {}
         """Segments that are there, and their bytes that may be read: what is durable."""
