@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from lumatile.errors import InvalidValueError
-from lumatile_service.batch.formats import image_folder, kitti, tum_rgbd
+from lumatile_service.batch.formats import cityscapes, coco, image_folder, kitti, scannet, tum_rgbd
 from lumatile_service.batch.log_call import Reader
 from lumatile_service.batch.source_files import SourceFiles
 
@@ -24,6 +24,9 @@ class Format:
 FORMATS: Mapping[str, Format] = {
     "tum-rgbd": Format(matches=tum_rgbd.matches, read=tum_rgbd.read),
     "kitti": Format(matches=kitti.matches, read=kitti.read),
+    "cityscapes": Format(matches=cityscapes.matches, read=cityscapes.read),
+    "coco": Format(matches=coco.matches, read=coco.read),
+    "scannet": Format(matches=scannet.matches, read=scannet.read),
     "images": Format(matches=image_folder.matches, read=image_folder.read),
 }
 """By name; the first that matches is taken."""
