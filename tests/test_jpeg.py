@@ -269,12 +269,11 @@ def test_the_name_says_library_and_version(decoder):
     assert decoder.decoded_by(decoded(decoder, COLOR)) == decoder.name
 
 
-@needs_dali
-def test_auto_takes_dali():
-    assert isinstance(select_jpeg_decoder(), DaliDecoder)
+def test_auto_takes_turbo_on_the_host():
+    assert isinstance(select_jpeg_decoder(), TurboDecoder)
 
 
-def test_auto_takes_turbo_where_dali_is_missing(monkeypatch):
+def test_dali_must_be_installed_where_it_is_asked_for(monkeypatch):
     monkeypatch.setitem(sys.modules, "nvidia.dali", None)
     assert isinstance(select_jpeg_decoder(), TurboDecoder)
     with pytest.raises(DecoderUnavailableError, match="'dali' needs NVIDIA DALI"):

@@ -395,7 +395,7 @@ def test_auto_takes_the_host_where_dali_cannot_use_the_device(caplog):
     caplog.set_level("INFO")
     device = CpuDevice(number=NO_SUCH_DEVICE)
     decoder = select_jpeg_decoder("auto", device)
-    assert decoder.name.startswith("dali-cpu 2.")
+    assert isinstance(decoder, TurboDecoder)
     assert f"JPEG files are not decoded on {device.name}: JPEG decoder 'dali' on a GPU needs" in caplog.text
     assert isinstance(decoder.decode([COLOR])[0], np.ndarray)
     with pytest.raises(DecoderUnavailableError, match="JPEG decoder 'dali' on a GPU needs NVIDIA DALI and CUDA: "):
