@@ -14,10 +14,12 @@ import warnings
 import numpy as np
 import psutil
 import pytest
+from simplejpeg import encode_jpeg
 
 import lumatile as lt
 from lumatile.errors import FlushError, LumatileWarning
 from lumatile.verify import verify
+from lumatile_kernels.numpy_backend import NumpyBackend
 from lumatile_service import embedded
 
 
@@ -305,3 +307,53 @@ def test_a_flush_is_taken_while_a_tile_row_larger_than_the_queue_between_threads
     assert rec.flush(60) == "store"
     assert len(list(lt.open_store(tmp_path).recording("run").frames("camera"))) == 30
     rec.disconnect()
+
+
+@pytest.mark.parametrize("fails", ["at once", "in the middle"])
+@pytest.mark.parametrize("kind", ["image", "image_file", "depth", "segmentation", "points"])
+def test_a_value_that_cannot_be_converted_is_kept_as_it_was_logged(tmp_path, monkeypatch, kind, fails):
+    """Memory may be short for a moment, and a flush says "store"."""
+    number, log = 0, logging_calls()[kind]
+    name = "points" if kind == "points" else kind.removesuffix("_file")
+    real = getattr(NumpyBackend, name)
+
+    def convert(self, *args, **options):
+        nonlocal number
+        number += 1
+        if number != 2:
+            return real(self, *args, **options)
+        if fails == "at once" or kind == "points":
+            raise MemoryError("no room")
+        return first_of(real(self, *args, **options))
+
+    monkeypatch.setattr(NumpyBackend, name, convert)
+    rec = lt.new_recording("app", "run", sink="memory://unconverted")
+    rec.save(str(tmp_path), backend="numpy")
+    for _ in range(3):
+        log(rec)
+    assert rec.flush() == "store"
+    rec.disconnect()
+    good, bad, after = lt.open_store(tmp_path).recording("run").frames("a")
+    assert bad.error.startswith("could not be converted: ")
+    assert good.error is after.error is bad.shape is None
+    if kind == "points":
+        np.testing.assert_array_equal(bad.source()["positions"], good.source()["positions"])
+    else:
+        np.testing.assert_array_equal(bad.source(), good.source())
+    assert verify(tmp_path).ok
+
+
+def first_of(blocks):
+    yield next(blocks)
+    raise MemoryError("no room")
+
+
+def logging_calls():
+    ids = np.arange(300 * 270, dtype=np.uint16).reshape(300, 270)
+    return {
+        "image": lambda rec: rec.log_image("a", picture(1, 300, 270)),
+        "image_file": lambda rec: rec.log_image_file("a", img_bytes=encode_jpeg(picture(1, 300, 270))),
+        "depth": lambda rec: rec.log_depth_image("a", ids),
+        "segmentation": lambda rec: rec.log_segmentation_image("a", ids % 7),
+        "points": lambda rec: rec.log_points("a", np.arange(30.0).reshape(10, 3)),
+    }

@@ -107,8 +107,7 @@ class Pipeline:
         try:
             tiles = self._start(decoded, row)
         except Exception as e:  # noqa: BLE001 - one value must not end the others
-            self._failed(decoded, row, e)
-            tiles = iter(())
+            tiles = self._failed(decoded, row, e)
         return row, self._guarded(tiles, decoded, row)
 
     def remember(self, context: LoggedValue) -> None:
@@ -148,14 +147,32 @@ class Pipeline:
         }
 
     def _guarded(self, tiles: Iterator[TileRows], decoded: DecodedValue, row: dict[str, Any]) -> Iterator[TileRows]:
+        source_begun = False
+        logged: Iterator[TileRows] = iter(())
         try:
-            yield from tiles
+            for rows in tiles:
+                source_begun = rows.plane == "source"
+                yield rows
+                del rows
         except Exception as e:  # noqa: BLE001 - one value must not end the others
-            self._failed(decoded, row, e)
+            logged = self._failed(decoded, row, e)
+            if source_begun:  # its parts cannot begin twice
+                row["source"], logged = "none", iter(())
+        yield from logged
 
-    def _failed(self, decoded: DecodedValue, row: dict[str, Any], error: Exception) -> None:
-        log.error("%s at %r could not be converted", decoded.value.kind, decoded.value.entity_path, exc_info=error)
+    def _failed(self, decoded: DecodedValue, row: dict[str, Any], error: Exception) -> Iterator[TileRows]:
+        """Make it an error row; gives the rows of what was logged, as it is: it may be acknowledged."""
+        value = decoded.value
+        log.error("%s at %r could not be converted", value.kind, value.entity_path, exc_info=error)
+        row.update(dict.fromkeys(("shape", "tile_format", "levels", "point_origin", "palette_hash")), source="none")
         row["error"] = f"could not be converted: {type(error).__name__}: {error}"
+        try:
+            data = _logged_bytes(value)
+        except Exception as e:  # noqa: BLE001 - on a device that is lost, say
+            log.error("what was logged is lost: %s", e)  # noqa: TRY400 - the traceback has been logged
+            return iter(())
+        row["source"] = "none" if data is None else "plane"
+        return iter(()) if data is None else source_rows(data)
 
     def _start(self, decoded: DecodedValue, row: dict[str, Any]) -> Iterator[TileRows]:
         """Ask for a value's tiles; nothing of it is looked at later but what its rows are made from."""
@@ -288,3 +305,15 @@ class Pipeline:
     def _source(self, data: NDArray[np.uint8]) -> Iterator[TileRows]:
         for rows in source_rows(data):
             yield self._compressed(rows)
+
+
+def _logged_bytes(value: LoggedValue) -> NDArray[np.uint8] | None:
+    """What `source` rows hold of a value; None: nothing. Raises what a device does."""
+    if value.encoded is not None:
+        return np.frombuffer(value.encoded, np.uint8)
+    if value.points is not None:
+        return encode_source(value.points.source)
+    if value.array is None:
+        return None
+    array = value.array if isinstance(value.array, np.ndarray) else value.array.host(POOL.take)
+    return array.reshape(-1).view(np.uint8)
