@@ -6,6 +6,8 @@ import socket
 import subprocess
 import sys
 import threading
+from concurrent.futures import Future, wait
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,11 +17,15 @@ import lumatile as lt
 from lumatile.errors import InvalidValueError, SinkError
 from lumatile.flight_sink import FlightSink
 from lumatile.settings import RecordingSettings
+from lumatile.wire import encode
+from lumatile_service import ray_actors
 from lumatile_service.endpoint import Endpoint, own_address, port_range
 from lumatile_service.front import Front
 from lumatile_service.ingest_node import IngestNode
 from lumatile_service.meter import RATE_SECONDS, Meter
 from lumatile_service.placement import Placement, place
+
+from .flight_hand import Hand, logged
 
 INGEST = flight.FlightDescriptor.for_command(b"ingest")
 
@@ -258,3 +264,62 @@ def test_the_command_line_loads_no_ray():
     loaded = "[name for name in ('ray', 'prometheus_client') if name in sys.modules]"
     code = f"import sys, lumatile_service.cli.app, lumatile_service.serve; print({loaded})"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+STOPPED = """
+import os, signal, sys, threading
+from lumatile_service.serve import _stop_signal
+
+
+def at_the_worst_moment(frame, event, _):
+    if event == "call" and frame.f_code.co_name == "_release_save":  # the lock of an Event that is waited for is held
+        sys.setprofile(None)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+wait = _stop_signal()
+timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM))
+timer.start()
+sys.setprofile(at_the_worst_moment)
+wait()
+sys.setprofile(None)
+print("stopped", flush=True)
+timer.cancel()
+"""
+
+
+def test_a_signal_stops_the_service_whenever_it_comes():
+    done = subprocess.run([sys.executable, "-c", STOPPED], capture_output=True, text=True, timeout=20, check=False)
+    assert (done.stdout, done.returncode) == ("stopped\n", 0), done.stderr
+
+
+class Actor:
+    """An ingest node as Ray's handles show it."""
+
+    def __init__(self, node):
+        self.drain = self
+        self._node = node
+
+    def remote(self, timeout):
+        done = Future()
+        on_its_way = threading.Timer(0.1, lambda: done.set_result(self._node.drain(timeout)))
+        on_its_way.start()
+        return done
+
+
+def test_a_client_that_hangs_makes_no_drain_fail(tmp_path, monkeypatch):
+    ray = SimpleNamespace(
+        wait=lambda references, num_returns, timeout: wait(references, timeout),  # noqa: ARG005
+        get=lambda reference, timeout: reference.result(timeout),
+        kill=lambda _: None,
+    )
+    monkeypatch.setattr(ray_actors, "ray", ray)
+    monkeypatch.setattr(ray_actors, "_wait_until_gone", lambda _: None)
+    node = IngestNode("node", str(tmp_path), host="127.0.0.1", advertise=None, ports=[0])
+    actors = object.__new__(ray_actors.IngestActors)
+    actors._actors, actors._names = [Actor(node)], ["node"]
+    with Hand(node.address()) as hangs:
+        hangs.send(encode(logged(1)))
+        assert hangs.durable(1)
+        actors.drain(1.5)
+    node._server.shutdown()

@@ -105,7 +105,7 @@ class IngestActors:
 
     def drain(self, timeout: float) -> None:
         """Have them make durable what they received, and end them. Raises FlushError where that fails in time."""
-        answers = _ask(self._actors, "drain", timeout, timeout)
+        answers = _ask(self._actors, "drain", timeout, max(0.0, timeout - ASK_SECONDS))  # with time to say so
         for actor in self._actors:
             ray.kill(actor)
         _wait_until_gone(self._names)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
-import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from queue import SimpleQueue
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -84,12 +84,12 @@ def serve(options: ServeOptions) -> None:
             actors, front = _start(options, stack)
         except (SystemExit, KeyboardInterrupt):
             return  # told to stop while it started: what was started ends with the stack
-        stop = _stop_signal()
+        wait_for_stop = _stop_signal()
         if http is not None:
             stack.enter_context(http.watching(actors.statuses))
         print(_line(options, actors, front, http), file=out)
         out.flush()
-        stop.wait()
+        wait_for_stop()
         front.draining = True
         try:
             actors.drain(DRAIN_SECONDS)
@@ -139,18 +139,21 @@ def _start(options: ServeOptions, stack: contextlib.ExitStack) -> tuple[IngestAc
     return actors, front
 
 
-def _stop_signal() -> threading.Event:
-    """What SIGTERM or SIGINT sets; another one ends the process at once. Ray has set handlers of its own before."""
-    stop = threading.Event()
+def _stop_signal() -> Callable[[], object]:
+    """What waits for SIGTERM or SIGINT; another one ends the process at once. Ray has set handlers of its own."""
+    stop: SimpleQueue[int] = SimpleQueue()  # not an Event: a handler may interrupt the thread that holds its lock
+    told = False
 
     def handle(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
-        if stop.is_set():
+        nonlocal told
+        if told:
             sys.exit(1)
-        stop.set()
+        told = True
+        stop.put(number)
 
     signal.signal(signal.SIGTERM, handle)
     signal.signal(signal.SIGINT, handle)
-    return stop
+    return stop.get
 
 
 def _cannot_listen(listen: Endpoint, why: str) -> SinkError:
