@@ -31,6 +31,8 @@ class LogCall:
     """What else it is made from and `log` knows already, a label for example: hashed behind the bytes of `read`."""
     nbytes: int = 0
     """About what `read` gives, for the plan."""
+    pixels: int | None = None
+    """Of the picture that is made from it, for the plan; None: its file's header says it."""
     sequences: Mapping[str, int] = field(default_factory=dict)
     """Where it is on sequence timelines."""
     times: Mapping[str, int] = field(default_factory=dict)

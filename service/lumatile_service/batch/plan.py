@@ -124,6 +124,8 @@ def _bytes_out(kind: str, calls: _Calls, tile_format: str) -> int:
 
 
 def _pixels(call: LogCall) -> int | None:
+    if call.pixels is not None:
+        return call.pixels
     try:
         header = read_header(call.read())
     except (DecodeError, LumatileError, OSError):

@@ -24,6 +24,9 @@ from lumatile_service.batch.source_files import SourceFiles
 OTHERS = ("captions", "image_info", "panoptic", "person_keypoints", "stuff")
 """How files of other tasks begin."""
 
+MOST = 16
+"""Where there are more files, without the names of COCO's, they are not looked into: they are one an image."""
+
 NUMBER = "image"
 
 Log = Callable[[RecordingStream, str, bytes], None]
@@ -42,6 +45,7 @@ def read(files: SourceFiles) -> list[LogCall]:
     large ones. The categories' names are the annotation context of "val2017"; "instances" has one without names.
     Where several files annotate one directory, each has its own entity below it: "images/train".
     A file none of whose images are here is left out, with a warning: the archives hold those of all splits.
+    While a file is read it takes about six times its size in memory; afterwards about its size.
     Raises InvalidValueError where no file is left, or pycocotools is not installed.
     """
     check_pycocotools()
@@ -75,9 +79,8 @@ class _Part:
     """Of the split: "val2017"."""
     directory: str
     """Of the images."""
-    images: Sequence[Mapping[str, Any]]
-    pictures: Sequence[bytes]
-    """Of each image its height, width and annotations, as JSON."""
+    images: Sequence[tuple[int, str, int | None, bytes]]
+    """Of each its id, file name, pixels if known, and height, width and annotations as JSON."""
     categories: Sequence[Mapping[str, Any]]
     dtype: str
     """That holds all category ids."""
@@ -107,7 +110,9 @@ def _annotation_files(files: SourceFiles) -> list[str]:
     """Those named instances_*.json; where there are none, all that look like it and are not of another task."""
     found = [path for path in files.under("", ".json") if _directory(path).rpartition("/")[2] == "annotations"]
     named = [path for path in found if _name(path).startswith("instances_")]
-    return named or [path for path in found if not _name(path).startswith(OTHERS) and _has_keys(files.read(path))]
+    if named or len(found) > MOST:
+        return named
+    return [path for path in found if not _name(path).startswith(OTHERS) and _has_keys(files.read(path))]
 
 
 def _has_keys(content: bytes) -> bool:
@@ -128,27 +133,28 @@ def _calls(files: SourceFiles, part: _Part, entity: str) -> Iterator[LogCall]:
             nbytes=len(content),
         )
     logs: Mapping[str, Log] = {"categories": partial(log_categories, dtype=part.dtype), "instances": log_instances}
-    for image, picture in zip(part.images, part.pictures, strict=True):
-        file = _joined(part.directory, image["file_name"])
+    for number, file_name, pixels, picture in part.images:
+        file = _joined(part.directory, file_name)
         yield LogCall(
             entity_path=entity,
             kind="image",
             uri=files.uri(file),
-            read=partial(files.read, file),
+            read=partial(files.read, file) if file in files.sizes else partial(_missing, file),
             log=image_file,
             nbytes=files.sizes.get(file, 0),
-            sequences={NUMBER: image["id"]},
+            sequences={NUMBER: number},
         )
         for name, log in logs.items():
             yield LogCall(
                 entity_path=f"{entity}/{name}",
                 kind="segmentation",
                 uri=uri,
-                member=f"image_id={image['id']}",
+                member=f"image_id={number}",
                 read=partial(bytes, picture),
                 log=log,
                 nbytes=len(picture),
-                sequences={NUMBER: image["id"]},
+                pixels=pixels,
+                sequences={NUMBER: number},
             )
 
 
@@ -163,6 +169,10 @@ def _broken(files: SourceFiles, path: str, error: InvalidValueError) -> LogCall:
         log=partial(_fail, str(error)),
         nbytes=files.sizes[path],
     )
+
+
+def _missing(path: str) -> bytes:
+    raise FileNotFoundError(f"there is no {path}")
 
 
 def _fail(reason: str, recording: RecordingStream, entity_path: str, content: bytes) -> None:  # noqa: ARG001
@@ -182,7 +192,7 @@ def _read_part(files: SourceFiles, path: str) -> _Part | None:
         ids = [each["id"] for each in categories] + [each.get("category_id") for each in annotations]
     except InvalidValueError as e:
         raise InvalidValueError(f"{path}: {e}") from e
-    except (ValueError, KeyError, TypeError, AttributeError) as e:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
         raise InvalidValueError(f"{path} is no COCO file of instances: {type(e).__name__}: {e}") from e
     directory = _image_directory(files, path, images)
     if directory is None:
@@ -193,11 +203,8 @@ def _read_part(files: SourceFiles, path: str) -> _Part | None:
         path=path,
         name=_split(path),
         directory=directory,
-        images=images,
-        pictures=[
-            _json(
-                {"annotations": of_image.get(each["id"], []), "height": each.get("height"), "width": each.get("width")}
-            )
+        images=[
+            (each["id"], each["file_name"], _pixels(each), _picture_json(each, of_image.get(each["id"], [])))
             for each in images
         ],
         categories=categories,
@@ -218,6 +225,15 @@ def _image_directory(files: SourceFiles, path: str, images: Sequence[Mapping[str
     found = {place: sum(_joined(place, each["file_name"]) in files.sizes for each in images) for place in places}
     best = max(places, key=lambda place: found[place])
     return best if found[best] else None
+
+
+def _pixels(image: Mapping[str, Any]) -> int | None:
+    height, width = image.get("height"), image.get("width")
+    return height * width if isinstance(height, int) and isinstance(width, int) else None
+
+
+def _picture_json(image: Mapping[str, Any], annotations: Sequence[Any]) -> bytes:
+    return _json({"annotations": annotations, "height": image.get("height"), "width": image.get("width")})
 
 
 def _picture(content: bytes, pixel_limit: int) -> tuple[list[dict[str, Any]], int, int]:
