@@ -99,6 +99,7 @@ class LocalEngine:
                 except Exception as e:  # noqa: BLE001
                     failure = e
             if failure is not None:
+                _set_times(call, recording)
                 recording.log_value(call.kind, call.entity_path, lambda _: _raise(failure))
 
     def _check_errors(self) -> None:
@@ -108,12 +109,16 @@ class LocalEngine:
 
 
 def _log(call: LogCall, recording: RecordingStream, content: bytes) -> None:
+    _set_times(call, recording)
+    call.log(recording, call.entity_path, content)
+
+
+def _set_times(call: LogCall, recording: RecordingStream) -> None:
     recording.reset_time()
     for name, number in call.sequences.items():
         recording.set_time_sequence(name, number)
     for name, nanos in call.times.items():
         recording.set_time_nanos(name, nanos)
-    call.log(recording, call.entity_path, content)
 
 
 def _raise(error: Exception) -> Content:
