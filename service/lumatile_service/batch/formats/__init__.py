@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from lumatile.errors import InvalidValueError
-from lumatile_service.batch.formats import cityscapes, coco, image_folder, kitti, scannet, tum_rgbd
+from lumatile_service.batch.formats import cityscapes, coco, image_folder, kitti, parquet, scannet, tum_rgbd, webdataset
 from lumatile_service.batch.log_call import Reader
 from lumatile_service.batch.source_files import SourceFiles
 
@@ -27,6 +27,8 @@ FORMATS: Mapping[str, Format] = {
     "cityscapes": Format(matches=cityscapes.matches, read=cityscapes.read),
     "coco": Format(matches=coco.matches, read=coco.read),
     "scannet": Format(matches=scannet.matches, read=scannet.read),
+    "parquet": Format(matches=parquet.matches, read=parquet.read),
+    "webdataset": Format(matches=webdataset.matches, read=webdataset.read),
     "images": Format(matches=image_folder.matches, read=image_folder.read),
 }
 """By name; the first that matches is taken."""

@@ -1,0 +1,236 @@
+"""WebDataset: tar shards of samples.
+
+As its README says ("The WebDataset Format"; and tariterators.py, base_plus_ext and group_by_keys, for the details):
+shards are tar files, named by numbers; the files of a sample follow each other and have the same key, the path up to
+the first dot of its last part; what is behind that dot, in lower case, says what a file is. Files whose path begins
+with a part like __this__ are about the shard.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from lumatile.errors import ImageFileError, InvalidValueError
+from lumatile.extensions import extension_json
+from lumatile.recording import RecordingStream
+from lumatile.values import Kind
+from lumatile_service.batch.contents import Ext, depth_png, image_file, segmentation_png
+from lumatile_service.batch.formats.image_folder import SUFFIXES
+from lumatile_service.batch.log_call import LogCall, entity_or, refused
+from lumatile_service.batch.npy import npy_array, npy_header
+from lumatile_service.batch.source_files import SourceFiles
+from lumatile_service.batch.tar_members import TarMember, tar_members
+
+SHARDS = (".tar", ".tar.gz", ".tgz")
+
+TIMELINE = "sample"
+
+METER = 1000.0
+"""Units of a depth PNG in a metre: millimetres. The format says nothing of it; who has others writes a reader."""
+
+SAMPLE_BYTES = 1 << 30
+"""Most bytes of a sample that are held at once."""
+
+TEXT_BYTES = 16 << 20
+"""Longest text, or JSON."""
+
+DEPTH, SEGMENTATION = ("depth",), ("seg", "mask", "label", "segmentation")
+"""Names before .png or .npy: what is no image."""
+
+PICKLES = ("pyd", "pkl", "pickle", "pth", "pt", "joblib", "dill")
+"""Loading one runs what it says. They are never loaded."""
+
+BESIDE = (".md", ".txt", ".json", ".jsonl", ".yaml", ".yml", ".csv", ".idx")
+"""What may lie beside shards."""
+
+TEXTS: Mapping[str, Callable[[bytes], Any]] = {
+    "cls": int,
+    "txt": bytes.decode,
+    "json": json.loads,
+}
+"""What becomes extension components."""
+
+
+def matches(files: SourceFiles) -> bool:
+    """Whether all files are tar archives, but for texts beside them."""
+    return bool(files.under("", *SHARDS)) and all(path.lower().endswith((*SHARDS, *BESIDE)) for path in files.sizes)
+
+
+def read(files: SourceFiles) -> Iterator[LogCall]:
+    """Each image of each sample, on the sequence "sample": its place among all samples of the directory.
+
+    Files .jpg, .png and what else Pillow knows are images, so are .npy arrays (h, w), (h, w, 3) and (h, w, 4);
+    depth.png and depth.npy are depths, in PNG and as integers in millimetres, as floats in metres; seg, mask, label
+    and segmentation likewise are class ids. Entities: what is before the suffix, "left.depth.png" -> "left/depth",
+    or "image"; in a directory below it. A sample's key, and its .cls, .txt and .json, are extension components of all
+    its images: {"key": "000", "cls": 3}. A text that is none of its kind is an error row.
+    Pickles are not loaded: for each of their suffixes a shard has one error row that says how many; .npy files of
+    objects are such. Files of other kinds are not logged, nor are arrays of other shapes.
+    A shard that is truncated or corrupt: what was whole is logged, and one error row says so.
+    """
+    numbers: Counter[str] = Counter()
+    for path in files.under("", *SHARDS):
+        shard = _Shard(files, path, numbers)
+        failure: Exception | None = None
+        try:
+            with files.open(path) as stream:
+                for member in tar_members(stream):
+                    yield from shard.take(member)
+        except Exception as e:  # noqa: BLE001 - one shard must not end the job
+            failure = e
+        yield from shard.end_sample()
+        if failure is not None:
+            reason = f"shard {path}: {failure}"
+            yield shard.error(None, InvalidValueError(reason))
+        for suffix, count in sorted(shard.pickles.items()):
+            reason = f"shard {path}: {count} .{suffix} files are pickles, which are never loaded"
+            yield shard.error(f"*.{suffix}", InvalidValueError(reason))
+
+
+@dataclass(kw_only=True)
+class _Sample:
+    """What of a sample has been read."""
+
+    key: str
+    ext: dict[str, Any] = field(default_factory=dict)
+    values: list[tuple[TarMember, str, bytes | Exception]] = field(default_factory=list)
+    """(member, suffix, content, or why there is none) of what is logged."""
+    nbytes: int = 0
+
+
+class _Shard:
+    """One shard; gives the calls of a sample when the next one begins."""
+
+    def __init__(self, files: SourceFiles, path: str, numbers: Counter[str]) -> None:
+        """`numbers`: samples of each directory before it; counts on."""
+        self._uri = files.uri(path)
+        self._directory = path.rpartition("/")[0]
+        self._otherwise = self._directory or files.name
+        self._numbers = numbers
+        self._sample: _Sample | None = None
+        self.pickles: Counter[str] = Counter()
+        """Suffix -> files that were not loaded."""
+
+    def take(self, member: TarMember) -> Iterator[LogCall]:
+        """One file; if it is the first of its sample, the calls of the sample before."""
+        parts = re.fullmatch(r"((?:.*/)?[^./]+)\.([^/]*)", member.name, re.DOTALL)
+        if parts is None or re.match(r"__[^/]*__($|/)", member.name):
+            return
+        key, suffix = parts[1], parts[2].lower()
+        if self._sample is None or key != self._sample.key:
+            yield from self.end_sample()
+            self._sample = _Sample(key=key)
+        self._read(self._sample, member, suffix)
+
+    def end_sample(self) -> Iterator[LogCall]:
+        """The calls of what was taken of the sample, which is over."""
+        sample, self._sample = self._sample, None
+        if sample is None:
+            return
+        number = self._numbers[self._directory]
+        self._numbers[self._directory] += 1
+        ext = {"key": sample.key, **sample.ext}
+        used = set()
+        for member, suffix, content in sample.values:
+            kind, log = _logs(suffix)
+            entity = entity_or("/".join(_names(suffix)), kind)
+            entity = f"{entity}/{suffix}" if entity in used else entity
+            used.add(entity)
+            failed = isinstance(content, Exception)
+            yield LogCall(
+                entity_path=f"{self._directory}/{entity}" if self._directory else entity,
+                kind=kind,
+                uri=self._uri,
+                member=member.name,
+                read=partial(refused, content) if isinstance(content, Exception) else partial(bytes, content),
+                log=partial(log, ext=ext),
+                beside=b"" if failed else (extension_json(ext) or "").encode(),
+                nbytes=member.size,
+                sequences={TIMELINE: number},
+            )
+
+    def error(self, member: str | None, error: Exception) -> LogCall:
+        """An error row of the shard."""
+        return LogCall(
+            entity_path=self._otherwise,
+            kind="image",
+            uri=self._uri,
+            member=member,
+            read=partial(refused, error),
+            log=image_file,
+        )
+
+    def _read(self, sample: _Sample, member: TarMember, suffix: str) -> None:
+        last = suffix.rpartition(".")[2]
+        if last in PICKLES:
+            self.pickles[last] += 1
+        elif last in TEXTS:
+            try:
+                if member.size > min(TEXT_BYTES, SAMPLE_BYTES - sample.nbytes):
+                    raise InvalidValueError(f"{member.size} bytes are too many")
+                value = TEXTS[last](member.read())
+                extension_json({suffix: value})
+            except (ValueError, RecursionError) as e:
+                sample.values.append((member, suffix, InvalidValueError(f"{member.name!r:.200} is no {last}: {e}")))
+            else:
+                sample.ext[suffix] = value
+                sample.nbytes += member.size
+        elif last == "npy" or f".{last}" in SUFFIXES:
+            if sample.nbytes + member.size > SAMPLE_BYTES:
+                reason = f"a sample must not have more than {SAMPLE_BYTES} bytes, with this file of {member.size}"
+                sample.values.append((member, suffix, ImageFileError(reason)))
+                return
+            content = member.read()
+            if last == "npy" and not self._is_picture(content):
+                return
+            sample.nbytes += member.size
+            sample.values.append((member, suffix, content))
+
+    def _is_picture(self, npy: bytes) -> bool:
+        """Whether an array is to be logged; counts it where it is of objects."""
+        try:
+            header = npy_header(npy)
+        except ImageFileError:
+            return True  # it becomes an error row
+        if header.dtype.hasobject:
+            self.pickles["npy"] += 1
+            return False
+        return len(header.shape) == 2 or (len(header.shape) == 3 and header.shape[2] in (1, 3, 4))
+
+
+def log_array(recording: RecordingStream, entity_path: str, content: bytes, *, kind: Kind, ext: Ext = None) -> None:
+    """A .npy file."""
+    array = npy_array(content, recording.settings.pixel_limit)
+    if kind == "depth":
+        recording.log_depth_image(entity_path, array, ext=ext)
+    elif kind == "segmentation":
+        recording.log_segmentation_image(entity_path, array, ext=ext)
+    else:
+        recording.log_image(entity_path, array, ext=ext)
+
+
+def _names(suffix: str) -> list[str]:
+    """The parts of a suffix before the last."""
+    return [part for part in suffix.split(".")[:-1] if part]
+
+
+def _logs(suffix: str) -> tuple[Kind, Callable[..., None]]:
+    """What a file is logged as, and by what."""
+    last = suffix.rpartition(".")[2]
+    name = (_names(suffix) or [""])[-1]
+    kind: Kind = "depth" if name in DEPTH else "segmentation" if name in SEGMENTATION else "image"
+    if last in TEXTS:
+        return "ext", image_file  # one that could not be read
+    if last == "npy":
+        return kind, partial(log_array, kind=kind)
+    if last == "png" and kind == "depth":
+        return kind, partial(depth_png, meter=METER)
+    if last == "png" and kind == "segmentation":
+        return kind, segmentation_png
+    return "image", image_file
