@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from lumatile import merge
+from lumatile.errors import StoreDeniedError
+from lumatile.local_directory import LocalDirectory
 from lumatile.settings import RecordingSettings
 from lumatile.store import open_store
 from lumatile.tile_rows import TileRows
@@ -227,6 +229,20 @@ def test_a_merge_that_fails_unexpectedly_does_not_end_merging(tmp_path, monkeypa
     assert_all_there(open_store(tmp_path).recording(), 32)
     assert verify(tmp_path).segments == 16 + 1
     assert verify(tmp_path).segments == 17
+
+
+def test_segments_are_merged_where_nothing_may_be_deleted(tmp_path, monkeypatch, caplog):
+    def denied(*_):
+        raise StoreDeniedError("a writer may only write")
+
+    monkeypatch.setattr(merge, "KEEP_SECONDS", -1.0)
+    monkeypatch.setattr(LocalDirectory, "delete", denied)
+    target = SegmentWriter(tmp_path, SETTINGS)
+    write(target, range(48))
+    target.close()
+    assert verify(tmp_path).segments == 3
+    assert_all_there(open_store(tmp_path).recording(), 48)
+    assert "left to the next writer" in caplog.text
 
 
 def failing(call):

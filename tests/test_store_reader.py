@@ -380,6 +380,26 @@ def test_what_another_threads_refresh_is_about_to_show_is_followed(tmp_path, mon
     target.close()
 
 
+def test_a_refresh_that_fails_is_made_good_by_the_next(tmp_path, monkeypatch):
+    target = writer(tmp_path)
+    target.append(row(0), [])
+    target.commit()
+    reader = read(tmp_path)
+    target.append(row(1), [])
+    target.close()
+
+    def short(*_, **__):
+        raise MemoryError("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(recording_reader.RowBatch, "of", short)
+        with pytest.raises(MemoryError):
+            reader.refresh()
+    assert len(reader) == 1
+    assert reader.refresh() == 1
+    assert [frame.key[1] for frame in reader.frames("a")] == [0, 1]
+
+
 def test_entities_may_be_asked_for_while_another_thread_refreshes(tmp_path, monkeypatch):
     class Codes(recording_reader.Codes):
         def items(self):

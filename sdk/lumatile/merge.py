@@ -85,8 +85,11 @@ class Merger:
 
     def _delete_due(self) -> None:
         while self._replaced and self._replaced[0][0] < time.monotonic() - KEEP_SECONDS:
-            self._place.delete(self._replaced[0][1])
-            del self._replaced[0]
+            _, files = self._replaced.pop(0)
+            try:
+                self._place.delete(files)
+            except OSError:  # a bucket may deny it always: merging goes on
+                log.warning("%s: replaced segments are left to the next writer, or gc", self._place, exc_info=True)
 
     def _delete_earlier(self) -> None:
         """Oldest first: what hides a segment goes after it."""

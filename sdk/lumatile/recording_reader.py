@@ -79,7 +79,6 @@ class RecordingReader:
             if not frames and self._replaces.keys() <= files:
                 return 0
             self._refreshes += 1
-            self._replaces.update({segment: each.replaces for segment, each in frames.items()})
             batches = list(self._state[0].batches)
             if frames:
                 self.application_id = next(iter(frames.values())).application_id
@@ -87,6 +86,7 @@ class RecordingReader:
                 batches.append(
                     RowBatch.of(tables, refresh=self._refreshes, entities=self._entities, producers=self._producers)
                 )
+            self._replaces.update({segment: each.replaces for segment, each in frames.items()})  # they are known now
             for gone in self._replaces.keys() - files:
                 del self._replaces[gone]
             hidden = {name for names in self._replaces.values() for name in names}
