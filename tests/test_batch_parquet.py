@@ -7,7 +7,6 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 from skimage import data
 from sklearn.datasets import load_sample_images
 
@@ -18,14 +17,9 @@ from lumatile_service.batch import ingest
 from lumatile_service.batch.formats import find_reader, parquet
 from lumatile_service.batch.plan import plan
 from lumatile_service.batch.source_files import SourceFiles
+from tests.shards import encoded
 
 STRUCT = pa.struct({"bytes": pa.binary(), "path": pa.string()})
-
-
-def encoded(array, kind):
-    content = io.BytesIO()
-    Image.fromarray(array).save(content, kind)
-    return content.getvalue()
 
 
 CHINA, FLOWER = load_sample_images().images
@@ -185,6 +179,19 @@ def test_columns_without_hugging_faces_metadata_are_known_by_their_values(tmp_pa
     assert recording.latest_at("train/right", row=0).source() == PHOTOS[0]
     assert recording.latest_at("train/right", row=1).ext == {"score": "NaN", "good": False, "kind": "y"}
     np.testing.assert_array_equal(recording.latest_at("train/photo", row=0).source(), data.astronaut())
+
+
+@pytest.mark.parametrize("kind", ["List", "Sequence"])
+def test_lists_of_images(tmp_path, kind):
+    rows = [[{"bytes": CAT, "path": None}, {"bytes": PHOTOS[0], "path": None}], [], None, [None]]
+    features = {"pair": {"_type": kind, "feature": {"_type": "Image"}}, "ids": {"_type": kind, "feature": 3}}
+    write(tmp_path / "d" / "a.parquet", {"pair": pa.array(rows, pa.list_(STRUCT)), "ids": [[1]] * 4}, features)
+    summary = ingest(tmp_path / "d", tmp_path / "store")
+    assert (summary.values, summary.errors) == (2, {})
+    recording = lt.open_store(tmp_path / "store").recording(summary.recording_id)
+    frame = recording.latest_at("pair/1", row=0)
+    assert frame.source() == PHOTOS[0]
+    assert frame.provenance["member"] == "row=0,column=pair,item=1"
 
 
 def test_what_the_metadata_calls_something_else_is_no_image(tmp_path):

@@ -3,7 +3,8 @@
 As `datasets` writes them (docs "Dataset features" and "Create an image dataset"; features/image.py): an `Image` column
 is a struct of `bytes`, the image file, and `path`, its name, either of them null; the schema's metadata has under the
 key `huggingface` JSON with the features of the columns, {"info": {"features": {"image": {"_type": "Image"}}}}; a
-`ClassLabel` column has integers, its feature the `names` of them, and -1 is no label.
+`ClassLabel` column has integers, its feature the `names` of them, and -1 is no label. A list of images has the feature
+{"_type": "List", "feature": {"_type": "Image"}}, "Sequence" in older files.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import json
 import posixpath
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -36,6 +37,9 @@ BATCH_ROWS = 64
 READ_BYTES = 1 << 20
 """A column is read in pieces of this size."""
 
+LISTS = ("List", "LargeList", "Sequence")
+"""Features of lists."""
+
 BESIDE = (".md", ".txt", ".json", ".jsonl", ".yaml", ".yml", ".csv")
 """What may lie beside the files of a dataset that is in Parquet."""
 
@@ -50,12 +54,12 @@ def matches(files: SourceFiles) -> bool:
 def read(files: SourceFiles) -> Iterator[LogCall]:
     """Each image of each row at the entity "<column>", in a directory "<directory>/<column>".
 
-    On the sequence "row": its place among all rows of the directory. Images are the `Image` columns, and columns of
-    binaries, or of structs with `bytes`, whose first values are image files. Columns of integers, floats, booleans
-    and strings are extension components of the row's images: {"label": 3, "label_name": "cat"}. Null images are left
-    out. An image that is a path is read from the source: beside the Parquet file, or from the top. A file or row group
-    that cannot be read is an error row, and what was read of it is logged.
-    Raises InvalidValueError where no file has a column of images.
+    On the sequence "row": its place among all rows of the directory. Images are the `Image` columns, lists of them (at
+    "<column>/0", "<column>/1" ...), and columns of binaries, or of structs with `bytes`, whose first values are image
+    files. Columns of integers, floats, booleans and strings are extension components of the row's images:
+    {"label": 3, "label_name": "cat"}. Null images are left out. An image that is a path is read from the source: beside
+    the Parquet file, or from the top. A file or row group that cannot be read is an error row, and what was read of it
+    is logged. Raises InvalidValueError where no file has a column of images.
     """
     rows: Counter[str] = Counter()
     found = False
@@ -122,8 +126,8 @@ class _File:
         labels = {name: batch.column(name).to_pylist() for name in self._columns.labels} if images else {}
         for i in range(batch.num_rows):
             ext = _ext({name: values[i] for name, values in labels.items()}, self._features)
-            for place, (name, values) in enumerate(images):
-                content, image_path = _bytes_and_path(values[i].as_py())
+            for entity, part, value in _items(images, i):
+                content, image_path = _bytes_and_path(value)
                 read: Callable[[], bytes]
                 if content is not None:
                     read, nbytes = partial(bytes, content), len(content)
@@ -131,12 +135,11 @@ class _File:
                     read, nbytes = self._file_at(image_path)
                 else:
                     continue
-                entity = entity_or(name, f"column{place}")
                 yield LogCall(
                     entity_path=f"{self._directory}/{entity}" if self._directory else entity,
                     kind="image",
                     uri=self._files.uri(self._path),
-                    member=f"row={number + i},column={name}",
+                    member=f"row={number + i},{part}",
                     read=read,
                     log=partial(image_file, ext=ext),
                     beside=(extension_json(ext) or "").encode(),
@@ -162,9 +165,8 @@ class _Columns:
         """Column of images, or one that may be -> whether it is one; None: its values will tell."""
         self.labels: list[str] = []
         for field in schema:
-            feature = features.get(field.name)
-            kind = feature.get("_type") if isinstance(feature, dict) else None
-            if kind == "Image":
+            kind = _type(features.get(field.name))
+            if kind == "Image" or (kind in LISTS and _type(features[field.name].get("feature")) == "Image"):
                 self.images[field.name] = True
             elif _is_label(field.type):
                 self.labels.append(field.name)
@@ -182,6 +184,11 @@ class _Columns:
                         looks_like_image(content) if content is not None else str(path).lower().endswith(SUFFIXES)
                         for content, path in values
                     )
+
+
+def _type(feature: Any) -> Any:
+    """What a feature is, "Image" for example; None where it says nothing."""
+    return feature.get("_type") if isinstance(feature, dict) else None
 
 
 def _may_be_images(kind: pa.DataType) -> bool:
@@ -222,11 +229,22 @@ def _ext(labels: Mapping[str, Any], features: Mapping[str, Any]) -> dict[str, An
     """A row's labels, and the names of those that are classes."""
     names = {}
     for column, value in labels.items():
-        feature = features.get(column)
-        known = feature.get("names") if isinstance(feature, dict) and feature.get("_type") == "ClassLabel" else None
+        known = features[column].get("names") if _type(features.get(column)) == "ClassLabel" else None
         if isinstance(known, list) and isinstance(value, int) and 0 <= value < len(known):
             names[f"{column}_name"] = str(known[value])
     return {**names, **labels} or None
+
+
+def _items(images: Sequence[tuple[str, pa.Array]], row: int) -> Iterator[tuple[str, str, Any]]:
+    """Entity, what it is of the row, and value, of each image of a row."""
+    for place, (name, values) in enumerate(images):
+        entity = entity_or(name, f"column{place}")
+        value = values[row].as_py()
+        if isinstance(value, list):
+            for number, item in enumerate(value):
+                yield f"{entity}/{number}", f"column={name},item={number}", item
+        else:
+            yield entity, f"column={name}", value
 
 
 def _bytes_and_path(value: Any) -> tuple[bytes | None, str | None]:

@@ -70,8 +70,8 @@ def read(files: SourceFiles) -> Iterator[LogCall]:
     and segmentation likewise are class ids. Entities: what is before the suffix, "left.depth.png" -> "left/depth",
     or "image"; in a directory below it. A sample's key, and its .cls, .txt and .json, are extension components of all
     its images: {"key": "000", "cls": 3}. A text that is none of its kind is an error row.
-    Pickles are not loaded: for each of their suffixes a shard has one error row that says how many; .npy files of
-    objects are such. Files of other kinds are not logged, nor are arrays of other shapes.
+    Pickles are not loaded, nor are .npy files of objects, which are such: for each of their suffixes a shard has one
+    error row, whose member says how many. Files of other kinds are not logged, nor are arrays of other shapes.
     A shard that is truncated or corrupt: what was whole is logged, and one error row says so.
     """
     numbers: Counter[str] = Counter()
@@ -89,8 +89,8 @@ def read(files: SourceFiles) -> Iterator[LogCall]:
             reason = f"shard {path}: {failure}"
             yield shard.error(None, InvalidValueError(reason))
         for suffix, count in sorted(shard.pickles.items()):
-            reason = f"shard {path}: {count} .{suffix} files are pickles, which are never loaded"
-            yield shard.error(f"*.{suffix}", InvalidValueError(reason))
+            reason = f"a .{suffix} file is a pickle, which is never loaded"
+            yield shard.error(f"{count} files *.{suffix}", InvalidValueError(reason))
 
 
 @dataclass(kw_only=True)
