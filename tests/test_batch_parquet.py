@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from skimage import data
 from sklearn.datasets import load_sample_images
+from tests.shards import encoded
 
 import lumatile as lt
 from lumatile.errors import InvalidValueError
@@ -17,7 +18,6 @@ from lumatile_service.batch import ingest
 from lumatile_service.batch.formats import find_reader, parquet
 from lumatile_service.batch.plan import plan
 from lumatile_service.batch.source_files import SourceFiles
-from tests.shards import encoded
 
 STRUCT = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 
