@@ -297,6 +297,15 @@ def test_tum_rgbd(tmp_path, tum):
     assert recording.latest_at("rgb", at={"time": 1305031102.18}).times["frame"] == 0
 
 
+def test_a_list_that_leads_out_of_the_source_reads_nothing_there(tmp_path, tum):
+    Image.fromarray(data.coins()).save(tmp_path / "secret.png")
+    with (tum / "rgb.txt").open("a") as listed:
+        listed.write("1305031103.0 ../secret.png\n")
+    summary = ingest(tum, tmp_path / "store")
+    assert [reason for reason in summary.errors if "there is no file '../secret.png'" in reason]
+    assert summary.logged == 8
+
+
 def test_times_are_associated_as_the_benchmarks_tool_does_it():
     ms = 1_000_000
     assert associate([0, 100 * ms], [15 * ms, 90 * ms]) == [(0, 15 * ms), (100 * ms, 90 * ms)]

@@ -65,14 +65,19 @@ class SourceFiles:
         return [path for path in self.sizes if path.startswith(prefix) and path.lower().endswith(suffixes)]
 
     def read(self, path: str) -> bytes:
-        """What a file holds. Raises OSError."""
-        with self._fs.open_input_stream(f"{self._root}/{path}") as stream:
+        """What a file holds. Raises OSError; FileNotFoundError for what is not in `sizes`, a path out of it too."""
+        with self._fs.open_input_stream(self._place(path)) as stream:
             content: bytes = stream.read()
         return content
 
     def open(self, path: str) -> pa.NativeFile:
-        """A file that can be sought in, for what is not read as a whole. A context manager. Raises OSError."""
-        return self._fs.open_input_file(f"{self._root}/{path}")
+        """A file that can be sought in, for what is not read as a whole. A context manager. Raises as `read` does."""
+        return self._fs.open_input_file(self._place(path))
+
+    def _place(self, path: str) -> str:
+        if path not in self.sizes:
+            raise FileNotFoundError(f"there is no file {path!r} in {self.url}")
+        return f"{self._root}/{path}"
 
     def uri(self, path: str) -> str:
         """The URL of a file."""
