@@ -1,5 +1,8 @@
 """What happens between two steps of a delivery: an acknowledgement, a failure, Ctrl-C or a fork just there."""
 
+import os
+import subprocess
+import sys
 import threading
 import time
 
@@ -158,3 +161,39 @@ def test_a_link_is_finished_in_bounded_time_though_its_server_is_heard_of():
         link.finish()
         assert time.monotonic() - began < FINISH_SECONDS + 2
         assert not link._writing.is_alive()
+
+
+INTERRUPTED = """
+import os, signal, socket, sys, threading
+import numpy as np
+import lumatile as lt
+from lumatile.deliveries import Deliveries
+
+silent = socket.create_server(("127.0.0.1", 0))  # takes connections, and says nothing
+url = f"grpc://127.0.0.1:{silent.getsockname()[1]}"
+recordings = [lt.new_recording("app", f"run{i}", sink=url) for i in range(2)]
+for recording in recordings:
+    recording.log_image("a", np.zeros((4, 4, 3), np.uint8))
+wait = Deliveries.wait
+
+
+def interrupted(deliveries, flush):
+    Deliveries.wait = wait
+    threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
+    return wait(deliveries, flush)
+
+
+Deliveries.wait = interrupted
+if sys.argv[1] == "disconnect":
+    recordings[0].disconnect()
+"""
+
+
+@pytest.mark.parametrize("where", ["disconnect", "exit"])
+def test_ctrl_c_while_a_process_waits_for_its_service_leaves_the_values_in_the_spool(tmp_path, where):
+    environment = {**os.environ, "LUMATILE_SPOOL": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, where], env=environment, capture_output=True, timeout=60, check=False
+    )
+    assert b"KeyboardInterrupt" in done.stderr
+    assert len(list(tmp_path.glob("*/*.segment"))) == 2

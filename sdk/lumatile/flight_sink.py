@@ -134,11 +134,13 @@ class FlightSink:
         self._queue.close()
         flush = self._deliveries.pending_flush(timeout)
         closed = self._deliveries.stopped and self._deliveries.dead is None
-        where, lost, why = ("store", 0, "") if closed else self._deliveries.wait(flush)
-        with self._deliveries.lock:
-            self._deliveries.stopped = True
-            self._deliveries.changed.notify_all()
-        self._thread.join(CONNECT_SECONDS + 1 if self._spill is None else SAVE_SECONDS)
+        try:
+            where, lost, why = ("store", 0, "") if closed else self._deliveries.wait(flush)
+        finally:  # Ctrl-C ends the wait, not what is left
+            with self._deliveries.lock:
+                self._deliveries.stopped = True
+                self._deliveries.changed.notify_all()
+            self._thread.join(CONNECT_SECONDS + 1 if self._spill is None else SAVE_SECONDS)
         with self._deliveries.lock:
             undelivered = 0 if where or self._deliveries.held(flush.number) else max(1, self._deliveries.undelivered())
         if undelivered or lost:

@@ -56,13 +56,18 @@ def closed(recording: RecordingStream) -> None:
 def close_all() -> None:
     """Close all recordings; warns with the number of values that did not become durable in time."""
     deadline = time.monotonic() + EXIT_WAIT
+    interrupt: KeyboardInterrupt | None = None
     for recording in list(_OPEN):
         try:
             recording.disconnect(timeout=max(0.0, deadline - time.monotonic()))
         except FlushError as e:
             warn(f"recording {recording.recording_id}: {e.undelivered} values were lost at exit: {e}")
+        except KeyboardInterrupt as e:  # nobody wants to wait any more
+            interrupt, deadline = e, 0.0
         except Exception as e:  # noqa: BLE001 - the other recordings want to be closed too
             warn(f"recording {recording.recording_id}: values may have been lost at exit: {e!r}")
+    if interrupt is not None:
+        raise interrupt
 
 
 def _in_child() -> None:
