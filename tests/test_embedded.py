@@ -357,3 +357,57 @@ def logging_calls():
         "segmentation": lambda rec: rec.log_segmentation_image("a", ids % 7),
         "points": lambda rec: rec.log_points("a", np.arange(30.0).reshape(10, 3)),
     }
+
+
+INTERRUPTED = """
+import os, signal, sys, threading, time
+import numpy as np, lumatile as lt
+
+recording = lt.new_recording("app", "run", sink=sys.argv[1])
+recording.log_image("x", np.zeros((8, 8), np.uint8))
+recording.flush()
+stop = threading.Event()
+
+
+def shoot():
+    while not stop.is_set():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.0003)
+
+
+def interrupt(*_):
+    if armed:
+        raise KeyboardInterrupt
+
+
+armed, count = False, 0
+signal.signal(signal.SIGINT, interrupt)
+thread = threading.Thread(target=shoot)
+thread.start()
+end = time.monotonic() + 2
+while time.monotonic() < end:
+    try:
+        armed = True
+        for _ in range(50):
+            recording._sink.flush(0.001)
+    except KeyboardInterrupt:
+        count += 1
+    except lt.FlushError:
+        pass
+    armed = False
+stop.set()
+thread.join()
+said = []
+other = threading.Thread(target=lambda: said.append(recording.flush(5)), daemon=True)
+other.start()
+other.join(20)
+print(said, count > 20, flush=True)
+os._exit(0)
+"""
+
+
+def test_ctrl_c_in_the_middle_of_a_flush_leaves_no_lock_behind(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, tmp_path], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout == "['store'] True\n", done.stderr

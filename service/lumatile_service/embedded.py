@@ -108,8 +108,9 @@ class EmbeddedSink:
         self._gaps = Gaps()
         self._gaps_open = False
         """Gaps have been taken, to be committed."""
-        self._changed = threading.Condition()
-        """Guards the fields below."""
+        self._lock = threading.RLock()
+        """Guards the fields below. Not `with _changed`: Ctrl-C between the steps of that leaves it locked."""
+        self._changed = threading.Condition(self._lock)
         self._wanted = 0
         """Number of the last value that a flush waits for."""
         self._durable = 0
@@ -144,12 +145,12 @@ class EmbeddedSink:
 
     def put(self, value: LoggedValue) -> None:
         """Take a value; see `Sink.put`."""
-        with self._changed:
+        with self._lock:
             self._pending += 1
         try:
             dropped = self._queue.put(value, value.nbytes)
         except QueueClosedError:
-            with self._changed:
+            with self._lock:
                 self._pending -= 1
             raise self._gone() from None
         if dropped:
@@ -168,7 +169,7 @@ class EmbeddedSink:
     @property
     def failures(self) -> tuple[int, str]:
         """Failed attempts to write since the beginning, and why the last one failed."""
-        with self._changed:
+        with self._lock:
             return self._failures, self._failure
 
     @property
@@ -179,7 +180,7 @@ class EmbeddedSink:
     def commit_soon(self) -> int:
         """Let the open segment not wait for more than was put before; returns that number."""
         number = self._queue.accepted
-        with self._changed:
+        with self._lock:
             new, self._wanted = number > self._wanted, max(self._wanted, number)
         if new or self._gaps:
             self._wake()
@@ -195,7 +196,7 @@ class EmbeddedSink:
         Raises FlushError also for values that were dropped since the last flush, and when writing has failed three
         times in the meantime; what is not durable yet is kept and tried again.
         """
-        with self._changed:
+        with self._lock:
             number, failures = self.commit_soon(), self._failures
             self._changed.wait_for(
                 lambda: (
@@ -219,7 +220,7 @@ class EmbeddedSink:
             if self._dead is None and not self._closing:
                 self.flush(timeout)
         finally:
-            with self._changed:
+            with self._lock:
                 self._closing = True
                 self._changed.notify_all()
             self._queue.close()
@@ -239,7 +240,7 @@ class EmbeddedSink:
         self._gaps.add(values)
         if first:  # the values before it may be durable already, and the writing thread at rest
             self._wake()
-        with self._changed:
+        with self._lock:
             self._lost += len(values)
             self._pending -= len(values)
             warned, self._warned = self._warned, True
@@ -260,7 +261,7 @@ class EmbeddedSink:
             log.critical("the sink's %s thread died", threading.current_thread().name, exc_info=True)
             if not isinstance(e, SinkError):  # of the store; counted where it happened
                 self._on_error("internal")
-            with self._changed:
+            with self._lock:
                 self._dead = self._dead or e
                 self._changed.notify_all()
             for queue in (self._queue, self._decoded, self._tiles):
@@ -396,7 +397,7 @@ class EmbeddedSink:
         committed, self._uncommitted = self._uncommitted, []
         if committed or gaps:  # before a flush returns: who is told may be gone then
             self._on_durable([*committed, *gaps], nbytes)
-        with self._changed:
+        with self._lock:
             self._pending -= len(committed)
             self._durable = max(self._durable, self._written)
             self._gaps_open = False
@@ -408,7 +409,7 @@ class EmbeddedSink:
         while True:
             log.warning("writing to the store failed, and is tried again: %s", error)
             self._on_error("store_write")
-            with self._changed:
+            with self._lock:
                 self._failures += 1
                 self._failure = str(error)
                 self._changed.notify_all()
