@@ -52,7 +52,7 @@ class KnownKeys:
     def __init__(self, place: RecordingPlace) -> None:
         """Nothing is known before `refresh`."""
         self._place = place
-        self._committed = place.watch()
+        self._committed = place.committed  # all: what a slow writer commits may be older than what is known
         self._read: set[str] = set()
         """Segments that have been read."""
         self._spans: defaultdict[bytes, Spans] = defaultdict(Spans)
