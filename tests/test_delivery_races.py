@@ -169,6 +169,7 @@ import numpy as np
 import lumatile as lt
 from lumatile.deliveries import Deliveries
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins with it ignored
 silent = socket.create_server(("127.0.0.1", 0))  # takes connections, and says nothing
 url = f"grpc://127.0.0.1:{silent.getsockname()[1]}"
 recordings = [lt.new_recording("app", f"run{i}", sink=url) for i in range(2)]
