@@ -1,6 +1,7 @@
 """`lumatile ingest`: datasets in their own layouts, real pixels in them; what is stored, and what a second run does."""
 
 import json
+import re
 import signal
 import struct
 import subprocess
@@ -16,7 +17,7 @@ from skimage import data
 from typer.testing import CliRunner
 
 import lumatile as lt
-from lumatile.errors import InvalidValueError
+from lumatile.errors import FlushError, InvalidValueError
 from lumatile.verify import verify
 from lumatile_service.batch import LogCall, ingest
 from lumatile_service.batch.contents import segmentation_png
@@ -250,6 +251,37 @@ def test_a_context_colors_also_what_a_later_run_logs(tmp_path):
         assert {tuple(color) for color in frame.colors()[frame.ids() == 1]} == {(200, 100, 0, 255)}
 
 
+def test_a_store_that_cannot_be_written_ends_the_job_at_once(tmp_path):
+    (tmp_path / "d").mkdir()
+    (tmp_path / "store").write_text("a file")
+    for i in range(100):
+        Image.fromarray(np.full((8, 8), i, np.uint8)).save(tmp_path / "d" / f"{i}.png")
+    with pytest.raises(FlushError, match=r"^[12] logged values are not durable: the store must be a directory"):
+        ingest(tmp_path / "d", tmp_path / "store", threads=1)
+
+
+def test_the_reader_of_the_guide(tmp_path):
+    guide = (Path(__file__).parents[1] / "docs" / "batch.md").read_text()
+    (code,) = re.findall(r"```py\n(# my_formats.py\n.*?)```", guide, re.DOTALL)
+    (command,) = re.findall(r"lumatile (ingest data --store runs --reader my_formats:thermal)\n", guide)
+    (tmp_path / "my_formats.py").write_text(code)
+    (tmp_path / "data" / "scans").mkdir(parents=True)
+    scans = np.random.default_rng(0).integers(0, 65536, (2, 480, 640), np.uint16)
+    for i, scan in enumerate(scans):
+        scan.tofile(tmp_path / "data" / "scans" / f"{i}.raw")
+    script = "from lumatile_service.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", script, *command.split()],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for frame in lt.open_store(tmp_path / "runs").recording().frames("camera/thermal"):
+        np.testing.assert_array_equal(frame.source(), scans[frame.times["frame"]])
+
+
 def disparity_and_depth():
     """Real disparities of a stereo pair, and millimetres of it."""
     disparity = np.nan_to_num(data.stereo_motorcycle()[2], posinf=0)[:250, :370]
@@ -407,5 +439,8 @@ def test_the_command(tmp_path, folder):
     assert summary["recording_id"] == planned["recording_id"]
     assert 0.7 < planned["bytes_out"] / summary["bytes_out"] < 1.5
     again = run(app, ["ingest", str(folder), "--store", store])
+    strict = run(app, ["ingest", str(folder), "--store", str(tmp_path / "other"), "--strict"])
+    assert strict.exit_code == 1
+    assert "bad values, more than 0" in strict.stderr
     assert "0 of 11 values logged, 11 were stored before" in again.stdout
     assert "truncated JPEG" in again.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from os import PathLike
 from typing import Literal
 
@@ -14,6 +15,9 @@ from lumatile.recording_reader import RecordingReader
 from lumatile_service.batch.log_call import LogCall
 
 State = Literal["new", "stored", "changed"]
+
+BATCH_ROWS = 1 << 16
+"""Rows that are Python objects at a time."""
 
 
 class Ledger:
@@ -55,11 +59,12 @@ def errors_of(store: str | PathLike[str], recording_id: str) -> list[tuple[str, 
     return list(zip(uris, table["error"].to_pylist(), strict=True))
 
 
-def _rows(store: str | PathLike[str], recording_id: str) -> list[tuple[str, str, dict[str, str | None]]]:
+def _rows(store: str | PathLike[str], recording_id: str) -> Iterator[tuple[str, str, dict[str, str | None]]]:
     table = _with_provenance(store, recording_id)
     if table is None:
-        return []
-    return list(zip(*(table[name].to_pylist() for name in ("entity_path", "kind", "provenance")), strict=True))
+        return
+    for batch in table.select(["entity_path", "kind", "provenance"]).to_batches(BATCH_ROWS):
+        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
 
 
 def _with_provenance(store: str | PathLike[str], recording_id: str) -> pa.Table | None:

@@ -62,6 +62,8 @@ class LocalEngine:
             while (call := self._next(calls, recording)) is not None:
                 self._do(call, recording)
                 self._check_errors()
+                if recording.lost:
+                    self._stopped.set()  # nothing is stored any more: the flush says why
         except BaseException as e:  # noqa: BLE001 - it is raised where all threads are waited for
             with self._lock:
                 self._failure = self._failure or e

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from lumatile_service.batch.job import Summary
     from lumatile_service.batch.streams import Streams
     from lumatile_service.batch.tally import Tally
+
+BAR_SECONDS = 0.2
 
 LINE_SECONDS = 5.0
 """Where it is no terminal, a line says this often how far it is."""
@@ -51,7 +55,11 @@ def ingest(
     A value that is bad becomes an error row. Exits 1 where there are any.
     """
     from lumatile_service.batch.job import ingest as run
+    from lumatile_service.batch.local_engine import TooManyErrorsError
     from lumatile_service.batch.plan import plan
+
+    if reader is not None:
+        sys.path.insert(0, str(Path.cwd()))  # as `python -m` finds modules
 
     if max_errors is not None and max_errors < 0:
         raise InvalidValueError(f"--max-errors must not be negative, and is {max_errors}")
@@ -68,16 +76,20 @@ def ingest(
             out.print(rows)
             out.print(f"\nto read {size(planned.bytes_in)}, to store about {size(planned.bytes_out)}")
         return
-    summary = run(
-        source,
-        store,
-        format=format_,
-        reader=reader,
-        recording_id=recording,
-        max_errors=0 if strict else max_errors,
-        watcher=_Lines() if as_json or not sys.stderr.isatty() else _Bar(),
-        tile_format=tile_format,
-    )
+    try:
+        summary = run(
+            source,
+            store,
+            format=format_,
+            reader=reader,
+            recording_id=recording,
+            max_errors=0 if strict else max_errors,
+            watcher=_Lines() if as_json or not sys.stderr.isatty() else _Bar(),
+            tile_format=tile_format,
+        )
+    except TooManyErrorsError as e:
+        print(f"lumatile: {e}", file=sys.stderr)
+        raise typer.Exit(1) from None
     if as_json:
         print_json(asdict(summary))
     else:
@@ -111,28 +123,16 @@ class _Bar:
     @contextmanager
     def watch(self, tally: Tally, streams: Streams, total: int | None) -> Iterator[None]:
         """Around the work."""
-        import threading
-
         columns = (SpinnerColumn(), MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[what]}"))
         with Progress(*columns, TimeRemainingColumn(), console=console(stderr=True)) as progress:
             task = progress.add_task("", total=total, what="")
-            over = threading.Event()
 
-            def show() -> None:
-                began = time.monotonic()
-                while True:
-                    progress.update(task, completed=tally.seen, what=_words(tally, streams, began))
-                    if over.wait(0.2):
-                        return
+            def show(began: float) -> None:
+                progress.update(task, completed=tally.seen, what=_words(tally, streams, began))
 
-            thread = threading.Thread(target=show, name="lumatile-progress", daemon=True)
-            thread.start()
-            try:
+            with _again_and_again(show, BAR_SECONDS):
                 yield
-            finally:
-                over.set()
-                thread.join()
-                progress.update(task, completed=tally.seen)
+            progress.update(task, completed=tally.seen)
 
 
 class _Lines:
@@ -141,27 +141,36 @@ class _Lines:
     @contextmanager
     def watch(self, tally: Tally, streams: Streams, total: int | None) -> Iterator[None]:
         """Around the work."""
-        import threading
 
-        over = threading.Event()
-        began = time.monotonic()
+        def show(began: float) -> None:
+            of = "" if total is None else f" of {total}"
+            rest = ""
+            if total is not None and tally.seen:
+                rest = f", {(time.monotonic() - began) * (total - tally.seen) / tally.seen:.0f} s to go"
+            line = f"{tally.seen}{of} values: {_words(tally, streams, began)}{rest}"
+            print(f"lumatile: {line}", file=sys.stderr, flush=True)
 
-        def show() -> None:
-            while not over.wait(LINE_SECONDS):
-                of = "" if total is None else f" of {total}"
-                rest = ""
-                if total is not None and tally.seen:
-                    rest = f", {(time.monotonic() - began) * (total - tally.seen) / tally.seen:.0f} s to go"
-                line = f"{tally.seen}{of} values: {_words(tally, streams, began)}{rest}"
-                print(f"lumatile: {line}", file=sys.stderr, flush=True)
-
-        thread = threading.Thread(target=show, name="lumatile-progress", daemon=True)
-        thread.start()
-        try:
+        with _again_and_again(show, LINE_SECONDS):
             yield
-        finally:
-            over.set()
-            thread.join()
+
+
+@contextmanager
+def _again_and_again(show: Callable[[float], None], seconds: float) -> Iterator[None]:
+    """Show how it goes in the block, which began when `show` is told, every so many seconds."""
+    over = threading.Event()
+    began = time.monotonic()
+
+    def run() -> None:
+        while not over.wait(seconds):
+            show(began)
+
+    thread = threading.Thread(target=run, name="lumatile-progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _words(tally: Tally, streams: Streams, began: float) -> str:
