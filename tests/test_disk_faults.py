@@ -16,6 +16,7 @@ from lumatile.verify import verify
 
 from .flight_service import Server, check, fresh, image, logger, poll, quiet
 from .strace import CALLS, faulty, needs_strace, suffered
+from .tmpfs import tmpfs
 
 
 @pytest.fixture(autouse=True)
@@ -54,15 +55,8 @@ def test_a_disk_that_is_full_now_and_then(tmp_path):
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 24 MB."""
-    mount = tmp_path / "disk"
-    mount.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(mount)], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        pytest.skip(f"cannot mount a tmpfs: {done.stderr.strip()}")
-    yield mount
-    subprocess.run(["umount", "-l", str(mount)], check=True)
+    with tmpfs(tmp_path / "disk", "24m") as mount:
+        yield mount
 
 
 def test_a_full_disk(small_disk):

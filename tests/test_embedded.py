@@ -22,6 +22,8 @@ from lumatile.verify import verify
 from lumatile_kernels.numpy_backend import NumpyBackend
 from lumatile_service import embedded
 
+from .tmpfs import tmpfs
+
 
 def picture(seed, height=70, width=90):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
@@ -230,15 +232,8 @@ def test_kill_9_at_any_moment_loses_nothing_that_was_flushed(tmp_path):
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 24 MB."""
-    mount = tmp_path / "disk"
-    mount.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(mount)], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        pytest.skip(f"cannot mount a tmpfs: {done.stderr.strip()}")
-    yield mount
-    subprocess.run(["umount", "-l", str(mount)], check=True)
+    with tmpfs(tmp_path / "disk", "24m") as mount:
+        yield mount
 
 
 def test_a_full_disk_acknowledges_nothing_that_is_not_durable_and_recovers(small_disk):

@@ -21,6 +21,7 @@ from lumatile.spool_writer import SpoolFullError
 from lumatile.wire import Decoder, Limits
 
 from .strace import faulty, needs_strace
+from .tmpfs import tmpfs
 
 SETTINGS = RecordingSettings(application_id="app", recording_id="run")
 URL = "grpc://127.0.0.1:1"
@@ -236,15 +237,8 @@ def test_some_of_the_disk_stays_free(spool, values, monkeypatch):
 @pytest.fixture
 def small_disk(tmp_path):
     """A file system of 1 MB."""
-    mount = tmp_path / "disk"
-    mount.mkdir()
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(mount)], capture_output=True, text=True, check=False
-    )
-    if done.returncode:
-        pytest.skip(f"cannot mount a tmpfs: {done.stderr.strip()}")
-    yield mount
-    subprocess.run(["umount", "-l", str(mount)], check=True)
+    with tmpfs(tmp_path / "disk", "1m") as mount:
+        yield mount
 
 
 def test_a_full_disk_takes_what_fits_and_goes_on_when_there_is_room(small_disk, values, monkeypatch):
