@@ -1,0 +1,1 @@
+"""Recordings into files of other tools."""
