@@ -268,6 +268,8 @@ def test_colors_follow_the_context_that_holds_when_it_is_read(tmp_path, log):
     assert cloud.labels == [None, "mine"]
     assert cloud.display_labels == ["wheel", "mine"]
     assert reader.latest_at("scene/cloud", frame=4).points().display_labels == [None, "mine"]
+    assert before.annotation_context().classes == {}
+    assert after.annotation_context().classes[1].info.label == "car"
 
 
 def test_the_nearest_context_holds_whole(tmp_path, log):
@@ -516,6 +518,32 @@ def test_a_tiles_file_that_lies_is_an_error_and_no_crash(tmp_path, log):
     path.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(CorruptStoreError):
         read(tmp_path).latest_at("picture").tile()
+
+
+def test_a_checked_frame_notices_a_byte_of_what_it_reads_and_of_nothing_else(tmp_path, log):
+    log.log_image("kept", PICTURE[:300, :300].astype(np.float32) / 255)  # level 0 and a source plane
+    log.log_image("tiles", PICTURE[:300, :300])
+    log.flush()
+    (path,) = (tmp_path / "run" / "tiles").iterdir()
+    whole = path.read_bytes()
+    for entity, planes in (("kept", ("source",)), ("tiles", ("pixels",))):
+        frame = read(tmp_path).latest_at(entity)
+        expected = frame.checked().source()
+        np.testing.assert_array_equal(expected, frame.source())
+        for plane in ("pixels", "source") if entity == "kept" else ("pixels",):
+            stored = frame._tiles.decoded(frame._tiles.stored((plane, 0, 0, 0)))
+            at = whole.index(stored[:4096].tobytes()) + 2000
+            path.unlink()  # what is mapped stays as it is
+            path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+            broken = read(tmp_path).latest_at(entity)
+            broken.source()
+            if plane in planes:
+                with pytest.raises(CorruptStoreError, match="other bytes than were written"):
+                    broken.checked().source()
+            else:
+                np.testing.assert_array_equal(broken.checked().source(), expected)
+            path.unlink()
+            path.write_bytes(whole)
 
 
 @pytest.fixture(scope="module")

@@ -79,15 +79,19 @@ class Frame(FrameRow):
         return decode_numbers(plane, self._tiles.decoded(tile), tile.width, self._shape_of("points")[1])
 
     def annotation_context(self) -> AnnotationContext:
-        """The context that was logged."""
+        """The context that was logged; of a frame of another kind: the one that holds for it, empty without any."""
         if self.kind != "annotation_context":
-            raise InvalidTypeError(f"the frame must be of kind 'annotation_context' for this, not {self.kind!r}")
+            return self._find_context(self)
         from lumatile.annotations import AnnotationContext
 
         try:
             return AnnotationContext.from_json(self._get("body"))
         except (ValueError, KeyError, TypeError, AttributeError) as e:
             raise self.corrupt(f"annotation context: {e}") from e
+
+    def checked(self) -> Frame:
+        """The same frame, which compares the checksum of all that it reads, and raises CorruptStoreError."""
+        return Frame(self._batch, self._row, lambda frame: self._open_tiles(frame).checking(), self._find_context)
 
     def check_tile(self, *, level: int = 0, x: int = 0, y: int = 0, plane: str | None = None) -> None:
         """Compare the checksum of a tile, which `tile` does not. Raises CorruptStoreError."""

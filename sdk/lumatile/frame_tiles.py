@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,6 +58,7 @@ class FrameTiles:
         `find_again`: where they are now, if the file turns out to be gone: a merge has moved them.
         """
         self._find_again = find_again
+        self._checks = False
         self._where = f"{reader.path}: frame row {frame}"
         self._tiles: dict[Key, StoredTile] = {}
         for rows, checksums, where in reader.rows_of_frame(frame) if tile_count else ():
@@ -101,11 +102,19 @@ class FrameTiles:
             plane, level, x, y = key
             raise NotFoundError(f"{self._where}: no tile level={level}, x={x}, y={y} in plane {plane!r}") from None
 
+    def checking(self) -> FrameTiles:
+        """Itself; from now on it compares the checksum of all that it reads. Raises CorruptStoreError there."""
+        self._checks = True
+        return self
+
     def check(self, key: Key) -> None:
         """Compare a row's checksum. Raises CorruptStoreError."""
         tile = self.stored(key)
-        if crc32c(self._read(tile)) != tile.crc32c:
-            raise self.corrupt(f"tile {key} has other bytes than were written")
+        self._compare(tile, self._read(tile))
+
+    def _compare(self, tile: StoredTile, data: NDArray[np.uint8]) -> None:
+        if crc32c(data) != tile.crc32c:
+            raise self.corrupt(f"tile {tile.key} has other bytes than were written")
 
     def decoded(self, tile: StoredTile) -> NDArray[np.uint8]:
         """(raw_size,) read-only: the stored bytes (a view, if mapped) if the codec is raw. Raises CorruptStoreError."""
@@ -124,9 +133,13 @@ class FrameTiles:
         self._now, self._where = found._now, found._where  # noqa: SLF001 - its own kind
         return self._payloads_now(tiles)
 
-    def _payloads_now(self, tiles: Iterable[StoredTile]) -> list[NDArray[np.uint8]]:
+    def _payloads_now(self, tiles: Sequence[StoredTile]) -> list[NDArray[np.uint8]]:
         reader, rows = self._now
-        return reader.payloads([rows[tile.key].where for tile in tiles])
+        payloads = reader.payloads([rows[tile.key].where for tile in tiles])
+        if self._checks:
+            for tile, data in zip(tiles, payloads, strict=True):
+                self._compare(tile, data)
+        return payloads
 
     def _decode(self, tile: StoredTile, data: NDArray[np.uint8]) -> NDArray[np.uint8]:
         if tile.codec != "raw":
