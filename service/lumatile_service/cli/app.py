@@ -10,6 +10,7 @@ import typer
 from lumatile.errors import CorruptStoreError, FlushError, LumatileError
 from lumatile_service.cli.demo import demo
 from lumatile_service.cli.doctor import doctor
+from lumatile_service.cli.export import export
 from lumatile_service.cli.info import info
 from lumatile_service.cli.ingest import ingest
 from lumatile_service.cli.ls import ls
@@ -27,7 +28,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-for command in (demo, ls, info, verify, render, ingest, serve, status, doctor, sync):
+for command in (demo, ls, info, verify, render, ingest, export, serve, status, doctor, sync):
     app.command()(command)
 
 

@@ -1,1 +1,8 @@
 """Recordings into files of other tools."""
+
+from __future__ import annotations
+
+from lumatile_service.export.exported import Exported
+from lumatile_service.export.job import export
+
+__all__ = ["Exported", "export"]

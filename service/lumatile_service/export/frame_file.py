@@ -1,0 +1,138 @@
+"""A frame as a file that other tools read."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lumatile.errors import LumatileError, SourceNotKeptError, shown
+from lumatile.frame import Frame
+from lumatile.values import DATA_KINDS, Kind
+from lumatile_kernels.errors import DecoderUnavailableError
+from lumatile_kernels.png import encode_png
+from lumatile_service.export.ply import encode_ply
+from lumatile_service.export.tally import Tally
+
+Floats = Literal["png", "npy"]
+"""What float images and float depth become."""
+
+MILLIMETRES = 1000.0
+"""Units a metre of float depth in a 16-bit PNG."""
+
+
+class EmptyError(LumatileError):
+    """A picture without pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrameFile:
+    """What a frame becomes."""
+
+    suffix: str
+    """.jpg, .png, .npy or .ply."""
+    content: bytes
+    meter: float | None = None
+    """Depth: units a metre of the file's values."""
+    lossy: str | None = None
+    """What of the frame is not in it; None: nothing."""
+
+
+def frame_files(
+    frames: Iterable[Frame], tally: Tally, *, kinds: Collection[Kind] = DATA_KINDS, floats: Floats = "png"
+) -> Iterator[tuple[Frame, FrameFile]]:
+    """Each frame of one of `kinds` with its file; what has none is counted in `tally`, and does not come.
+
+    Raises LumatileError where there is nothing that writes PNG.
+    """
+    for frame in frames:
+        if frame.error is not None:
+            reason = frame.error.removeprefix(f"{frame.kind} at {shown(frame.entity_path)}: ")
+            tally.left_out(f"an error was logged: {reason}", error=True)
+            continue
+        if frame.kind not in kinds:
+            tally.left_out(f"there is no place for values of kind {frame.kind!r}", error=False)
+            continue
+        try:
+            file = frame_file(frame, floats)
+        except EmptyError as e:
+            tally.left_out(str(e), error=False)
+        except DecoderUnavailableError as e:
+            raise LumatileError(str(e)) from e
+        except Exception as e:  # noqa: BLE001 - one frame must not end the export
+            tally.left_out(f"{type(e).__name__}: {e}", error=True)
+        else:
+            yield frame, file
+
+
+def frame_file(frame: Frame, floats: Floats = "png") -> FrameFile:
+    """The file of an image, depth image, segmentation or cloud; the checksums of what is read are compared.
+
+    JPEG files as they are. uint8 and uint16 images, uint8 and uint16 depth: PNG of that depth, exact. Class ids: gray
+    PNG of 8 or 16 bits, exact. Points: PLY. Floats as `floats` says: "npy": exact, numpy's format; "png": 16 bits,
+    images linear light 0 to 1 encoded to sRGB (IEC 61966-2-1), what is outside clamped; depth in millimetres, what
+    rounds to 0 or is over 65.535 m becomes 0, invalid. Where the source was not kept: what the tiles give.
+    Raises EmptyError, CorruptStoreError.
+    """
+    frame = frame.checked()
+    if frame.kind == "points":
+        cloud = frame.points()
+        named = cloud.labels is not None or cloud.identifiers is not None
+        lossy = "PLY has no place for labels and identifiers" if named else None
+        return FrameFile(suffix=".ply", content=encode_ply(cloud), lossy=lossy)
+    if frame.shape is None or 0 in frame.shape:
+        raise EmptyError(f"a PNG file has no place for an empty {frame.kind}")
+    if frame.kind == "segmentation":
+        return FrameFile(suffix=".png", content=encode_png(frame.ids()))
+    return _image(frame, frame.shape, floats) if frame.kind == "image" else _depth(frame, floats)
+
+
+def _image(frame: Frame, shape: tuple[int, ...], floats: Floats) -> FrameFile:
+    channels = shape[2]
+    try:
+        source = frame.source()
+    except SourceNotKeptError:
+        tiles = frame.to_rgba8()[..., :channels]
+        return FrameFile(suffix=".png", content=encode_png(tiles), lossy="the source was not kept: tiles, in 8 bits")
+    if isinstance(source, bytes):
+        return FrameFile(suffix=".jpg", content=source)
+    if source.dtype.kind != "f":
+        return FrameFile(suffix=".png", content=encode_png(source.reshape(shape)))
+    if floats == "npy":
+        return _npy(source)
+    return FrameFile(suffix=".png", content=encode_png(_srgb16(source.reshape(shape))), lossy="float images: 16 bits")
+
+
+def _depth(frame: Frame, floats: Floats) -> FrameFile:
+    lossy = None
+    try:
+        source = frame.source()
+        meter = frame.meter
+    except SourceNotKeptError:
+        source, meter, lossy = frame.depth(), 1.0, "the source was not kept: the tiles' metres"
+    if source.dtype.kind != "f":
+        return FrameFile(suffix=".png", content=encode_png(source), meter=meter)
+    if floats == "npy":
+        return _npy(source, meter, lossy)
+    millimetres = np.rint(frame.depth() * np.float32(MILLIMETRES))
+    content = encode_png(np.where(millimetres <= 65535, millimetres, 0).astype(np.uint16))
+    return FrameFile(suffix=".png", content=content, meter=MILLIMETRES, lossy="float depth: whole millimetres")
+
+
+def _npy(array: NDArray[Any], meter: float | None = None, lossy: str | None = None) -> FrameFile:
+    content = io.BytesIO()
+    np.save(content, array, allow_pickle=False)
+    return FrameFile(suffix=".npy", content=content.getvalue(), meter=meter, lossy=lossy)
+
+
+def _srgb16(image: NDArray[Any]) -> NDArray[np.uint16]:
+    """(h, w, c) floats, linear light with linear alpha -> 16-bit sRGB codes, alpha linear."""
+    linear = np.clip(np.nan_to_num(image.astype(np.float32), nan=0.0), 0, 1)
+    encoded = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
+    encoded[..., 3:] = linear[..., 3:]
+    codes: NDArray[np.uint16] = np.rint(encoded * 65535).astype(np.uint16)
+    return codes
