@@ -14,7 +14,13 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("kernels/lumatile_kernels", "sdk/lumatile", "service/lumatile_service")
 
 HOMES = {
-    "ray": {"service/lumatile_service/ray_session.py", "service/lumatile_service/ray_actors.py"},
+    "ray": {
+        "service/lumatile_service/ray_session.py",
+        "service/lumatile_service/ray_actors.py",
+        "service/lumatile_service/ray_data/content_form.py",
+        "service/lumatile_service/ray_data/recording_source.py",
+        "service/lumatile_service/ray_data/tile_sink.py",
+    },
     "cupy": {"kernels/lumatile_kernels/cuda/device.py", "kernels/lumatile_kernels/cuda/compile.py"},
     "nvidia": {"kernels/lumatile_kernels/dali_pipelines.py"},
     "obstore": {"sdk/lumatile/object_client.py"},

@@ -66,6 +66,9 @@ class FlushError(SinkError):
         self.undelivered = undelivered
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type[FlushError], tuple[int, str]]:
+        return FlushError, (self.undelivered, self.reason)
+
 
 class StoreError(LumatileError, OSError):
     """A store cannot be read."""

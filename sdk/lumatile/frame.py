@@ -93,6 +93,10 @@ class Frame(FrameRow):
         """The same frame, which compares the checksum of all that it reads, and raises CorruptStoreError."""
         return Frame(self._batch, self._row, lambda frame: self._open_tiles(frame).checking(), self._find_context)
 
+    def stored_tiles(self) -> FrameTiles:
+        """Its rows of the tiles file, of all planes, as they are stored."""
+        return self._tiles
+
     def check_tile(self, *, level: int = 0, x: int = 0, y: int = 0, plane: str | None = None) -> None:
         """Compare the checksum of a tile, which `tile` does not. Raises CorruptStoreError."""
         self._tiles.check((plane or FIRST_PLANES.get(self.kind, ""), level, x, y))

@@ -79,10 +79,13 @@ class RecordingStream:
         settings: RecordingSettings,
         url: str | None = None,
         options: Mapping[str, Any] = MappingProxyType({}),
+        *,
+        producer: bytes | None = None,
     ) -> None:
         """A stream whose sink opens at the first value.
 
         `url`: of the sink; None: $LUMATILE_SINK, else ./lumatile-store. `options`: for `open_sink`.
+        `producer`: 16 bytes, of one who does a stream again: the same values get the same keys; None: random.
         """
         self._settings = settings
         self._url = url
@@ -96,6 +99,8 @@ class RecordingStream:
         """Sinks of the processes this one was forked from: theirs to close, kept so that nothing finalises them."""
         self._sink: Sink | None = None
         self.renew()
+        if producer is not None:
+            self._producer = producer
         processes.follow(self)
 
     def renew(self) -> None:

@@ -46,7 +46,7 @@ def open_embedded(
     *,
     backend: str = "auto",
     contexts: KnownContexts | None = None,
-    **listeners: Callable[..., None],
+    **listeners: Callable[..., Any],
 ) -> EmbeddedSink:
     """The sink that writes into the store at `url`: a path, a file:// URL or a bucket's URL.
 
@@ -90,14 +90,17 @@ class EmbeddedSink:
         *,
         on_durable: Callable[[Sequence[LoggedValue], int], None] = lambda *_: None,
         on_error: Callable[[ErrorReason], None] = lambda _: None,
+        admit: Callable[[LoggedValue], LoggedValue | None] = lambda value: value,
     ) -> None:
         """Start the threads, which tell of what happens.
 
+        `admit`: what is to be stored of a value that is put; None: nothing, it is stored already.
         `on_durable`: values that are, all of a segment, and the size of its files in bytes; in the writing thread.
         `on_error`: what went wrong, from any thread.
         """
         self._on_durable = on_durable
         self._on_error = on_error
+        self._admit = admit
         self._writer = writer
         self._pipeline = pipeline
         self._pipeline_lock = threading.Lock()
@@ -145,6 +148,12 @@ class EmbeddedSink:
 
     def put(self, value: LoggedValue) -> None:
         """Take a value; see `Sink.put`."""
+        admitted = self._admit(value)
+        if admitted is None:
+            if value.kind == "annotation_context":
+                self.remember(value)
+            return
+        value = admitted
         with self._lock:
             self._pending += 1
         try:

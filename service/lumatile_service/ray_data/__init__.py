@@ -1,0 +1,26 @@
+"""A store as a stage of a Ray Data pipeline: its last one, or its first.
+
+    import ray
+    from lumatile_service.ray_data import FrameSource, TileSink, TileSource
+
+    def log(recording, row):                             # what a row becomes: ordinary logging calls
+        recording.set_time_sequence("frame", row["id"])
+        recording.log_image("camera", row["image"])
+
+    sink = TileSink("runs", log=log, application_id="my pipeline", recording_id="run 1")
+    dataset.write_datasink(sink)                         # returns when all of it is durable, each value once
+    print(sink.summary)
+
+    ray.data.read_datasource(FrameSource("runs", "run 1", kinds="image", content="source"))
+    ray.data.read_datasource(TileSource("runs", "run 1", planes="pixels", levels=2))
+
+Needs `pip install "lumatile[service]" "ray[data]"`.
+"""
+
+from __future__ import annotations
+
+from lumatile_service.ray_data.frame_source import FrameSource
+from lumatile_service.ray_data.tile_sink import TileSink
+from lumatile_service.ray_data.tile_source import TileSource
+
+__all__ = ["FrameSource", "TileSink", "TileSource"]

@@ -1,0 +1,77 @@
+"""How the content of frames becomes a column: all blocks of a dataset must agree about its type."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from ray.data.block import BlockAccessor
+from ray.data.extensions import ArrowPythonObjectArray
+
+from lumatile.errors import LumatileError
+from lumatile.frame import Frame
+from lumatile.values import DATA_KINDS
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContentForm:
+    """What the column holds."""
+
+    kind: Literal["tensor", "bytes", "object"]
+    """Arrays of one dtype and number of axes; image files; or anything, pickled."""
+    dtype: str = "uint8"
+    """Of tensors."""
+    ndim: int = 0
+    """Of tensors."""
+
+    @staticmethod
+    def of(table: pa.Table) -> ContentForm:
+        """What suits all frames of a table (schema FRAMES) that have content."""
+        names = ("kind", "source_dtype", "source_shape", "source", "error")
+        forms = {
+            _form(kind, dtype, shape)
+            for kind, dtype, shape, source, error in zip(*(table[name].to_pylist() for name in names), strict=True)
+            if error is None and not (kind in DATA_KINDS and source == "none")
+        }
+        return forms.pop() if len(forms) == 1 else ContentForm(kind="object")
+
+    def content_of(self, frame: Frame) -> tuple[Any, str | None]:
+        """What was logged, and why it cannot be had."""
+        if frame.error is not None:
+            return self._nothing, frame.error
+        try:
+            return frame.source(), None
+        except LumatileError as e:  # damaged, or not kept: the other frames are read all the same
+            return self._nothing, f"{type(e).__name__}: {e}"
+
+    def column(self, contents: Sequence[Any]) -> Any:
+        """An Arrow array of what `content_of` gave."""
+        if self.kind == "tensor":
+            return BlockAccessor.batch_to_arrow_block({"content": list(contents)})["content"]
+        if self.kind == "bytes":
+            return pa.array(contents, pa.large_binary())
+        return ArrowPythonObjectArray.from_objects(list(contents))
+
+    @property
+    def _nothing(self) -> Any:
+        return np.zeros((0,) * self.ndim, self.dtype) if self.kind == "tensor" else None
+
+
+def held(content: Any) -> int:
+    """Bytes of a content, about."""
+    if isinstance(content, np.ndarray):
+        return content.nbytes
+    if isinstance(content, dict):
+        return sum(held(value) for value in content.values())
+    return len(content) if isinstance(content, bytes | str | list) else 0
+
+
+def _form(kind: str, dtype: str | None, shape: Sequence[int] | None) -> ContentForm:
+    if dtype == "jpeg":
+        return ContentForm(kind="bytes")
+    if kind in ("image", "depth", "segmentation") and dtype is not None and shape is not None:
+        return ContentForm(kind="tensor", dtype=dtype, ndim=len(shape))
+    return ContentForm(kind="object")

@@ -1,0 +1,197 @@
+"""The frames of a recording at one moment, cut into parts that are read on different machines. No Ray in here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import pairwise
+from os import PathLike
+from pathlib import Path
+from typing import Any, cast, get_args
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from lumatile.entity_paths import normalise_entity_path
+from lumatile.errors import InvalidValueError, NotFoundError, StoreError
+from lumatile.frame import Frame
+from lumatile.places import open_place
+from lumatile.reading import open_store
+from lumatile.recording_place import RecordingPlace
+from lumatile.recording_reader import RecordingReader
+from lumatile.segments import FramesFile, frames_files
+from lumatile.values import Kind
+
+KINDS = tuple(kind for kind in get_args(Kind) if kind != "gap")
+
+
+def names_of(given: str | Iterable[str] | None) -> tuple[str, ...] | None:
+    """One name or several, as several; None stays None."""
+    return (given,) if isinstance(given, str) else None if given is None else tuple(given)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Part:
+    """Some frames of a recording. It can be pickled."""
+
+    store: str
+    recording_id: str
+    files: tuple[str, ...]
+    """Names of the frames files that they were found in."""
+    keys: tuple[tuple[bytes, int], ...]
+    """(producer, seq) of each."""
+
+    def read(self) -> tuple[pa.Table, list[Frame]]:
+        """The rows as they are stored (schema FRAMES), and the frames, which compare checksums; in log order.
+
+        Only their own segments are read, and others where those have been merged meanwhile.
+        Raises StoreError where a frame is gone, OSError.
+        """
+        place = open_place(self.store).recording(self.recording_id)
+        chosen = cast("RecordingPlace", _ChosenFirst(place, frames_files(self.files, place)))
+        recording = RecordingReader(chosen, self.recording_id)
+        found = self._find(recording)
+        if len(found) < len(self.keys):
+            recording.refresh()
+            found = self._find(recording)
+        if len(found) < len(self.keys):
+            raise StoreError(f"{place}: {len(self.keys) - len(found)} frames were removed while they were to be read")
+        table = recording.frames_table()
+        rows = [i for i, key in enumerate(_keys(table)) if key in found]
+        table = table.take(pa.array(rows, pa.int64())).combine_chunks()
+        return table, [found[key].checked() for key in _keys(table)]
+
+    def _find(self, recording: RecordingReader) -> dict[tuple[bytes, int], Frame]:
+        wanted = set(self.keys)
+        frames = (frame for path in recording.entities() for frame in recording.frames(path))
+        return {frame.key: frame for frame in frames if frame.key in wanted}
+
+
+class Snapshot:
+    """What is committed of a recording when this is made. What a reader hides is not in it, nor are gaps."""
+
+    def __init__(
+        self,
+        store: str | PathLike[str],
+        recording_id: str,
+        *,
+        entities: str | Iterable[str] | None = None,
+        kinds: str | Iterable[str] | None = None,
+    ) -> None:
+        """`entities`, `kinds`: only these; None: all.
+
+        Raises NotFoundError for a recording or entity that there is not, InvalidValueError for such a kind, StoreError.
+        """
+        store = os.fspath(store)
+        self._store = store if "://" in store else str(Path(store).absolute())
+        self._recording_id = recording_id
+        opened = open_store(store)
+        recording = opened.recording(recording_id)
+        paths = _known(recording, names_of(entities))
+        wanted = names_of(kinds)
+        if unknown := sorted(set(wanted or ()) - set(KINDS)):
+            raise InvalidValueError(f"kinds must be among {KINDS}, not {unknown}")
+        table = recording.frames_table()
+        table = table.filter(pc.not_equal(table["kind"], "gap"))
+        frames, rows = _frames_and_rows(recording, table, paths)
+        if wanted is not None:
+            of_kind = pc.is_in(table["kind"], pa.array(wanted)).to_numpy(zero_copy_only=False)[rows]
+            frames, rows = [f for f, keep in zip(frames, of_kind, strict=True) if keep], rows[of_kind]
+        segments = [frame.segment for frame in frames]
+        order = np.array(sorted(range(len(frames)), key=lambda i: (segments[i], frames[i].segment_row)), np.int64)
+        self.table: pa.Table = table.take(pa.array(rows[order])).combine_chunks()
+        """The rows (schema FRAMES), by segment and row."""
+        self._segments = [segments[i] for i in order.tolist()]
+        place = opened.place.recording(recording_id)
+        self._files = {file.segment: file for file in place.committed()}
+        files = [self._files[segment] for segment in dict.fromkeys(self._segments) if segment in self._files]
+        self.nbytes = place.nbytes(files)
+        """Size of the segments that hold them, in bytes; what else is in these counts too."""
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        return len(self._segments)
+
+    def parts(self, count: int, weights: NDArray[Any]) -> list[tuple[Part, slice]]:
+        """At most `count` parts of about the same weight, none empty, and their rows in `table`.
+
+        `weights`: (n,), of each frame; none negative.
+        """
+        ends = np.cumsum(np.asarray(weights, np.float64) + 1.0)
+        if not len(ends):
+            return []
+        places = np.searchsorted(ends, np.linspace(0, ends[-1], count + 1)[1:-1], side="left") + 1
+        cuts = np.unique(np.concatenate([[0], np.minimum(places, len(ends)), [len(ends)]])).tolist()
+        keys = _keys(self.table)
+        return [
+            (
+                Part(
+                    store=self._store,
+                    recording_id=self._recording_id,
+                    files=tuple(
+                        self._files[name].name
+                        for name in dict.fromkeys(self._segments[first:last])
+                        if name in self._files
+                    ),
+                    keys=tuple(keys[first:last]),
+                ),
+                slice(first, last),
+            )
+            for first, last in pairwise(cuts)
+        ]
+
+
+class _ChosenFirst:
+    """A recording's place that shows some of its segments first, and all of them when it is asked again.
+
+    So a reader reads only these, and finds what has been merged away.
+    """
+
+    def __init__(self, place: RecordingPlace, files: list[FramesFile]) -> None:
+        self._place = place
+        self._files = files
+
+    def watch(self) -> Callable[[], list[FramesFile]]:
+        """As a place's."""
+        committed = self._place.watch()
+        first = [self._files]
+        return lambda: first.pop() if first else committed()
+
+    def __str__(self) -> str:
+        return str(self._place)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._place, name)
+
+
+def _keys(table: pa.Table) -> list[tuple[bytes, int]]:
+    return list(zip(table["producer"].to_pylist(), table["seq"].to_pylist(), strict=True))
+
+
+def _known(recording: RecordingReader, paths: tuple[str, ...] | None) -> list[str]:
+    """The entity paths that are asked for, each once."""
+    known = recording.entities()
+    if paths is None:
+        return known
+    asked = list(dict.fromkeys(normalise_entity_path(path, root=True) for path in paths))
+    if missing := [path for path in asked if path not in known]:
+        raise NotFoundError(f"entities must be of the recording, and {missing} are not; it has {known}")
+    return asked
+
+
+def _frames_and_rows(
+    recording: RecordingReader, table: pa.Table, paths: list[str]
+) -> tuple[list[Frame], NDArray[np.int64]]:
+    """The frames of entities, and each one's row in `table`, all rows in log order."""
+    frames: list[Frame] = []
+    rows = [np.zeros(0, np.int64)]
+    codes = table["entity_path"].combine_chunks().dictionary_encode()
+    code_of = {path: code for code, path in enumerate(codes.dictionary.to_pylist())}
+    of_row = codes.indices.to_numpy(zero_copy_only=False)
+    for path in paths:
+        frames += recording.frames(path)
+        rows.append(np.flatnonzero(of_row == code_of[path]))
+    return frames, np.concatenate(rows)

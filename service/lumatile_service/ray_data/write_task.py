@@ -1,0 +1,172 @@
+"""One write task: rows into a recording, each value once however often the task is tried. No Ray in here."""
+
+from __future__ import annotations
+
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from lumatile.errors import FlushError, LumatileWarning
+from lumatile.recording import RecordingStream
+from lumatile.settings import RecordingSettings
+from lumatile.values import Content
+from lumatile_service.ray_data.attempts import EarlierAttempts
+
+Row = dict[str, Any]
+
+LogRow = Callable[[RecordingStream, Row], None]
+"""Logs a row into a recording."""
+
+AGAIN_SECONDS = 0.1
+"""Between flushes of a store that fails."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """What a write task has done."""
+
+    rows: int
+    values: int
+    """That it stored, error rows too."""
+    stored_before: int
+    """Values that an earlier attempt had stored."""
+    changed: int
+    """Of the stored ones, those whose place an earlier attempt had given to something else, which stays too."""
+    errors: int
+    """Error rows, and calls that were wrong without leaving one."""
+    nbytes: int
+    """Size of the segments written, in bytes."""
+    producers: tuple[bytes, ...]
+    """Whose values these are."""
+
+
+def write_rows(
+    rows: Iterable[Row],
+    log: LogRow,
+    store: str,
+    settings: RecordingSettings,
+    *,
+    backend: str,
+    producer: bytes,
+    again: bool,
+    patience: float,
+) -> Written:
+    """Log rows, and return when they are durable.
+
+    `producer`: 16 bytes, the same for each attempt. `again`: there may have been an earlier one.
+    `patience`: how long a store may fail before this does, in seconds.
+    Raises FlushError, SinkError or BackendUnavailableError; strict: LumatileError, and what `log` raises.
+    """
+    earlier = EarlierAttempts(store, settings.recording_id, producer, read=again)
+    watch = _Watch(patience)
+    options = {
+        "backend": backend,
+        "admit": earlier.admit,
+        "on_durable": watch.stored,
+        "on_error": watch.failed,
+    }
+    recording = RecordingStream(settings, store, options, producer=producer)
+    watch.recording = recording
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", LumatileWarning)  # an error row says it, and the summary
+            count = _log_all(rows, log, recording)
+        watch.settle()
+    finally:
+        with suppress(FlushError):  # all is durable, or an error says what is not
+            recording.disconnect()
+    return Written(
+        rows=count,
+        values=watch.values,
+        stored_before=earlier.stored,
+        changed=earlier.changed,
+        errors=recording.errors + watch.bad + earlier.bad,
+        nbytes=watch.nbytes,
+        producers=earlier.producers,
+    )
+
+
+def _log_all(rows: Iterable[Row], log: LogRow, recording: RecordingStream) -> int:
+    """Log rows until nothing is stored any more; returns how many."""
+    count = 0
+    for row in rows:
+        recording.reset_time()
+        try:
+            log(recording, row)
+        except Exception as e:
+            if recording.settings.strict:
+                raise
+            recording.log_value("ext", "/", partial(_raise, e))
+        count += 1
+        if recording.lost:
+            break  # the flush says why
+    return count
+
+
+def _raise(error: Exception, _: RecordingSettings) -> Content:
+    raise error
+
+
+class _Watch:
+    """Is told by a sink how it goes, and ends it where the store has failed for too long."""
+
+    recording: RecordingStream
+
+    def __init__(self, patience: float) -> None:
+        self.values = 0
+        self.nbytes = 0
+        self.bad = 0
+        """Values that turned out bad in the pipeline, a broken JPEG for example."""
+        self._patience = patience
+        self._failing_since: float | None = None
+        self._end: threading.Thread | None = None
+        self._error: FlushError | None = None
+
+    def stored(self, values: Iterable[Any], nbytes: int) -> None:
+        """Values are durable."""
+        self._failing_since = None
+        self.values += len(list(values))
+        self.nbytes += nbytes
+
+    def failed(self, reason: str) -> None:
+        """Something went wrong."""
+        if reason == "value_unconverted":
+            self.bad += 1
+        if reason != "store_write":
+            return
+        if self._failing_since is None:
+            self._failing_since = time.monotonic()
+        if self._out_of_patience and self._end is None:  # a call may wait for room, and cannot look itself
+            self._end = threading.Thread(target=self._give_up, name="lumatile-give-up", daemon=True)
+            self._end.start()
+
+    def settle(self) -> None:
+        """Wait until everything is durable. Raises FlushError."""
+        while self._end is None:
+            try:
+                self.recording.flush()
+                break
+            except FlushError:
+                if self._out_of_patience:
+                    raise
+            time.sleep(AGAIN_SECONDS)
+        if self._end is not None:
+            self._end.join()
+        if self._error is not None:
+            raise self._error
+
+    @property
+    def _out_of_patience(self) -> bool:
+        """Whether there is nothing to wait for: also where it is not the store that fails."""
+        return self._failing_since is None or time.monotonic() - self._failing_since >= self._patience
+
+    def _give_up(self) -> None:
+        try:
+            self.recording.disconnect(timeout=0.0)
+        except FlushError as e:
+            self._error = e
