@@ -23,7 +23,7 @@ from lumatile_service.batch import LogCall, ingest
 from lumatile_service.batch.contents import segmentation_png
 from lumatile_service.batch.formats import find_reader
 from lumatile_service.batch.formats.tum_rgbd import associate
-from lumatile_service.batch.local_engine import TooManyErrorsError
+from lumatile_service.batch.job import TooManyErrorsError
 from lumatile_service.batch.source_files import SourceFiles, natural
 from lumatile_service.cli.app import app
 
@@ -98,15 +98,15 @@ JOB = """
 import sys
 from lumatile_service.batch import ingest
 from lumatile_service.batch.log_call import LogCall
-import lumatile_service.batch.local_engine as local_engine
+from lumatile_service.batch.call_logger import CallLogger
 
-before = local_engine.LocalEngine._do
+before = CallLogger.log
 def do(self, call, recording):
     before(self, call, recording)
     recording.flush()
     sys.stdout.write(call.uri + "\\n")
     sys.stdout.flush()
-local_engine.LocalEngine._do = do
+CallLogger.log = do
 ingest(sys.argv[1], sys.argv[2], threads=2)
 """
 

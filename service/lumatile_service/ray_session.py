@@ -6,6 +6,7 @@ import os
 import secrets
 import shutil
 import socket
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,20 +19,21 @@ NAMESPACE = "lumatile"
 CONNECT_SECONDS = 5.0
 
 OBJECT_STORE_BYTES = 80_000_000
-"""About the least that Ray takes; nothing of ours goes through it."""
+"""About the least that Ray takes; what the ingest actors get does not go through it."""
 
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """What makes Ray listen on loopback alone, on any system."""
 
 
 @contextmanager
-def ray_session(address: str | None) -> Iterator[None]:
+def ray_session(address: str | None, *, object_store_bytes: int = OBJECT_STORE_BYTES) -> Iterator[None]:
     """Be connected to the Ray at `address`, "auto" or HOST:PORT, or to one of its own: None.
 
+    `object_store_bytes`: memory of its object store, if it is its own.
     Raises SinkError where there is none. Only a Ray that was started here ends with it.
     """
     if address is None:
-        with _local_ray():
+        with _local_ray(object_store_bytes):
             yield
         return
     if "://" in address:
@@ -55,11 +57,11 @@ def ray_session(address: str | None) -> Iterator[None]:
 
 
 @contextmanager
-def _local_ray() -> Iterator[None]:
+def _local_ray(object_store_bytes: int) -> Iterator[None]:
     """A Ray of this process alone, on loopback; it dies with the process."""
     os.environ.update(LOOPBACK)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    if "RAY_AUTH_MODE" not in os.environ:
+    if "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:  # it has read the variables when imported
         os.environ["RAY_AUTH_MODE"] = "token"
         if not {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
             os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
@@ -71,7 +73,7 @@ def _local_ray() -> Iterator[None]:
             "local",
             namespace=NAMESPACE,
             include_dashboard=False,
-            object_store_memory=OBJECT_STORE_BYTES,
+            object_store_memory=object_store_bytes,
             logging_level="warning",
             _temp_dir=directory,
         )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from lumatile_service.batch.job import Summary, ingest
 from lumatile_service.batch.log_call import LogCall
+from lumatile_service.batch.run import Summary, ingest
 from lumatile_service.batch.source_files import SourceFiles
 
 __all__ = ["LogCall", "SourceFiles", "Summary", "ingest"]

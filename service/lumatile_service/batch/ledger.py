@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from os import PathLike
 from typing import Literal
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -25,14 +26,15 @@ class Ledger:
 
     def __init__(self, store: str | PathLike[str], recording_id: str) -> None:
         """Read it from the recording; where there is none, nothing is stored. Raises StoreError, OSError."""
-        self._values: set[bytes] = set()
-        """Digests of (entity path, kind, URI, member, hash)."""
-        self._places: set[bytes] = set()
-        """Digests of (entity path, kind, URI, member)."""
+        places, values = bytearray(), bytearray()
         for entity_path, kind, provenance in _rows(store, recording_id):
             place = (entity_path, kind, provenance["uri"], provenance["member"])
-            self._places.add(_digest(*place))
-            self._values.add(_digest(*place, provenance["content_hash"]))
+            places += _digest(*place)
+            values += _digest(*place, provenance["content_hash"])
+        self._places = _Digests(places)
+        """Of (entity path, kind, URI, member)."""
+        self._values = _Digests(values)
+        """Of (entity path, kind, URI, member, hash)."""
 
     def state(self, call: LogCall, content_hash: str | None) -> State:
         """Whether a value is stored; "changed": something else from the same place is."""
@@ -76,4 +78,19 @@ def _with_provenance(store: str | PathLike[str], recording_id: str) -> pa.Table 
 
 
 def _digest(*parts: str | None) -> bytes:
-    return hashlib.blake2b(repr(parts).encode(), digest_size=12).digest()
+    return hashlib.blake2b(repr(parts).encode(), digest_size=16).digest()
+
+
+class _Digests:
+    """A set of digests, in arrays: 16 bytes each, and other processes of a machine can share them."""
+
+    def __init__(self, digests: bytearray) -> None:
+        pairs = np.frombuffer(bytes(digests), ">u8").reshape(-1, 2).astype(np.uint64)
+        order = np.argsort(pairs[:, 0])
+        self._high = pairs[order, 0]
+        self._low = pairs[order, 1]
+
+    def __contains__(self, digest: bytes) -> bool:
+        high, low = np.frombuffer(digest, ">u8").astype(np.uint64)
+        first, last = self._high.searchsorted(high, "left"), self._high.searchsorted(high, "right")
+        return bool((self._low[first:last] == low).any())

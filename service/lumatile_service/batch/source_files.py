@@ -6,6 +6,7 @@ import os
 import re
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 from pyarrow import fs
@@ -64,8 +65,12 @@ class SourceFiles:
         prefix = directory.rstrip("/") + "/" if directory else ""
         return [path for path in self.sizes if path.startswith(prefix) and path.lower().endswith(suffixes)]
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without the list of files, which may be long: what has been sent to another process reads them."""
+        return {name: value for name, value in self.__dict__.items() if name != "sizes"}
+
     def read(self, path: str) -> bytes:
-        """What a file holds. Raises OSError; FileNotFoundError for what is not in `sizes`, a path out of it too."""
+        """What a file holds. Raises OSError; FileNotFoundError too for what is hidden, and for a path out of it."""
         with self._fs.open_input_stream(self._place(path)) as stream:
             content: bytes = stream.read()
         return content
@@ -75,7 +80,8 @@ class SourceFiles:
         return self._fs.open_input_file(self._place(path))
 
     def _place(self, path: str) -> str:
-        if path not in self.sizes:
+        hidden = any(not part or part.startswith(".") for part in path.split("/"))  # ".." too
+        if hidden or (self._single is not None and path != self.name):
             raise FileNotFoundError(f"there is no file {path!r} in {self.url}")
         return f"{self._root}/{path}"
 

@@ -39,7 +39,7 @@ class Streams:
         options = {
             "backend": backend,
             "contexts": self._contexts,
-            "on_durable": lambda values, nbytes: tally.stored(len(values), nbytes),
+            "on_durable": lambda _, nbytes: tally.stored(nbytes),
             "on_error": lambda reason: tally.failed() if reason == "value_unconverted" else None,
         }
         self._streams = [RecordingStream(settings, str(store), options) for _ in range(count)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Mapping
 
 from lumatile_service.batch.ledger import State
 
@@ -13,39 +14,56 @@ class Tally:
 
     def __init__(self) -> None:
         """Nothing yet."""
+        self.total: int | None = None
+        """Values of the dataset; None: not known, or not yet."""
         self._lock = threading.Lock()
-        self._states: Counter[State] = Counter()
-        self.bytes_in = 0
-        """Bytes read."""
-        self.bytes_out = 0
-        """Bytes of segments committed."""
-        self.durable = 0
-        """Values committed."""
-        self.bad = 0
-        """Values that turned out bad in the pipeline, a broken JPEG for example."""
+        self._counts: Counter[str] = Counter()
+        self._taken: Counter[str] = Counter()
 
     @property
     def seen(self) -> int:
         """Values looked at."""
-        return self._states.total()
+        return self.count("new") + self.count("changed") + self.count("stored")
 
     def count(self, state: State) -> int:
         """Values looked at that were in this state."""
-        return self._states[state]
+        return self._counts[state]
+
+    @property
+    def bytes_in(self) -> int:
+        """Bytes read."""
+        return self._counts["bytes_in"]
+
+    @property
+    def bytes_out(self) -> int:
+        """Bytes of segments committed."""
+        return self._counts["bytes_out"]
+
+    @property
+    def errors(self) -> int:
+        """Values that turned out bad: calls that failed, and what failed in a pipeline, a broken JPEG for example."""
+        return self._counts["errors"]
 
     def read(self, state: State, nbytes: int) -> None:
         """A value was looked at."""
-        with self._lock:
-            self._states[state] += 1
-            self.bytes_in += nbytes
+        self.add({state: 1, "bytes_in": nbytes})
 
-    def stored(self, values: int, nbytes: int) -> None:
-        """Values became durable."""
-        with self._lock:
-            self.durable += values
-            self.bytes_out += nbytes
+    def stored(self, nbytes: int) -> None:
+        """A segment was committed."""
+        self.add({"bytes_out": nbytes})
 
     def failed(self) -> None:
         """A value turned out bad."""
+        self.add({"errors": 1})
+
+    def add(self, counts: Mapping[str, int]) -> None:
+        """Add what `taken` gave, of another tally."""
         with self._lock:
-            self.bad += 1
+            self._counts.update(counts)
+
+    def taken(self) -> dict[str, int]:
+        """What was counted since the last time."""
+        with self._lock:
+            news = self._counts - self._taken
+            self._taken = Counter(self._counts)
+        return dict(news)

@@ -19,8 +19,7 @@ from lumatile.errors import InvalidValueError
 from lumatile_service.cli.output import Json, console, print_json, size, table
 
 if TYPE_CHECKING:
-    from lumatile_service.batch.job import Summary
-    from lumatile_service.batch.streams import Streams
+    from lumatile_service.batch.run import Summary
     from lumatile_service.batch.tally import Tally
 
 BAR_SECONDS = 0.2
@@ -43,6 +42,10 @@ def ingest(
         str | None, typer.Option(metavar="ID", help="The recording; by default made from SOURCE.")
     ] = None,
     tile_format: Annotated[str, typer.Option(metavar="NAME", help="linear, srgb8 or rgba32float.")] = "linear",
+    engine: Annotated[str, typer.Option(metavar="NAME", help="local: this process; ray: Ray Data.")] = "local",
+    ray_address: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="The Ray: auto or HOST:PORT; by default one of its own.")
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad value.")] = False,
     max_errors: Annotated[
         int | None, typer.Option(metavar="N", help="Stop where more values than that are bad; by default never.")
@@ -54,9 +57,9 @@ def ingest(
 
     A value that is bad becomes an error row. Exits 1 where there are any.
     """
-    from lumatile_service.batch.job import ingest as run
-    from lumatile_service.batch.local_engine import TooManyErrorsError
+    from lumatile_service.batch.job import TooManyErrorsError
     from lumatile_service.batch.plan import plan
+    from lumatile_service.batch.run import ingest as run
 
     if reader is not None:
         sys.path.insert(0, str(Path.cwd()))  # as `python -m` finds modules
@@ -83,6 +86,8 @@ def ingest(
             format=format_,
             reader=reader,
             recording_id=recording,
+            engine=engine,
+            ray_address=ray_address,
             max_errors=0 if strict else max_errors,
             watcher=_Lines() if as_json or not sys.stderr.isatty() else _Bar(),
             tile_format=tile_format,
@@ -121,33 +126,34 @@ class _Bar:
     """A progress bar."""
 
     @contextmanager
-    def watch(self, tally: Tally, streams: Streams, total: int | None) -> Iterator[None]:
+    def watch(self, tally: Tally) -> Iterator[None]:
         """Around the work."""
         columns = (SpinnerColumn(), MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[what]}"))
         with Progress(*columns, TimeRemainingColumn(), console=console(stderr=True)) as progress:
-            task = progress.add_task("", total=total, what="")
+            task = progress.add_task("", total=None, what="")
 
             def show(began: float) -> None:
-                progress.update(task, completed=tally.seen, what=_words(tally, streams, began))
+                progress.update(task, total=tally.total, completed=tally.seen, what=_words(tally, began))
 
             with _again_and_again(show, BAR_SECONDS):
                 yield
-            progress.update(task, completed=tally.seen)
+            progress.update(task, total=tally.total, completed=tally.seen)
 
 
 class _Lines:
     """A line now and then."""
 
     @contextmanager
-    def watch(self, tally: Tally, streams: Streams, total: int | None) -> Iterator[None]:
+    def watch(self, tally: Tally) -> Iterator[None]:
         """Around the work."""
 
         def show(began: float) -> None:
+            total = tally.total
             of = "" if total is None else f" of {total}"
             rest = ""
             if total is not None and tally.seen:
                 rest = f", {(time.monotonic() - began) * (total - tally.seen) / tally.seen:.0f} s to go"
-            line = f"{tally.seen}{of} values: {_words(tally, streams, began)}{rest}"
+            line = f"{tally.seen}{of} values: {_words(tally, began)}{rest}"
             print(f"lumatile: {line}", file=sys.stderr, flush=True)
 
         with _again_and_again(show, LINE_SECONDS):
@@ -173,9 +179,9 @@ def _again_and_again(show: Callable[[float], None], seconds: float) -> Iterator[
         thread.join()
 
 
-def _words(tally: Tally, streams: Streams, began: float) -> str:
+def _words(tally: Tally, began: float) -> str:
     seconds = max(time.monotonic() - began, 1e-9)
     return (
         f"{size(tally.bytes_in)} read at {size(tally.bytes_in / seconds)}/s, {size(tally.bytes_out)} stored, "
-        f"{tally.bad + streams.errors} bad"
+        f"{tally.errors} bad"
     )

@@ -1,0 +1,84 @@
+"""One log call: read what it is made from, and log it if it is not stored."""
+
+from __future__ import annotations
+
+import threading
+from contextlib import suppress
+
+from lumatile.recording import RecordingStream
+from lumatile.values import Content
+from lumatile_service.batch.ledger import Ledger, content_hash
+from lumatile_service.batch.log_call import LogCall
+from lumatile_service.batch.streams import Streams
+from lumatile_service.batch.tally import Tally
+
+
+class CallLogger:
+    """Logs the calls of one job; may be used from several threads."""
+
+    def __init__(self, streams: Streams, ledger: Ledger, tally: Tally) -> None:
+        """`streams`: lenient. `ledger`: what is stored already. `tally`: counts what is read."""
+        self._streams = streams
+        self._ledger = ledger
+        self._tally = tally
+        self._lock = threading.Lock()
+        self._refused = 0
+        """Calls that failed, as counted."""
+
+    def log(self, call: LogCall, recording: RecordingStream) -> None:
+        """Read a value, and log it if it is not stored. What is bad becomes an error row."""
+        content, digest, failure = b"", None, None
+        try:
+            content = call.read()
+        except Exception as e:  # noqa: BLE001 - one value must not end the job
+            failure = e
+        else:
+            digest = content_hash(content, call.beside)
+            if call.kind == "annotation_context":  # also one that is stored: what comes is colored by it
+                self._color_by(call, content)
+        state = self._ledger.state(call, digest)
+        self._tally.read(state, len(content))
+        if state == "stored":
+            return
+        with recording.provenance(call.uri, member=call.member, content_hash=digest):
+            if failure is None:
+                try:
+                    _log(call, recording, content)
+                except Exception as e:  # noqa: BLE001
+                    failure = e
+            if failure is not None:
+                _set_times(call, recording)
+                recording.log_value(call.kind, call.entity_path, lambda _: _raise(failure))
+        self._count_refused()
+
+    def _count_refused(self) -> None:
+        with self._lock:
+            before, self._refused = self._refused, self._streams.errors
+            self._tally.add({"errors": self._refused - before})
+
+    def color_by(self, call: LogCall) -> None:
+        """Color what comes by an annotation context, without storing it."""
+        with suppress(Exception):  # where it is to be stored it becomes an error row
+            self._color_by(call, call.read())
+
+    def _color_by(self, call: LogCall, content: bytes) -> None:
+        with suppress(Exception):
+            self._streams.color_by(lambda stream: _log(call, stream, content))
+
+
+def _log(call: LogCall, recording: RecordingStream, content: bytes) -> None:
+    _set_times(call, recording)
+    call.log(recording, call.entity_path, content)
+
+
+def _set_times(call: LogCall, recording: RecordingStream) -> None:
+    recording.reset_time()
+    recording.timelines.logged_at(call.log_time)
+    for name, number in call.sequences.items():
+        recording.set_time_sequence(name, number)
+    for name, nanos in call.times.items():
+        recording.set_time_nanos(name, nanos)
+
+
+def _raise(error: Exception) -> Content:
+    raise error
