@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import pyarrow as pa
@@ -14,14 +14,20 @@ MOST = 64
 ALL = "ext"
 """The column of all of them, where they are more."""
 
-TYPES: Mapping[frozenset[type], pa.DataType] = {
-    frozenset({bool}): pa.bool_(),
-    frozenset({int}): pa.int64(),
-    frozenset({float}): pa.float64(),
-    frozenset({int, float}): pa.float64(),
-    frozenset({str}): pa.string(),
+
+def _text(value: str) -> str:
+    """`value` in valid UTF-8: JSON may have halves of surrogate pairs."""
+    return value.encode(errors="replace").decode()
+
+
+COLUMNS: Mapping[frozenset[type], tuple[pa.DataType, Callable[[Any], Any]]] = {
+    frozenset({bool}): (pa.bool_(), bool),
+    frozenset({int}): (pa.int64(), int),
+    frozenset({float}): (pa.float64(), float),
+    frozenset({int, float}): (pa.float64(), float),
+    frozenset({str}): (pa.string(), _text),
 }
-"""Types of a component's values -> of its column; None is of any."""
+"""Types of a component's values, None left out -> the column's type, and what makes its values."""
 
 
 class ExtensionColumns:
@@ -31,38 +37,39 @@ class ExtensionColumns:
     JSON in strings. Where there are more than 64 components they are one column of JSON, "ext".
     """
 
-    def __init__(self, exts: Iterable[Mapping[str, Any] | None], *, reserved: Container[str]) -> None:
+    def __init__(self, exts: Iterable[Mapping[str, Any] | None], *, reserved: Iterable[str]) -> None:
         """`exts`: the components of all rows. `reserved`: columns that are taken."""
         found: dict[str, set[type]] = {}
         for ext in exts:
             for key, value in (ext or {}).items():
                 found.setdefault(key, set()).update(_types(value))
-        self._columns: dict[str, str] = {}
-        """Component -> column."""
-        self._json: set[str] = set()
-        """Components that are JSON."""
+        taken = set(reserved)
         self.types: dict[str, pa.DataType] = {}
         """Column -> type."""
+        self._columns: dict[str, tuple[str, Callable[[Any], Any]]] | None = {}
+        """Component -> its column, and what makes the column's value of it; None: all are in one column."""
         if len(found) > MOST:
-            self.types[ALL] = pa.string()
+            self.types[ALL], self._columns = pa.string(), None
             return
         for key in sorted(found):
-            column = key
-            while column in reserved or (column != key and column in found):
+            column = _text(key)
+            while column in taken:
                 column = f"ext_{column}"
-            self._columns[key] = column
-            self.types[column] = TYPES.get(frozenset(found[key]), pa.string())
-            if frozenset(found[key]) not in TYPES:
-                self._json.add(key)
+            taken.add(column)
+            self.types[column], made = COLUMNS.get(frozenset(found[key]), (pa.string(), json.dumps))
+            self._columns[key] = column, made
 
     def row(self, ext: Mapping[str, Any] | None) -> dict[str, Any]:
         """Column -> value, of one row."""
-        if ALL in self.types and not self._columns:
-            return {ALL: None if ext is None else json.dumps(ext)}
-        return {
-            self._columns[key]: json.dumps(value) if key in self._json and value is not None else value
-            for key, value in (ext or {}).items()
-        }
+        if ext is None:
+            return {}
+        if self._columns is None:
+            return {ALL: json.dumps(ext)}
+        row = {}
+        for key, value in ext.items():
+            column, made = self._columns[key]
+            row[column] = None if value is None else made(value)
+        return row
 
 
 def _types(value: Any) -> set[type]:

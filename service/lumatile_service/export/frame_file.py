@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Iterable, Iterator
+import os
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +27,10 @@ Floats = Literal["png", "npy"]
 
 MILLIMETRES = 1000.0
 """Units a metre of float depth in a 16-bit PNG."""
+
+
+THREADS = min(8, os.cpu_count() or 1)
+"""That read and encode frames; so many are in memory, and one more."""
 
 
 class EmptyError(LumatileError):
@@ -49,24 +57,43 @@ def frame_files(
 
     Raises LumatileError where there is nothing that writes PNG.
     """
+    with ThreadPoolExecutor(THREADS, "lumatile-export") as pool:
+        for frame, future in _ahead(pool, partial(frame_file, floats=floats), _with_content(frames, tally, kinds)):
+            try:
+                file = future.result()
+            except EmptyError as e:
+                tally.left_out(str(e), error=False)
+            except DecoderUnavailableError as e:
+                raise LumatileError(str(e)) from e
+            except Exception as e:  # noqa: BLE001 - one frame must not end the export
+                tally.left_out(f"{type(e).__name__}: {e}", error=True)
+            else:
+                yield frame, file
+
+
+def _with_content(frames: Iterable[Frame], tally: Tally, kinds: Collection[Kind]) -> Iterator[Frame]:
+    """The frames of one of `kinds` that are no errors; the others are counted."""
     for frame in frames:
         if frame.error is not None:
             reason = frame.error.removeprefix(f"{frame.kind} at {shown(frame.entity_path)}: ")
             tally.left_out(f"an error was logged: {reason}", error=True)
-            continue
-        if frame.kind not in kinds:
+        elif frame.kind not in kinds:
             tally.left_out(f"there is no place for values of kind {frame.kind!r}", error=False)
-            continue
-        try:
-            file = frame_file(frame, floats)
-        except EmptyError as e:
-            tally.left_out(str(e), error=False)
-        except DecoderUnavailableError as e:
-            raise LumatileError(str(e)) from e
-        except Exception as e:  # noqa: BLE001 - one frame must not end the export
-            tally.left_out(f"{type(e).__name__}: {e}", error=True)
         else:
-            yield frame, file
+            yield frame
+
+
+def _ahead(
+    pool: Executor, work: Callable[[Frame], FrameFile], frames: Iterable[Frame]
+) -> Iterator[tuple[Frame, Future[FrameFile]]]:
+    """Each frame and what becomes of it, in order; as many are begun as there are threads."""
+    begun: deque[tuple[Frame, Future[FrameFile]]] = deque()
+    for frame in frames:
+        begun.append((frame, pool.submit(work, frame)))
+        if len(begun) > THREADS:
+            yield begun.popleft()
+    while begun:
+        yield begun.popleft()
 
 
 def frame_file(frame: Frame, floats: Floats = "png") -> FrameFile:

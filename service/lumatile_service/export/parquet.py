@@ -37,6 +37,9 @@ TIMELINES = {"sequence": pa.int64(), "time": pa.timestamp("ns")}
 DICTIONARIES = ["entity_path", "kind", "classes"]
 """Columns whose values are often the same: stored once."""
 
+LARGEST = 2**31 - 2
+"""Most bytes of a value of an Arrow binary column."""
+
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 PROVENANCE = pa.struct([("uri", pa.string()), ("member", pa.string()), ("content_hash", pa.string())])
 
@@ -58,6 +61,9 @@ def write_parquet(selection: Selection, folder: Path, tally: Tally) -> None:
         names = FileNames(selection.of(entity))
         directory = directory_name(entity)
         for frame, file in frame_files(selection.of(entity), tally, kinds=PICTURES):
+            if len(file.content) > LARGEST:
+                tally.left_out(f"a value of an image column may have {LARGEST} bytes", error=False)
+                continue
             name = f"{directory}/{names.of(frame)}{file.suffix}"
             key = classes.key_of(frame)
             described = None if key is None else json.dumps(classes.found[key]["classes"])
