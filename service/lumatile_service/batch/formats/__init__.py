@@ -7,7 +7,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from lumatile.errors import InvalidValueError
-from lumatile_service.batch.formats import cityscapes, coco, image_folder, kitti, parquet, scannet, tum_rgbd, webdataset
+from lumatile_service.batch.formats import (
+    cityscapes,
+    coco,
+    image_folder,
+    kitti,
+    parquet,
+    scannet,
+    tum_rgbd,
+    video,
+    webdataset,
+)
 from lumatile_service.batch.log_call import Reader
 from lumatile_service.batch.source_files import SourceFiles
 
@@ -29,6 +39,7 @@ FORMATS: Mapping[str, Format] = {
     "scannet": Format(matches=scannet.matches, read=scannet.read),
     "parquet": Format(matches=parquet.matches, read=parquet.read),
     "webdataset": Format(matches=webdataset.matches, read=webdataset.read),
+    "video": Format(matches=video.matches, read=video.read),
     "images": Format(matches=image_folder.matches, read=image_folder.read),
 }
 """By name; the first that matches is taken."""

@@ -1,0 +1,273 @@
+"""The frames of a video file, decoded by FFmpeg through PyAV, as arrays of colors.
+
+From YCbCr to RGB: R = Y + 2(1-Kr) Cr, B = Y + 2(1-Kb) Cb, G = (Y - Kr R - Kb B) / (1-Kr-Kb), with the matrix
+coefficients Kr, Kb of ITU-T H.273, table 4; limited range is 16 ... 235 for Y and 16 ... 240 for Cb and Cr, of 8 bits.
+swscale does it; it is always told the matrix and the range, since its own guess is BT.601 for everything.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lumatile.errors import LumatileError
+
+DEMUXERS = (
+    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,asf,flv,ivf,mpeg,mpegts,mpegvideo,m4v,h264,hevc,obu,mxf,ogg,nut,dv"
+    ",yuv4mpegpipe"
+)
+"""FFmpeg's names of the containers that are read. Playlists, which name other files and URLs, are not among them."""
+
+BUFFER = 1 << 20
+"""Bytes of a file that are read at once."""
+
+MATRICES: Mapping[int, str] = {
+    1: "ITU709",
+    4: "FCC",
+    5: "ITU601",
+    6: "ITU601",
+    7: "SMPTE240M",
+    9: "BT2020",
+}
+"""MatrixCoefficients of H.273 -> PyAV's name of what swscale has for it."""
+
+NOT_SAID = (0, 2, 3)
+"""MatrixCoefficients that say nothing of YCbCr: RGB, unspecified, reserved."""
+
+HD_WIDTH, HD_HEIGHT = 1280, 576
+"""YCbCr without a matrix is BT.709 from this width on, or above this height, else BT.601: mpv's rule."""
+
+LIMITED, FULL = 1, 2
+"""FFmpeg's AVColorRange."""
+
+
+class BrokenVideoError(LumatileError):
+    """A video that is truncated, corrupt, too large, or none."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class VideoFrame:
+    """One frame, upright."""
+
+    pixels: NDArray[Any]
+    """(h, w) gray, (h, w, 3) RGB or (h, w, 4) RGBA with straight alpha; uint8, or uint16 of more bits, little-endian.
+
+    0 ... 255 or 0 ... 65535, whatever the range in the file.
+    """
+    nanos: int | None
+    """Since the first frame; None where the file says no time."""
+    nbytes: int
+    """Of the file, since the frame before."""
+
+
+def video_frames(file: Any, pixel_limit: int) -> Iterator[VideoFrame]:
+    """The frames of a video in a file that can be sought in, in the order in which they are shown.
+
+    Of several video streams FFmpeg's best. Colors are as the stream says: matrix BT.601, BT.709, BT.2020 (not constant
+    luminance), FCC or SMPTE 240M, limited or full range. Where it says none: see HD_WIDTH; limited, but full for RGB
+    and gray. Chroma is interpolated bicubically. The transfer curve is left as it is, PQ and HLG too. More than 8 bits
+    become 16. A display matrix turns and flips in steps of 90 degrees. Pixels that are not square, and interlaced
+    lines, stay as they are.
+
+    Raises BrokenVideoError behind the last frame before the damage (of a stream with B-frames a few more may miss),
+    or for a frame of more than `pixel_limit` pixels; OSError.
+    """
+    try:
+        import av
+    except ModuleNotFoundError as e:
+        raise BrokenVideoError("video needs PyAV: install lumatile[batch]") from e
+    options = {"format_whitelist": DEMUXERS, "protocol_whitelist": "none", "max_pixels": str(pixel_limit)}
+    try:
+        declared = _declared_bytes(file.read(64))
+        nbytes = file.seek(0, 2)
+        file.seek(0)
+        with av.open(file, options=options, buffer_size=BUFFER, metadata_errors="replace") as container:
+            stream = container.streams.best("video")
+            if stream is None:
+                raise BrokenVideoError("there is no video in it")
+            coder = stream.codec_context
+            _check_pixels(coder.width, coder.height, pixel_limit)
+            coder.options = {"max_pixels": str(pixel_limit)}
+            coder.thread_type = "AUTO"
+            yield from _Decoder(stream).frames(container.demux(stream))
+    except av.FFmpegError as e:
+        raise BrokenVideoError(f"the video is truncated, corrupt or none: {e.strerror}") from e
+    if declared is not None and declared > nbytes:
+        raise BrokenVideoError(f"the video is truncated: it has {nbytes} bytes, and should have {declared}")
+
+
+class _Decoder:
+    """Decodes one stream."""
+
+    def __init__(self, stream: Any) -> None:
+        import av.video.reformatter
+
+        self._stream = stream
+        self._reformatter = av.video.reformatter.VideoReformatter()
+        self._first: int | None = None
+        """Time of the first frame."""
+        self._nbytes = 0
+
+    def frames(self, packets: Iterator[Any]) -> Iterator[VideoFrame]:
+        for packet in packets:
+            if packet.is_corrupt:  # cut off
+                yield from self._converted(self._stream.codec_context.decode(None))
+                raise BrokenVideoError("the video is truncated or corrupt")
+            self._nbytes += packet.size
+            yield from self._converted(packet.decode())
+
+    def _converted(self, frames: Iterator[Any]) -> Iterator[VideoFrame]:
+        for frame in frames:
+            if frame.is_corrupt:
+                raise BrokenVideoError("the video is corrupt")
+            nbytes, self._nbytes = self._nbytes, 0
+            yield VideoFrame(pixels=self._pixels(frame), nanos=self._nanos(frame), nbytes=nbytes)
+
+    def _nanos(self, frame: Any) -> int | None:
+        if frame.pts is None:
+            return None
+        if self._first is None:
+            self._first = frame.pts
+        base = self._stream.time_base
+        ticks: int = frame.pts - self._first
+        nanos: int = (2 * ticks * base.numerator * 10**9 + base.denominator) // (2 * base.denominator)  # the nearest
+        return nanos
+
+    def _pixels(self, frame: Any) -> NDArray[Any]:
+        from av.video.reformatter import Colorspace, Interpolation
+
+        source = _Source(frame)
+        matrix = Colorspace[source.matrix]
+        converted = self._reformatter.reformat(
+            frame,
+            format=source.target,
+            src_colorspace=matrix,
+            dst_colorspace=matrix,
+            src_color_range=LIMITED if source.limited and source.ycbcr else FULL,
+            dst_color_range=FULL,
+            interpolation=Interpolation.BICUBIC
+            | Interpolation.ACCURATE_RND
+            | Interpolation.FULL_CHR_H_INT
+            | Interpolation.BITEXACT,
+        )
+        pixels = source.widened(converted.to_ndarray())
+        return turned(pixels, _display_matrix(frame))
+
+
+class _Source:
+    """What the colors of a frame mean, and how they become RGB."""
+
+    def __init__(self, frame: Any) -> None:
+        """Raises BrokenVideoError for a matrix that swscale does not have."""
+        form = frame.format
+        gray = form.name.startswith(("gray", "mono", "ya"))
+        self.ycbcr = not (gray or form.is_rgb or form.has_palette or form.name.startswith("xyz"))
+        said = frame.color_range
+        self.limited = said == LIMITED or (said != FULL and self.ycbcr and not form.name.startswith("yuvj"))
+        self.matrix = self._matrix(frame)
+        self._bits = max(component.bits for component in form.components)
+        self._deep = self._bits > 8 or (form.name.startswith("bayer") and "16" in form.name)
+        self._alpha = form.has_palette or any(component.is_alpha for component in form.components)
+        kind = "rgba" if self._alpha else "gray" if gray else "rgb"
+        deep, flat = {"rgba": ("rgba64le", "rgba"), "gray": ("gray16le", "gray"), "rgb": ("rgb48le", "rgb24")}[kind]
+        self.target = deep if self._deep else flat
+        """FFmpeg's name of the format that it is converted to."""
+
+    def widened(self, pixels: NDArray[Any]) -> NDArray[Any]:
+        """What swscale gives, from 0 to the largest number.
+
+        It moves the bits of deep YCbCr and its alpha up and fills none in, so that white is less than 65535 (its white
+        of limited range is 255 * 256); and it does not look at the range of gray and RGB.
+        """
+        largest = np.iinfo(pixels.dtype).max
+        moved = ((1 << self._bits) - 1) << 16 - self._bits if self._deep and self.ycbcr else largest
+        low, high = 0.0, float(largest)
+        if self.ycbcr and self._deep:
+            high = 255 * 256 if self.limited else moved
+        elif self.limited and not self.ycbcr:
+            step = largest / ((1 << self._bits) - 1) * (1 << self._bits - 8)
+            low, high = 16 * step, 235 * step
+        tables = [_table(low, high, largest)] * 3 + [_table(0.0, moved, largest)]
+        if (low, high, moved) == (0.0, largest, largest):
+            return pixels
+        if not self._alpha:
+            return np.take(tables[0], pixels)
+        return np.stack([table[pixels[..., i]] for i, table in enumerate(tables)], -1)
+
+    def _matrix(self, frame: Any) -> str:
+        said = int(frame.colorspace)
+        if not self.ycbcr or said in NOT_SAID:
+            return "ITU709" if frame.width >= HD_WIDTH or frame.height > HD_HEIGHT else "ITU601"
+        if said not in MATRICES:
+            raise BrokenVideoError(f"the video's colors cannot be converted: matrix coefficients {said} of H.273")
+        return MATRICES[said]
+
+
+@lru_cache(maxsize=8)
+def _table(low: float, high: float, largest: int) -> NDArray[Any]:
+    """(largest + 1) uint8 or uint16: what each number becomes, so that low is 0 and high the largest."""
+    numbers = (np.arange(largest + 1) - low) * (largest / (high - low))
+    table: NDArray[Any] = np.clip(np.rint(numbers), 0, largest).astype(np.uint8 if largest == 255 else np.uint16)
+    return table
+
+
+def turned(pixels: NDArray[Any], matrix: tuple[int, ...]) -> NDArray[Any]:
+    """A picture (h, w) or (h, w, c) as a display matrix says, to the nearest 90 degrees.
+
+    `matrix`: a, b, c, d of its nine numbers. ISO/IEC 14496-12, 6.2.2: pixel (x, y) is shown at (a x + c y, b x + d y).
+    """
+    a, b, c, d = matrix
+    across, down = a, d
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        pixels = pixels.swapaxes(0, 1)
+        across, down = c, b
+    if across < 0:
+        pixels = pixels[:, ::-1]
+    return pixels[::-1] if down < 0 else pixels
+
+
+def _display_matrix(frame: Any) -> tuple[int, ...]:
+    from av.sidedata.sidedata import Type
+
+    data = frame.side_data.get(Type.DISPLAYMATRIX)
+    if data is None:
+        return 1, 0, 0, 1
+    numbers = struct.unpack("=9i", bytes(data))
+    return numbers[0], numbers[1], numbers[3], numbers[4]
+
+
+def _check_pixels(width: int, height: int, limit: int) -> None:
+    if width * height > limit:
+        raise BrokenVideoError(f"{width}x{height} pixels are more than the limit of {limit}")
+
+
+def _declared_bytes(head: bytes) -> int | None:
+    """How long a file says it is, in its first bytes, where FFmpeg does not look at it; None: it does not say it.
+
+    RIFF (AVI): the size of the first chunk. Matroska (RFC 8794, 9559): an EBML header, and the Segment's size.
+    """
+    if head.startswith(b"RIFF"):
+        return 8 + int.from_bytes(head[4:8], "little")
+    at = 4
+    if head.startswith(b"\x1a\x45\xdf\xa3"):
+        size, at = _ebml_size(head, at)
+        at += size or 0
+        if head[at : at + 4] == b"\x18\x53\x80\x67":
+            size, at = _ebml_size(head, at + 4)
+            return None if size is None else at + size
+    return None
+
+
+def _ebml_size(head: bytes, at: int) -> tuple[int | None, int]:
+    """An element's size (None: unknown), and where its data begins. Raises BrokenVideoError."""
+    length = 9 - head[at].bit_length() if at < len(head) else 9
+    if length > 8 or at + length > len(head):
+        raise BrokenVideoError("the video is truncated, corrupt or none: an EBML header ends early")
+    value = int.from_bytes(head[at : at + length], "big") - (1 << 7 * length)
+    return (None if value == (1 << 7 * length) - 1 else value), at + length
