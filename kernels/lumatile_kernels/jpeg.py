@@ -51,29 +51,29 @@ class JpegDecoder(Protocol):
         ...
 
 
-def select_jpeg_decoder(name: str = "auto", device: Device | None = None) -> JpegDecoder:
+def select_jpeg_decoder(name: str = "auto", device: Device | None = None, *, threads: int | None = None) -> JpegDecoder:
     """The decoder called `name`: "auto", "dali" or "turbo".
 
     "auto" takes libjpeg-turbo, or with a `device` DALI, if it can decode there; it says at INFO which. With a `device`
-    DALI leaves the pictures there.
+    DALI leaves the pictures there. `threads`: files that libjpeg-turbo decodes at once; None: one a core, at most 4.
 
     Raises ValueError for another name and DecoderUnavailableError for one that cannot run here.
     """
     if name == "turbo":
-        return TurboDecoder()
+        return TurboDecoder(threads)
     if name == "dali":
         return DaliDecoder() if device is None else DaliDecoder("mixed", on=device)
     if name != "auto":
         raise ValueError(f"JPEG decoder must be 'auto', 'dali' or 'turbo', not {name!r}")
-    chosen = _first_that_works(device)
+    chosen = _first_that_works(device, threads)
     log.info("JPEG decoder: %s", chosen.name)
     return chosen
 
 
-def _first_that_works(device: Device | None) -> JpegDecoder:
+def _first_that_works(device: Device | None, threads: int | None) -> JpegDecoder:
     if device is not None:
         try:
             return DaliDecoder("mixed", on=device)
         except DecoderUnavailableError as e:
             log.info("JPEG files are not decoded on %s: %s", device.name, e)
-    return TurboDecoder()
+    return TurboDecoder(threads)

@@ -10,10 +10,11 @@ from lumatile_kernels.backend import Backend, BackendName, BackendUnavailableErr
 log = logging.getLogger(__name__)
 
 
-def select_backend(name: str = "auto") -> Backend:
+def select_backend(name: str = "auto", *, threads: int | None = None) -> Backend:
     """The backend called `name`: "auto", "numpy", "numba" or "cuda".
 
-    "auto" takes the fastest that can run here and says at INFO which.
+    "auto" takes the fastest that can run here and says at INFO which. `threads`: how many compute together on a host;
+    None: one for each core this process may use.
 
     Raises ValueError for another name and BackendUnavailableError for one that cannot run here.
     """
@@ -26,7 +27,7 @@ def select_backend(name: str = "auto") -> Backend:
             from lumatile_kernels.numba_backend import NumbaBackend
         except ImportError as e:
             raise BackendUnavailableError(f"backend 'numba' needs the package numba: {e}") from e
-        return NumbaBackend()
+        return NumbaBackend(threads)
     if name == "cuda":
         from lumatile_kernels.cuda.arrays import current_device
         from lumatile_kernels.cuda.backend import CudaBackend
@@ -36,7 +37,7 @@ def select_backend(name: str = "auto") -> Backend:
         raise ValueError(f"backend must be 'auto' or one of {get_args(BackendName)}, not {name!r}")
     for candidate in ("cuda", "numba"):
         try:
-            chosen = select_backend(candidate)
+            chosen = select_backend(candidate, threads=threads)
         except BackendUnavailableError as e:
             log.debug("backend %s: %s", candidate, e)
             continue

@@ -46,14 +46,16 @@ def open_embedded(
     *,
     backend: str = "auto",
     contexts: KnownContexts | None = None,
+    threads: int | None = None,
     **listeners: Callable[..., Any],
 ) -> EmbeddedSink:
     """The sink that writes into the store at `url`: a path, a file:// URL or a bucket's URL.
 
-    `contexts`: as the Pipeline takes them, `listeners`: as EmbeddedSink does.
+    `threads`: that compute, None: one a core. `contexts`: as Pipeline takes them, `listeners`: as EmbeddedSink does.
     Raises SinkError where the store cannot be written, BackendUnavailableError for a backend that cannot run here.
     """
-    pipeline = Pipeline(settings, backend=select_backend(backend), contexts=contexts)  # first: a writer has threads
+    chosen = select_backend(backend, threads=threads)
+    pipeline = Pipeline(settings, backend=chosen, contexts=contexts, threads=threads)  # first: a writer has threads
     return EmbeddedSink(SegmentWriter(url, settings), pipeline, settings, **listeners)
 
 

@@ -58,8 +58,18 @@ class DecodedValue:
 class Pipeline:
     """Turns values into rows. `decode` may be called from several threads; what `convert` gives, from one at a time."""
 
-    def __init__(self, settings: RecordingSettings, *, backend: Backend, contexts: KnownContexts | None = None) -> None:
-        """`backend`: what makes the tiles. `contexts`: what to color by, and to add to; shared with others perhaps."""
+    def __init__(
+        self,
+        settings: RecordingSettings,
+        *,
+        backend: Backend,
+        contexts: KnownContexts | None = None,
+        threads: int | None = None,
+    ) -> None:
+        """`backend`: what makes the tiles. `contexts`: what to color by, and to add to; shared with others perhaps.
+
+        `threads`: that decode, and that compress; None: as many as there are cores.
+        """
         if backend.pin is not None:
             POOL.pin_with(backend.pin)
         self.ahead_bytes = backend.ahead_bytes
@@ -69,7 +79,8 @@ class Pipeline:
         self._decoder: JpegDecoder | None = None
         self._decoder_lock = threading.Lock()
         self._contexts = contexts or KnownContexts()
-        self._threads = Threads(name="lumatile-compress")
+        self._decoding_threads = threads
+        self._threads = Threads(threads, "lumatile-compress")
 
     def decode(self, values: Sequence[LoggedValue]) -> list[DecodedValue]:
         """Decode the JPEG files among `values`, together; one that is bad gets an error, the others don't suffer."""
@@ -87,7 +98,9 @@ class Pipeline:
             with self._decoder_lock:
                 decoder = self._decoder
                 if decoder is None:
-                    decoder = self._decoder = select_jpeg_decoder("auto", getattr(self._backend, "device", None))
+                    decoder = self._decoder = select_jpeg_decoder(
+                        "auto", getattr(self._backend, "device", None), threads=self._decoding_threads
+                    )
                 images = decoder.decode([file for _, file in files], allocate=POOL.take)
             for (i, _), image in zip(files, images, strict=True):
                 if isinstance(image, DecodeError):

@@ -20,11 +20,12 @@ MOST_THREADS = 16
 
 def run_here(job: Job) -> None:
     """The `Engine` in threads of this process."""
-    threads = job.threads or min(_cores(), MOST_THREADS)
+    cores = _cores()
+    threads = job.threads or min(cores, MOST_THREADS)
     ledger = Ledger(job.store, job.settings.recording_id)
     calls = job.read(job.files)
     job.tally.total = operator.length_hint(calls) or None
-    streams = Streams(job.store, job.settings, backend=job.backend, count=threads, tally=job.tally)
+    streams = Streams(job.store, job.settings, backend=job.backend, count=threads, cores=cores, tally=job.tally)
     with streams.closing():
         _Threads(job, iter(calls), streams, CallLogger(streams, ledger, job.tally)).run(threads)
 

@@ -53,7 +53,10 @@ def run(job: Job) -> None:
         batches = ray.data.read_datasource(_Batches(job), num_cpus=0, override_num_blocks=1)
         reports = batches.map_batches(
             _Actor,
-            fn_constructor_args=(_Told.of(job), ray.put(Ledger(job.store, job.settings.recording_id))),
+            fn_constructor_args=(
+                _Told.of(job, max(1, cores // actors)),
+                ray.put(Ledger(job.store, job.settings.recording_id)),
+            ),
             batch_size=1,
             batch_format="pyarrow",
             compute=ActorPoolStrategy(
@@ -117,18 +120,21 @@ class _Told:
     store: str
     settings: Any
     backend: str
+    cores: int
+    """For it to compute on."""
 
     @classmethod
-    def of(cls, job: Job) -> _Told:
+    def of(cls, job: Job, cores: int) -> _Told:
         store = os.fspath(job.store)
         return cls(
             store=store if "://" in store else str(Path(store).absolute()),
             settings=job.settings,
             backend=job.backend,
+            cores=cores,
         )
 
 
-class _Batches(Datasource):
+class _Batches(Datasource):  # type: ignore[misc]
     """One row a batch: `calls`, what is in it, and `contexts`, the annotation contexts before it, both pickled."""
 
     def __init__(self, job: Job) -> None:
@@ -187,7 +193,9 @@ class _Actor:
         # started again it looks at what the one that died has stored
         ledger = Ledger(told.store, told.settings.recording_id) if _restarted() else ray.get(known)
         self._tally = Tally()
-        self._streams = Streams(told.store, told.settings, backend=told.backend, count=1, tally=self._tally)
+        self._streams = Streams(
+            told.store, told.settings, backend=told.backend, count=1, cores=told.cores, tally=self._tally
+        )
         self._logger = CallLogger(self._streams, ledger, self._tally)
         self._contexts = b""
 

@@ -25,9 +25,16 @@ class Streams:
     """Recording streams, each with a pipeline and segments of its own. They color by the same annotation contexts."""
 
     def __init__(
-        self, store: str | PathLike[str], settings: RecordingSettings, *, backend: str, count: int, tally: Tally
+        self,
+        store: str | PathLike[str],
+        settings: RecordingSettings,
+        *,
+        backend: str,
+        count: int,
+        cores: int,
+        tally: Tally,
     ) -> None:
-        """`count`: of streams; one where a GPU makes the tiles. They share the settings' queue_bytes.
+        """`count`: of streams; one where a GPU makes the tiles. They share `cores`, and the settings' queue_bytes.
 
         Raises BackendUnavailableError.
         """
@@ -39,6 +46,7 @@ class Streams:
         options = {
             "backend": backend,
             "contexts": self._contexts,
+            "threads": max(1, cores // count),
             "on_durable": lambda _, nbytes: tally.stored(nbytes),
             "on_error": lambda reason: tally.failed() if reason == "value_unconverted" else None,
         }
