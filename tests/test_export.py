@@ -2,7 +2,9 @@
 
 import io
 import json
+import re
 import tracemalloc
+from pathlib import Path
 
 import av
 import numpy as np
@@ -33,7 +35,7 @@ METRES = (data.coins() / np.float32(77)).astype(np.float32)
 
 @pytest.fixture
 def log(tmp_path):
-    recording = lt.new_recording("export test", "run", sink=str(tmp_path / "runs"))
+    recording = lt.new_recording("export test", "run-1", sink=str(tmp_path / "runs"))
     yield recording
     recording.disconnect()
 
@@ -94,7 +96,7 @@ def equal(found, logged):
 
 def test_image_files_have_what_was_logged_as_other_tools_read_them(tmp_path, log):
     logged = log_pictures(log)
-    exported = export(tmp_path / "runs", "run", tmp_path / "out", format="images")
+    exported = export(tmp_path / "runs", "run-1", tmp_path / "out", format="images")
     assert (exported.frames, exported.left_out, exported.errors, exported.lossy) == (30, {}, 0, {})
     assert exported.bytes_out == sum(path.stat().st_size for path in (tmp_path / "out").rglob("*") if path.is_file())
     for entity, values in logged.items():
@@ -112,7 +114,7 @@ def test_image_files_have_what_was_logged_as_other_tools_read_them(tmp_path, log
 
 def test_a_folder_ingested_again_gives_equal_pixels(tmp_path, log):
     logged = log_pictures(log)
-    export(tmp_path / "runs", "run", tmp_path / "out", format="images")
+    export(tmp_path / "runs", "run-1", tmp_path / "out", format="images")
     summary = ingest(tmp_path / "out", tmp_path / "again")
     assert (summary.format, summary.logged, summary.errors) == ("images", 30, {})
     recording = lt.open_store(tmp_path / "again").recording()
@@ -131,7 +133,7 @@ def test_the_metadata_say_what_each_file_is(tmp_path, log):
         log.log_depth_image("camera/depth", MILLIMETRES, meter=5000, ext={"lens": [1, 2]})
     log.reset_time()
     log.flush()
-    export(tmp_path / "runs", "run", tmp_path / "out", format="images")
+    export(tmp_path / "runs", "run-1", tmp_path / "out", format="images")
     depth, ids = lines(tmp_path / "out")
     assert depth["file_name"] == "camera/depth/frame_000003.png"
     assert (tmp_path / "out" / depth["file_name"]).is_file()
@@ -155,7 +157,7 @@ def test_floats_are_16_bit_png_or_exact(tmp_path, log, store_floats):
     log.log_depth_image("depth", np.where(METRES > 3, np.nan, METRES))
     log.log_depth_image("far", METRES * 100)
     log.flush()
-    exported = export(tmp_path / "runs", "run", tmp_path / "out", format="images", floats=store_floats)
+    exported = export(tmp_path / "runs", "run-1", tmp_path / "out", format="images", floats=store_floats)
     by_entity = {line["entity_path"]: line for line in lines(tmp_path / "out")}
     path = {entity: tmp_path / "out" / line["file_name"] for entity, line in by_entity.items()}
     if store_floats == "npy":
@@ -179,13 +181,13 @@ def test_floats_are_16_bit_png_or_exact(tmp_path, log, store_floats):
 
 
 def test_without_the_source_the_tiles_are_written(tmp_path):
-    log = lt.new_recording("export test", "run", sink=str(tmp_path / "runs"), keep_source=False)
+    log = lt.new_recording("export test", "run-1", sink=str(tmp_path / "runs"), keep_source=False)
     log.log_image("deep", DEEP)
     log.log_image_file("jpeg", img_bytes=CAT)
     log.log_depth_image("depth", METRES)
     log.log_image("gray", data.camera().astype(np.float32) / 255)
     log.disconnect()
-    exported = export(tmp_path / "runs", "run", tmp_path / "out", format="images", floats="npy")
+    exported = export(tmp_path / "runs", "run-1", tmp_path / "out", format="images", floats="npy")
     assert exported.frames == 4
     assert sum(exported.lossy.values()) == 4
     files = {line["entity_path"]: tmp_path / "out" / line["file_name"] for line in lines(tmp_path / "out")}
@@ -217,7 +219,7 @@ def test_points_are_ply_files(tmp_path, log):
     log.log_points("flat", cloud[:10, :2].astype(np.float32), labels=[str(i) for i in range(10)])
     log.log_points("empty")
     log.flush()
-    exported = export(tmp_path / "runs", "run", tmp_path / "out", format="images")
+    exported = export(tmp_path / "runs", "run-1", tmp_path / "out", format="images")
     assert exported.lossy == {"PLY has no place for labels and identifiers": 1}
     vertices = read_ply(tmp_path / "out" / "cloud" / "frame_000000.ply")
     for i, axis in enumerate("xyz"):
@@ -250,7 +252,7 @@ def test_names_sort_as_the_times_do_and_are_given_once(tmp_path, log):
     log.log_depth_image("both", gray)
     log.log_annotation_context("both", [(1, "x")])
     log.flush()
-    export(tmp_path / "runs", "run", tmp_path / "out", format="images")
+    export(tmp_path / "runs", "run-1", tmp_path / "out", format="images")
     names = {
         entity: sorted((path.name for path in (tmp_path / "out" / entity).iterdir()), key=natural)
         for entity in ("steps", "timed", "both")
@@ -284,7 +286,7 @@ def test_directories_have_names_that_other_systems_take(tmp_path, log):
     log.flush()
     assert directory_name("camera/[bold] 100%?") == "camera/%5Bbold%5D 100%25%3F"
     assert directory_name(".hidden/a.png/b.png.c/end.") == "%2Ehidden/a%2Epng/b.png.c/end%2E"
-    exported = export(tmp_path / "runs", "run", tmp_path / "out", format="images")
+    exported = export(tmp_path / "runs", "run-1", tmp_path / "out", format="images")
     assert (exported.frames, exported.left_out) == (len(paths), {})
     assert sorted(line["entity_path"] for line in lines(tmp_path / "out")) == sorted(paths)
     assert len({line["file_name"] for line in lines(tmp_path / "out")}) == len(paths)
@@ -306,7 +308,7 @@ def log_hugging_face(log):
 
 def test_parquet_is_as_datasets_writes_it(tmp_path, log):
     log_hugging_face(log)
-    exported = export(tmp_path / "runs", "run", tmp_path / "out", format="parquet")
+    exported = export(tmp_path / "runs", "run-1", tmp_path / "out", format="parquet")
     assert (exported.frames, exported.errors) == (5, 0)
     assert exported.left_out == {"there is no place for values of kind 'points'": 1}
     (path,) = (tmp_path / "out").iterdir()
@@ -338,7 +340,7 @@ def test_parquet_is_as_datasets_writes_it(tmp_path, log):
 def test_parquet_ingested_again_gives_equal_pixels_and_labels(tmp_path, log):
     logged = log_pictures(log)
     log_hugging_face(log)
-    exported = export(tmp_path / "runs", "run", tmp_path / "out", format="parquet")
+    exported = export(tmp_path / "runs", "run-1", tmp_path / "out", format="parquet")
     summary = ingest(tmp_path / "out", tmp_path / "again")
     assert (summary.format, summary.logged, summary.errors) == ("parquet", exported.frames, {})
     by_entity = {}
@@ -354,7 +356,7 @@ def test_shards_and_row_groups_are_bounded(tmp_path, log, monkeypatch):
     log_pictures(log)
     monkeypatch.setattr(parquet, "GROUP_BYTES", 700_000)
     monkeypatch.setattr(parquet, "SHARD_BYTES", 1_500_000)
-    export(tmp_path / "runs", "run", tmp_path / "out", format="parquet")
+    export(tmp_path / "runs", "run-1", tmp_path / "out", format="parquet")
     paths = sorted((tmp_path / "out").iterdir())
     assert len(paths) > 1
     assert [path.name for path in paths] == [f"train-{i:05d}-of-{len(paths):05d}.parquet" for i in range(len(paths))]
@@ -369,7 +371,7 @@ def test_shards_and_row_groups_are_bounded(tmp_path, log, monkeypatch):
     assert rows == 30
     monkeypatch.undo()
     monkeypatch.setattr(parquet, "GROUP_ROWS", 4)
-    export(tmp_path / "runs", "run", tmp_path / "few", format="parquet", entities=["camera/gray", "camera/ids"])
+    export(tmp_path / "runs", "run-1", tmp_path / "few", format="parquet", entities=["camera/gray", "camera/ids"])
     (path,) = (tmp_path / "few").iterdir()
     groups = pq.read_metadata(path)
     assert [groups.row_group(i).num_rows for i in range(groups.num_row_groups)] == [4, 2]
@@ -414,7 +416,7 @@ def flip_a_byte_of(store, array):
         for frame in recording.frames(entity):
             if frame.kind == "image" and frame.error is None and equal(frame.source(), array):
                 tile = frame.tile().tobytes()[:2000]
-    for path in (store / "run" / "tiles").iterdir():
+    for path in (store / "run-1" / "tiles").iterdir():
         content = path.read_bytes()
         if tile in content:
             at = content.index(tile) + 1000
@@ -435,7 +437,7 @@ def test_error_rows_and_damaged_frames_are_left_out_and_counted(tmp_path, log, f
     log.log_extension_components("rgb", {"a": 1})
     log.flush()
     flip_a_byte_of(tmp_path / "runs", np.roll(ASTRONAUT, 50, 1))
-    arguments = ["export", str(tmp_path / "runs"), "run", str(tmp_path / "out"), "--format", format_]
+    arguments = ["export", str(tmp_path / "runs"), "run-1", str(tmp_path / "out"), "--format", format_]
     done = CliRunner().invoke(app, [*arguments, "--json"])
     assert done.exit_code == 1
     report = json.loads(done.stdout)
@@ -463,17 +465,34 @@ def test_the_command(tmp_path, log):
     log.flush()
     run = CliRunner().invoke
     store, out = str(tmp_path / "runs"), tmp_path / "out"
-    done = run(app, ["export", store, "run", str(out), "--format", "images", "--entity", "camera/rgb"])
+    done = run(app, ["export", store, "run-1", str(out), "--format", "images", "--entity", "camera/rgb"])
     assert done.exit_code == 0, done.output
     assert f"{out}: 3 frames, " in done.stdout
     assert sorted(path.name for path in out.iterdir()) == ["camera", "metadata.jsonl"]
-    again = run(app, ["export", store, "run", str(out), "--format", "images"])
+    again = run(app, ["export", store, "run-1", str(out), "--format", "images"])
     assert isinstance(again.exception, InvalidValueError)
     assert "remove it, or name another" in str(again.exception)
-    done = run(app, ["export", store, "run", str(tmp_path / "all"), "--format", "images", "--entity", "camera"])
+    done = run(app, ["export", store, "run-1", str(tmp_path / "all"), "--format", "images", "--entity", "camera"])
     assert done.exit_code == 0, "what is not exact is said, and no error"
     assert ": 31 frames, " in done.stdout
     assert "1  float depth: whole millimetres" in done.stdout
+
+
+def test_the_examples_of_the_guide(tmp_path, log, monkeypatch, capsys):
+    log_pictures(log)
+    monkeypatch.chdir(tmp_path)
+    guide = (Path(__file__).parents[1] / "docs" / "batch.md").read_text().partition("## Export")[2]
+    (code,) = re.findall(r"```py\n(from lumatile_service.export .*?)```", guide, re.DOTALL)
+    (commands,) = re.findall(r"```sh\n(lumatile export .*?)```", guide, re.DOTALL)
+    exec(code, {})
+    assert capsys.readouterr().out == "3 {} {}\n"
+    for command in commands.splitlines():
+        if "--format" not in command:
+            continue
+        arguments = command.partition("#")[0].split()[1:]
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 0, done.output
+        assert f"{arguments[3]}: 30 frames, " in done.stdout
 
 
 def test_a_destination_that_is_there_is_left_alone(tmp_path, log):
@@ -486,18 +505,18 @@ def test_a_destination_that_is_there_is_left_alone(tmp_path, log):
     (tmp_path / "empty").mkdir()
     for name in ("file", "full"):
         with pytest.raises(InvalidValueError, match=r"the destination must be new, and .* is there"):
-            export(store, "run", tmp_path / name, format="images")
+            export(store, "run-1", tmp_path / name, format="images")
     assert (tmp_path / "full" / "mine").read_text() == (tmp_path / "file").read_text() == "mine"
     assert export(store, None, tmp_path / "empty", format="images").frames == 1
     assert export(store, None, tmp_path / "new/er", format="parquet").frames == 1
     with pytest.raises(InvalidValueError, match=r"the format must be one of rrd, images, parquet, not 'foo'"):
-        export(store, "run", tmp_path / "x", format="foo")
+        export(store, "run-1", tmp_path / "x", format="foo")
     with pytest.raises(InvalidValueError, match=r"not None, which only an .rrd file can do without"):
-        export(store, "run", tmp_path / "x.parquet")
+        export(store, "run-1", tmp_path / "x.parquet")
     with pytest.raises(InvalidValueError, match="floats must be one of png, npy, not 'exr'"):
-        export(store, "run", tmp_path / "x", format="images", floats="exr")
+        export(store, "run-1", tmp_path / "x", format="images", floats="exr")
     with pytest.raises(NotFoundError, match="has no entity 'rg'; it has"):
-        export(store, "run", tmp_path / "x", format="images", entities=["rg"])
+        export(store, "run-1", tmp_path / "x", format="images", entities=["rg"])
     with pytest.raises(NotFoundError, match="has no recording 'walk'"):
         export(store, "walk", tmp_path / "x", format="images")
     assert not (tmp_path / "x").exists()
@@ -514,7 +533,7 @@ def test_an_export_that_is_interrupted_leaves_nothing(tmp_path, log, format_):
 
     (tmp_path / "to").mkdir()
     with pytest.raises(KeyboardInterrupt):
-        export(tmp_path / "runs", "run", tmp_path / "to" / "out", format=format_, progress=interrupt)
+        export(tmp_path / "runs", "run-1", tmp_path / "to" / "out", format=format_, progress=interrupt)
     assert list((tmp_path / "to").iterdir()) == []
 
 
@@ -528,7 +547,7 @@ def test_memory_does_not_grow_with_the_recording(tmp_path, log, monkeypatch, for
     log.flush()
     tracemalloc.start()
     try:
-        export(tmp_path / "runs", "run", tmp_path / "out", format=format_)
+        export(tmp_path / "runs", "run-1", tmp_path / "out", format=format_)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()

@@ -83,7 +83,7 @@ def _show(exported: Exported, destination: Path, name: str) -> None:
                 rows.add_row("", f"and {len(reasons) - REASONS} reasons more")
             out.print()
             out.print(rows)
-    out.print(f"\nnext: {escape(NEXT[name].replace('{}', str(destination)))}")
+    out.print(f"\nnext: {escape(NEXT[name].replace('{}', str(destination)))}", soft_wrap=True)
 
 
 @contextmanager
