@@ -23,6 +23,7 @@ class _Now(threading.local):
 
     def __init__(self) -> None:
         self.at: dict[TimelineKind, Mapping[str, int]] = _nowhere()
+        self.log_time: int | None = None
 
 
 def _nowhere() -> dict[TimelineKind, Mapping[str, int]]:
@@ -59,12 +60,17 @@ class Timelines:
     def reset(self) -> None:
         """Leave all timelines, in this thread."""
         self._now.at = _nowhere()
+        self._now.log_time = None
+
+    def logged_at(self, log_time: int | None) -> None:
+        """What this thread logs was logged then, in another recording: nanoseconds since the epoch; None: it is now."""
+        self._now.log_time = log_time
 
     def time_point(self, log_tick: int, *, timeless: bool) -> TimePoint:
         """Now, in this thread."""
         now = self._now.at
         return TimePoint(
-            log_time=time.time_ns(),
+            log_time=time.time_ns() if self._now.log_time is None else self._now.log_time,
             log_tick=log_tick,
             sequences=NOTHING if timeless else now["sequence"],
             times=NOTHING if timeless else now["time"],

@@ -37,6 +37,8 @@ class LogCall:
     """Where it is on sequence timelines."""
     times: Mapping[str, int] = field(default_factory=dict)
     """Where it is on time timelines, in nanoseconds."""
+    log_time: int | None = None
+    """When it was logged, where it comes from another recording, in nanoseconds since the epoch; None: now."""
 
 
 def refused(error: Exception) -> bytes:
