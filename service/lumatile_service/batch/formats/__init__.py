@@ -13,6 +13,7 @@ from lumatile_service.batch.formats import (
     image_folder,
     kitti,
     parquet,
+    rerun_rrd,
     scannet,
     tum_rgbd,
     video,
@@ -40,6 +41,7 @@ FORMATS: Mapping[str, Format] = {
     "parquet": Format(matches=parquet.matches, read=parquet.read),
     "webdataset": Format(matches=webdataset.matches, read=webdataset.read),
     "video": Format(matches=video.matches, read=video.read),
+    "rerun": Format(matches=rerun_rrd.matches, read=rerun_rrd.read),
     "images": Format(matches=image_folder.matches, read=image_folder.read),
 }
 """By name; the first that matches is taken."""

@@ -1,0 +1,132 @@
+"""Rerun recordings: .rrd files.
+
+Archetypes, components and their meaning: Rerun's documentation of version 0.41 ("Types", "Concepts": entity paths,
+timelines, static data, latest-at); older files are migrated by rerun-sdk, which reads them.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+
+from lumatile.errors import ImageFileError
+from lumatile_service.batch.contents import image_file
+from lumatile_service.batch.log_call import LogCall, entity_or, refused
+from lumatile_service.batch.rrd_archetypes import ARCHETYPES, Value, value_of
+from lumatile_service.batch.rrd_file import BrokenRrdError, RrdRecording, opened_rrd
+from lumatile_service.batch.rrd_values import RrdValue, RrdValues
+from lumatile_service.batch.source_files import SourceFiles
+
+logger = logging.getLogger(__name__)
+
+
+def matches(files: SourceFiles) -> bool:
+    """Whether there is a .rrd file."""
+    return bool(files.under("", ".rrd"))
+
+
+def read(files: SourceFiles) -> Iterator[LogCall]:
+    r"""Each image, depth image, segmentation, set of points, annotation context and clear of each .rrd file.
+
+    Entities keep their paths: of `/a\ b/c` "a b/c". Where the files hold more than one recording, each has its id in
+    front, "<recording id>/camera"; files of one recording are put together. Blueprints are not read.
+
+    Times: sequences and timestamps as they are; durations are times from 1970-01-01 on; static values are timeless.
+    Rerun's log_time is the frame's own log_time, and of rows without it the time in the row's id; log_tick is counted
+    anew.
+
+    Components of one value that were logged at different rows are put together as Rerun shows them (rrd_rows.py); the
+    value is at the row that completes it. Counts of points' components that are neither 1 nor N become N.
+
+    Images: the pixels as they are, of BGR as RGB, of YUV as Rerun's viewer makes RGB of them; raw Bayer, and integers
+    that are neither uint8 nor uint16, are error rows. Floats are linear light here, and gamma in Rerun's viewer: the
+    pixels are the same, the look is not. EncodedImage: JPEG stays compressed. Depth: `meter`, 1000 for integers and 1
+    for floats where it is missing; signed integers, and those of 32 and 64 bits, become float64. EncodedDepthImage:
+    PNG. Radii are kept as they are, also negative ones, which Rerun takes as pixels of the screen.
+
+    What has no place, other archetypes and components, is not logged: a log message says what and how often. A file
+    that is truncated or corrupt: what can be read of it is logged, and one error row says so.
+    Raises InvalidValueError without rerun-sdk.
+    """
+    paths = files.under("", ".rrd")
+    several = len(_recordings(files, paths)) > 1
+    for path in paths:
+        failure: Exception | None = None
+        try:
+            with opened_rrd(files, path) as file:
+                failure = file.cut
+                for recording in file.recordings:
+                    values = RrdValues(file, recording)
+                    for value in values:
+                        yield _call(files, path, recording, value, several=several)
+                    failure = failure or values.failure
+                    _tell(path, values.left_out)
+        except (BrokenRrdError, OSError) as e:
+            failure = e
+        if failure is not None:
+            yield LogCall(
+                entity_path=entity_or(path, "recording"),
+                kind="image",
+                uri=files.uri(path),
+                read=partial(refused, BrokenRrdError(str(failure))),
+                log=image_file,
+            )
+
+
+def _recordings(files: SourceFiles, paths: Sequence[str]) -> set[RrdRecording]:
+    """Of all files that can be read."""
+    found = set()
+    for path in paths:
+        with suppress(BrokenRrdError, OSError), opened_rrd(files, path) as file:
+            found.update(file.recordings)
+    return found
+
+
+def _call(files: SourceFiles, path: str, recording: RrdRecording, value: RrdValue, *, several: bool) -> LogCall:
+    kind = ARCHETYPES[value.archetype].kind
+    entity_path = unescaped(value.entity_path)
+    if several:
+        entity_path = f"{recording.recording_id}/{entity_path}"
+    try:
+        made = value_of(value.archetype, value.parts, static=value.static)
+    except ImageFileError as e:
+        made = Value(read=partial(refused, e), log=image_file)
+    return LogCall(
+        entity_path=entity_path or ("/" if kind in ("annotation_context", "clear") else "recording"),
+        kind=kind,
+        uri=files.uri(path),
+        member=f"{recording.application_id}/{recording.recording_id}, row {value.row_id}, {value.archetype}",
+        read=made.read,
+        log=made.log,
+        beside=made.beside,
+        nbytes=made.nbytes,
+        pixels=made.pixels,
+        sequences=value.sequences,
+        times=value.times,
+        log_time=value.logged,
+    )
+
+
+def unescaped(entity_path: str) -> str:
+    r"""Rerun's "/a\ b/c" as "a b/c"; "" for "/". A slash within a part is "%2F".
+
+    Rerun's rule: "Entity paths" in its documentation; a backslash before a sign, \n, \r, \t, and \u{2764}.
+    """
+
+    def one(escape: re.Match[str]) -> str:
+        code, sign = escape.groups()
+        return chr(int(code, 16)) if code else _ESCAPED.get(sign, sign)
+
+    return re.sub(r"\\(?:u\{([0-9a-fA-F]{1,6})\}|(.))", one, entity_path.removeprefix("/"), flags=re.DOTALL)
+
+
+_ESCAPED = {"n": "\n", "r": "\r", "t": "\t", "/": "%2F"}
+
+
+def _tell(path: str, left_out: Mapping[str, int]) -> None:
+    if left_out:
+        said = ", ".join(f"{name} ({count} rows)" for name, count in sorted(left_out.items()))
+        logger.warning("%s: not logged, since Lumatile has no place for it: %s", path, said)

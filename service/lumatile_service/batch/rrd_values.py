@@ -1,0 +1,250 @@
+"""The values of one recording in a .rrd file: what its entities show, row by row."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from lumatile.timelines import TimelineKind
+from lumatile_service.batch.rrd_archetypes import ARCHETYPES, COMPONENTS, SILENT
+from lumatile_service.batch.rrd_file import BrokenRrdError, RrdChunk, RrdFile, RrdRecording
+from lumatile_service.batch.rrd_rows import ABSENT, ROW_ID, Rows, Shown, shown
+
+CACHE_BYTES = 256 << 20
+"""Chunks that are kept, since values of other chunks may have a part in them."""
+
+PROPERTIES = "/__properties"
+"""Where Rerun keeps what it says of a recording itself, its name for example."""
+
+CLEAR = 1 << COMPONENTS["Clear:is_recursive"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RrdValue:
+    """What an entity shows at a row."""
+
+    archetype: str
+    """A name in ARCHETYPES."""
+    entity_path: str
+    """As Rerun writes it."""
+    parts: Mapping[str, pa.Array]
+    """Component -> its instances; what is not there is absent."""
+    row_id: str
+    """32 hexadecimal digits."""
+    logged: int
+    """When, in nanoseconds since the epoch: its log_time, or what its row id says."""
+    sequences: Mapping[str, int]
+    times: Mapping[str, int]
+    static: bool
+
+
+class RrdValues:
+    """The values of a recording. The file is read twice: where everything is, and what it is.
+
+    In memory are where the rows are, about 100 bytes for each, and CACHE_BYTES of chunks.
+    """
+
+    def __init__(self, file: RrdFile, recording: RrdRecording) -> None:
+        """Look where everything is."""
+        self._file = file
+        self._recording = recording
+        self._kinds: dict[str, TimelineKind] = {}
+        self._chunks: list[tuple[str, str]] = []
+        """(chunk id, entity path) by number."""
+        self._parts: defaultdict[str, list[Rows]] = defaultdict(list)
+        self._clears: defaultdict[tuple[str, bool], list[Rows]] = defaultdict(list)
+        self._cache: OrderedDict[int, pa.RecordBatch] = OrderedDict()
+        self.left_out: Counter[str] = Counter()
+        """Archetype, or component, that has no place -> rows that have it."""
+        self.failure: BrokenRrdError | None = None
+        """Why not all of the file can be read."""
+        try:
+            for chunk in file.chunks(recording):
+                self._look(chunk)
+        except BrokenRrdError as e:
+            self.failure = e
+
+    def __iter__(self) -> Iterator[RrdValue]:
+        """Annotation contexts first, then the others in about the order of the file."""
+        contexts, others = self._places
+        for number in contexts:
+            yield from self._values(contexts[number])
+        numbers = {chunk_id: number for number, (chunk_id, _) in enumerate(self._chunks)}
+        try:
+            for chunk in self._file.chunks(self._recording):
+                number = numbers.get(chunk.id, -1)
+                if number in others:
+                    self._keep(number, chunk.rows)
+                    yield from self._values(others[number])
+        except BrokenRrdError as e:
+            self.failure = e
+
+    # where everything is
+
+    def _look(self, chunk: RrdChunk) -> None:
+        ids, times, components = None, {}, np.zeros(chunk.rows.num_rows, np.int64)
+        beside: Counter[str] = Counter()
+        recursive = None
+        for field, column in zip(chunk.rows.schema, chunk.rows.columns, strict=True):
+            said = field.metadata or {}
+            if said.get(b"rerun:kind") == b"index":
+                name = self._timeline(said[b"rerun:index_name"].decode(), field.type)
+                times[name] = column.cast(pa.int64()).fill_null(ABSENT).to_numpy()
+            elif said.get(b"rerun:kind") == b"control":
+                ids = _row_ids(column)
+            elif (component := said.get(b"rerun:component", b"").decode()) in COMPONENTS:
+                there = column.is_valid().to_numpy(zero_copy_only=False)
+                components |= there.astype(np.int64) << COMPONENTS[component]
+                recursive = column if component == "Clear:is_recursive" else recursive
+            elif component not in SILENT and chunk.entity_path != PROPERTIES:
+                archetype = component.partition(":")[0]
+                name = component if archetype in ARCHETYPES else archetype
+                beside[name] = max(beside[name], len(column) - column.null_count)
+        self.left_out.update(beside)
+        if ids is None or not components.any():
+            return
+        rows = Rows(
+            ids=ids,
+            chunk=np.full(len(ids), len(self._chunks)),
+            place=np.arange(len(ids)),
+            components=components,
+            static=np.full(len(ids), chunk.is_static),
+            times=times,
+        )
+        if recursive is not None:
+            if chunk.is_static:
+                self.left_out["Clear, static"] += len(recursive) - recursive.null_count
+                rows = rows.taken(components & ~CLEAR != 0)
+            else:
+                self._look_at_clears(chunk.entity_path, rows, recursive)
+        self._chunks.append((chunk.id, chunk.entity_path))
+        if len(rows.ids):
+            self._parts[chunk.entity_path].append(rows)
+
+    def _look_at_clears(self, entity_path: str, rows: Rows, recursive: pa.Array) -> None:
+        flags = np.array([bool(value and value[0]) for value in recursive.to_pylist()])
+        clears = rows.components & CLEAR != 0
+        for deep in (False, True):
+            self._clears[entity_path, deep].append(rows.taken(clears & (flags == deep)))
+
+    def _timeline(self, name: str, kind: pa.DataType) -> str:
+        """What a timeline is called; two kinds of one name get two names."""
+        is_a: TimelineKind = "sequence" if pa.types.is_integer(kind) else "time"
+        if self._kinds.setdefault(name, is_a) != is_a:
+            name = f"{name} ({is_a})"
+            self._kinds[name] = is_a
+        return name
+
+    @cached_property
+    def _places(self) -> tuple[dict[int, list[_Place]], dict[int, list[_Place]]]:
+        """Number of a chunk -> the values that are made when it is read: of contexts, and of all others."""
+        contexts: defaultdict[int, list[_Place]] = defaultdict(list)
+        others: defaultdict[int, list[_Place]] = defaultdict(list)
+        for entity_path, parts in self._parts.items():
+            rows = Rows.joined(parts)
+            clears = self._clears_of(entity_path)
+            for name, archetype in ARCHETYPES.items():
+                bits = [COMPONENTS[f"{name}:{part}"] for part in archetype.parts]
+                if not (rows.components & sum(1 << bit for bit in bits)).any():
+                    continue
+                found = shown(rows, bits, clears)
+                visible = found.parts[:, 0] >= 0
+                if not visible.all():
+                    self.left_out[f"{name} without {archetype.parts[0]}"] += int((~visible).sum())
+                found = Shown(row=found.row[visible], parts=found.parts[visible])
+                to = contexts if name == "AnnotationContext" else others
+                lead = found.parts[:, 0]
+                homes = rows.chunk[np.where(rows.ids[lead] == rows.ids[found.row], lead, found.row)]
+                order = np.argsort(homes, kind="stable")
+                starts = np.flatnonzero(np.diff(homes[order], prepend=-1))
+                for home, values in zip(homes[order][starts], np.split(order, starts[1:]), strict=True):
+                    to[int(home)].append(_Place(name, entity_path, rows, found, values))
+        return contexts, others
+
+    def _clears_of(self, entity_path: str) -> Rows | None:
+        """What clears an entity: its own, and recursive ones above it."""
+        found = [
+            rows
+            for (path, deep), clears in self._clears.items()
+            for rows in clears
+            if path == entity_path or (deep and entity_path.startswith(path.rstrip("/") + "/"))
+        ]
+        return Rows.joined(found) if found else None
+
+    # what it is
+
+    def _values(self, places: list[_Place]) -> Iterator[RrdValue]:
+        for place in places:
+            for value in place.values.tolist():
+                yield self._value(place, value)
+
+    def _value(self, place: _Place, value: int) -> RrdValue:
+        rows, row = place.rows, int(place.found.row[value])
+        parts = {}
+        for part, at in zip(ARCHETYPES[place.name].parts, place.found.parts[value].tolist(), strict=True):
+            if at >= 0:
+                column = _component(self._chunk(int(rows.chunk[at])), f"{place.name}:{part}")
+                parts[part] = column[int(rows.place[at])].values
+        on = {name: int(times[row]) for name, times in rows.times.items() if times[row] != ABSENT}
+        log_time = on.pop("log_time", int(rows.ids["time"][row]))
+        on.pop("log_tick", None)
+        return RrdValue(
+            archetype=place.name,
+            entity_path=place.entity_path,
+            parts=parts,
+            row_id=f"{rows.ids['time'][row]:016X}{rows.ids['counter'][row]:016X}",
+            logged=log_time,
+            sequences={name: at for name, at in on.items() if self._kinds[name] == "sequence"},
+            times={name: at for name, at in on.items() if self._kinds[name] == "time"},
+            static=bool(rows.static[row]),
+        )
+
+    def _chunk(self, number: int) -> pa.RecordBatch:
+        if number not in self._cache:
+            chunk_id, entity_path = self._chunks[number]
+            for only in (entity_path, None):
+                for chunk in self._file.chunks(self._recording, entity_path=only):
+                    if chunk.id == chunk_id:
+                        return self._keep(number, chunk.rows)
+            raise BrokenRrdError(f"the chunk {chunk_id} is not there any more")
+        return self._cache[number]
+
+    def _keep(self, number: int, rows: pa.RecordBatch) -> pa.RecordBatch:
+        self._cache[number] = rows
+        self._cache.move_to_end(number)
+        while len(self._cache) > 1 and sum(each.nbytes for each in self._cache.values()) > CACHE_BYTES:
+            self._cache.popitem(last=False)
+        return rows
+
+
+@dataclass(frozen=True, eq=False)
+class _Place:
+    """Values of one archetype at one entity, in one chunk."""
+
+    name: str
+    entity_path: str
+    rows: Rows
+    """All of the entity."""
+    found: Shown
+    """All of the archetype."""
+    values: NDArray[np.int64]
+    """Numbers in `found`."""
+
+
+def _row_ids(column: pa.Array) -> NDArray[np.void]:
+    """(n,) ROW_ID of n fixed-size binaries of 16 bytes."""
+    content = column.buffers()[1]
+    return np.frombuffer(content, ROW_ID, len(column), column.offset * ROW_ID.itemsize).copy()
+
+
+def _component(rows: pa.RecordBatch, name: str) -> pa.Array:
+    for field, column in zip(rows.schema, rows.columns, strict=True):
+        if (field.metadata or {}).get(b"rerun:component") == name.encode():
+            return column
+    raise BrokenRrdError(f"a chunk has no {name} any more")
