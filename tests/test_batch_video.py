@@ -152,14 +152,17 @@ def test_what_is_no_video_is_one_error_row(tmp_path):
     assert [reason for reason in summary.errors if "there is no video in it" in reason]
 
 
-def test_a_playlist_reads_no_other_file(tmp_path):
+def test_a_playlist_or_session_description_opens_no_other_file_or_socket(tmp_path):
     secret = write(tmp_path / "secret.ts", PANNED, "libx264", "yuv420p")
     (tmp_path / "d").mkdir()
     playlist = f"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{secret.as_uri()}\n#EXT-X-ENDLIST\n"
     (tmp_path / "d" / "a.mp4").write_text(playlist)
     (tmp_path / "d" / "b.mp4").write_text(f"ffconcat version 1.0\nfile {secret}\n")
+    session = "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 40000 RTP/AVP 96\n"
+    (tmp_path / "d" / "c.mp4").write_text(session)
     summary = ingest(tmp_path / "d", tmp_path / "store")
-    assert (summary.values, sum(summary.errors.values())) == (2, 2)
+    assert (summary.values, sum(summary.errors.values())) == (3, 3)
+    assert not [reason for reason in summary.errors if "timed out" in reason], "FFmpeg listened"
 
 
 def test_the_pixel_limit_holds_from_the_header(tmp_path, monkeypatch):
