@@ -37,6 +37,15 @@ def test_every_code_survives_decoding_and_encoding():
     np.testing.assert_array_equal(tables.encode_srgb(tables.srgb_to_linear(U8)), np.arange(256))
 
 
+def test_encoding_to_16_bits_is_the_formula_rounded_and_keeps_every_code():
+    np.testing.assert_array_equal(tables.encode_srgb16(tables.srgb_to_linear(U16)), np.arange(65536))
+    x = np.random.default_rng(0).random(10_000, np.float32)
+    exact = np.array([encode(float(each)) / 255 * 65535 for each in x])
+    assert np.abs(tables.encode_srgb16(x) - exact).max() <= 0.5 + 0.01  # float32 thresholds are that near
+    special = np.array([[np.nan, -1, -np.inf], [2, np.inf, 1]], np.float32)
+    assert tables.encode_srgb16(special).tolist() == [[0, 0, 0], [65535, 65535, 65535]]
+
+
 def test_encoding_steps_exactly_at_the_thresholds():
     thresholds = tables.srgb_thresholds()
     below = np.nextafter(thresholds, np.float32(0))

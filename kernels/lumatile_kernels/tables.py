@@ -57,7 +57,11 @@ def srgb_thresholds() -> NDArray[np.float32]:
 
     Entry k is the least float32 that is not below the linear light of code k + 0.5.
     """
-    exact = _srgb_decode((np.arange(255) + 0.5) / 255)
+    return _thresholds(255)
+
+
+def _thresholds(greatest: int) -> NDArray[np.float32]:
+    exact = _srgb_decode((np.arange(greatest) + 0.5) / greatest)
     near = exact.astype(np.float32)
     return _frozen(np.where(near < exact, np.nextafter(near, np.float32(np.inf)), near))
 
@@ -88,6 +92,19 @@ def encode_srgb(linear: NDArray[np.float32]) -> NDArray[np.uint8]:
     bits = np.fmin(np.fmax(linear, SRGB_LEAST), np.float32(1)).view(np.uint32)
     buckets = srgb_buckets()[(bits >> np.uint32(16)) - np.uint32(0x3900)]
     codes: NDArray[np.uint8] = ((buckets + (bits & np.uint32(0xFFFF))) >> np.uint32(16)).astype(np.uint8)
+    return codes
+
+
+@cache
+def _srgb16_thresholds() -> NDArray[np.float32]:
+    """The same as `srgb_thresholds` for codes of 16 bits: (65535,)."""
+    return _thresholds(65535)
+
+
+def encode_srgb16(linear: NDArray[np.float32]) -> NDArray[np.uint16]:
+    """16-bit codes of float32 linear light, in the same shape; clamped to [0, 1], NaN is 0. For files, not tiles."""
+    clamped = np.fmin(np.fmax(linear, np.float32(0)), np.float32(1))
+    codes: NDArray[np.uint16] = np.searchsorted(_srgb16_thresholds(), clamped, side="right").astype(np.uint16)
     return codes
 
 

@@ -19,6 +19,7 @@ from lumatile.frame import Frame
 from lumatile.values import DATA_KINDS, Kind
 from lumatile_kernels.errors import DecoderUnavailableError
 from lumatile_kernels.png import encode_png
+from lumatile_kernels.tables import encode_srgb16
 from lumatile_service.export.ply import encode_ply
 from lumatile_service.export.tally import Tally
 
@@ -145,7 +146,8 @@ def _depth(frame: Frame, floats: Floats) -> FrameFile:
         return FrameFile(suffix=".png", content=encode_png(source), meter=meter)
     if floats == "npy":
         return _npy(source, meter, lossy)
-    millimetres = np.rint(frame.depth() * np.float32(MILLIMETRES))
+    with np.errstate(over="ignore"):
+        millimetres = np.rint(frame.depth() * np.float32(MILLIMETRES))
     content = encode_png(np.where(millimetres <= 65535, millimetres, 0).astype(np.uint16))
     return FrameFile(suffix=".png", content=content, meter=MILLIMETRES, lossy="float depth: whole millimetres")
 
@@ -158,8 +160,9 @@ def _npy(array: NDArray[Any], meter: float | None = None, lossy: str | None = No
 
 def _srgb16(image: NDArray[Any]) -> NDArray[np.uint16]:
     """(h, w, c) floats, linear light with linear alpha -> 16-bit sRGB codes, alpha linear."""
-    linear = np.clip(np.nan_to_num(image.astype(np.float32), nan=0.0), 0, 1)
-    encoded = np.where(linear <= 0.0031308, linear * 12.92, 1.055 * linear ** (1 / 2.4) - 0.055)
-    encoded[..., 3:] = linear[..., 3:]
-    codes: NDArray[np.uint16] = np.rint(encoded * 65535).astype(np.uint16)
+    with np.errstate(over="ignore"):  # to infinity, which is clamped
+        linear = image.astype(np.float32)
+    codes = encode_srgb16(linear)
+    alpha = np.clip(np.nan_to_num(linear[..., 3:], nan=0), 0, 1)
+    codes[..., 3:] = np.rint(alpha * np.float32(65535))
     return codes
