@@ -460,6 +460,23 @@ def test_error_rows_and_damaged_frames_are_left_out_and_counted(tmp_path, log, f
         np.testing.assert_array_equal(pixels(tmp_path / "out/rgb/frame_000002.png"), np.roll(ASTRONAUT, 100, 1))
 
 
+def test_a_damaged_segment_is_said(tmp_path, log):
+    log.log_image("rgb", ASTRONAUT)
+    log.flush()
+    (before,) = (tmp_path / "runs" / "run-1" / "frames").iterdir()
+    log.log_image("rgb", RGBA)
+    log.flush()
+    log.disconnect()
+    later = [path for path in (tmp_path / "runs" / "run-1" / "frames").iterdir() if path != before]
+    for path in later:
+        content = path.read_bytes()
+        path.write_bytes(content[:100] + b"?" + content[101:])
+    with pytest.warns(lt.LumatileWarning, match="a damaged segment is left out"):
+        exported = export(tmp_path / "runs", "run-1", tmp_path / "out", format="images")
+    assert (exported.frames, exported.errors) == (1, len(later))
+    assert all(reason.startswith("a segment is damaged: ") for reason in exported.left_out)
+
+
 def test_the_command(tmp_path, log):
     log_pictures(log)
     log.log_depth_image("camera/metres", METRES)
