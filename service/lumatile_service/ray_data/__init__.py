@@ -14,7 +14,7 @@
     ray.data.read_datasource(FrameSource("runs", "run 1", kinds="image", content="source"))
     ray.data.read_datasource(TileSource("runs", "run 1", planes="pixels", levels=2))
 
-Needs `pip install "lumatile[service]" "ray[data]"`.
+Needs `pip install "lumatile[ray]"`.
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from lumatile.frame import Frame
 from lumatile.places import open_place
 from lumatile.recording_reader import RecordingReader
 from lumatile.values import LoggedValue
+from lumatile_service.ray_data.snapshot import frames_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +82,7 @@ def _find(store: str, recording_id: str, producer: bytes) -> list[tuple[int, _St
         return []
     recording = RecordingReader(place, recording_id)
     place.settle()
-    frames = [frame for path in recording.entities() for frame in recording.frames(path)]
+    frames = frames_of(recording, recording.entities())
     return [(frame.key[1], _stored(frame)) for frame in frames if frame.key[0] == producer]
 
 

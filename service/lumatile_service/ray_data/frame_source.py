@@ -72,7 +72,7 @@ class FrameSource(RecordingSource):
         return weights
 
     def _row_count(self, frames: slice) -> int:
-        return frames.stop - frames.start
+        return int(frames.stop - frames.start)
 
     def _reader(self, part: Part) -> Callable[[], Iterator[pa.Table]]:
         return partial(_read, part, self.columns, self._form)

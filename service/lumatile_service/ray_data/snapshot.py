@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from os import PathLike
@@ -31,6 +31,12 @@ KINDS = tuple(kind for kind in get_args(Kind) if kind != "gap")
 def names_of(given: str | Iterable[str] | None) -> tuple[str, ...] | None:
     """One name or several, as several; None stays None."""
     return (given,) if isinstance(given, str) else None if given is None else tuple(given)
+
+
+def frames_of(recording: RecordingReader, paths: Iterable[str]) -> Iterator[Frame]:
+    """The frames of entities, one entity after another, each in log order. "": the root."""
+    for path in paths:
+        yield from recording.frames(path or "/")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -66,8 +72,7 @@ class Part:
 
     def _find(self, recording: RecordingReader) -> dict[tuple[bytes, int], Frame]:
         wanted = set(self.keys)
-        frames = (frame for path in recording.entities() for frame in recording.frames(path))
-        return {frame.key: frame for frame in frames if frame.key in wanted}
+        return {frame.key: frame for frame in frames_of(recording, recording.entities()) if frame.key in wanted}
 
 
 class Snapshot:
@@ -186,12 +191,8 @@ def _frames_and_rows(
     recording: RecordingReader, table: pa.Table, paths: list[str]
 ) -> tuple[list[Frame], NDArray[np.int64]]:
     """The frames of entities, and each one's row in `table`, all rows in log order."""
-    frames: list[Frame] = []
-    rows = [np.zeros(0, np.int64)]
     codes = table["entity_path"].combine_chunks().dictionary_encode()
     code_of = {path: code for code, path in enumerate(codes.dictionary.to_pylist())}
     of_row = codes.indices.to_numpy(zero_copy_only=False)
-    for path in paths:
-        frames += recording.frames(path)
-        rows.append(np.flatnonzero(of_row == code_of[path]))
-    return frames, np.concatenate(rows)
+    rows = [np.flatnonzero(of_row == code_of[path]) for path in paths]
+    return list(frames_of(recording, paths)), np.concatenate([np.zeros(0, np.int64), *rows])
