@@ -6,13 +6,11 @@ import os
 import shutil
 from collections.abc import Sequence
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 
 import pyarrow as pa
-from PIL import Image
 
-from benchmarks.frames import HEIGHT_HD, WIDTH_HD, photos
+from benchmarks.batch_peers import peers, timed_ingest, write_jpeg_files
 from benchmarks.options import Options
 from benchmarks.rounds import Contender, Timings, clock, take_turns
 from benchmarks.scratch import scratch
@@ -30,56 +28,47 @@ INGEST, DECODE, WRITE = "lumatile ingest", "decoding alone", "writing the bytes 
 
 
 def measure(options: Options) -> list[Table]:
-    """One table."""
-    count = 100 if options.quick else FILES
+    """Three tables: the parts of the work, other tools, and the engine on Ray."""
     with scratch(options.disk) as folder:
-        source = folder / "photos"
-        source.mkdir()
-        files = _files(source, count)
-        written = _ingest(source, folder / "first")
-        turns = take_turns(
-            [
-                Contender(name=INGEST, run=partial(_timed_ingest, source, folder / "store")),
-                Contender(name=DECODE, run=clock(partial(_decode, files))),
-                Contender(name=WRITE, run=partial(_write, folder / "raw", written)),
-            ],
-            options.rounds(ROUNDS),
-        )
+        return [_parts(options, folder), *peers(options, folder)]
+
+
+def _parts(options: Options, folder: Path) -> Table:
+    count = 100 if options.quick else FILES
+    source = folder / "photos"
+    files = write_jpeg_files(source, count)
+    written = _ingest(source, folder / "first")
+    turns = take_turns(
+        [
+            Contender(name=INGEST, run=partial(timed_ingest, source, folder / "store")),
+            Contender(name=DECODE, run=clock(partial(_decode, files))),
+            Contender(name=WRITE, run=partial(_write, folder / "raw", written)),
+        ],
+        options.rounds(ROUNDS),
+    )
     slower = [max(a, b) for a, b in zip(turns.seconds[DECODE], turns.seconds[WRITE], strict=True)]
     share = Timings(seconds={"slower": slower, INGEST: turns.seconds[INGEST]}).ratio("slower", INGEST)
-    return [
-        Table(
-            title=f"{count} 1920x1080 JPEG files into linear tiles",
-            columns=("what", "seconds", "files/s", "MB/s in", "MB/s out"),
-            rows=[
-                [
-                    name,
-                    turns.median(name),
-                    count / turns.median(name),
-                    sum(map(len, files)) / 1e6 / turns.median(name),
-                    None if name == DECODE else written / 1e6 / turns.median(name),
-                ]
-                for name in (INGEST, DECODE, WRITE)
-            ],
-            notes=[
-                "One recording, to the flush that says all is durable, with listing, reading and hashing the files.",
-                "Decoding: libjpeg-turbo on all cores, into warm memory. Writing: past the page cache, and an fsync.",
-            ],
-            bars=[Bar(promise="ingest, of the slower part alone", value=share, limit=0.8, at_least=True)],
-            seconds=turns.seconds,
-        )
-    ]
-
-
-def _files(source: Path, count: int) -> list[bytes]:
-    encoded = []
-    for picture in photos(HEIGHT_HD, WIDTH_HD, PICTURES):
-        stream = BytesIO()
-        Image.fromarray(picture).save(stream, "jpeg", quality=90)
-        encoded.append(stream.getvalue())
-    for i in range(count):
-        (source / f"{i}.jpg").write_bytes(encoded[i % PICTURES])
-    return [encoded[i % PICTURES] for i in range(count)]
+    shutil.rmtree(source)
+    return Table(
+        title=f"{count} 1920x1080 JPEG files into linear tiles",
+        columns=("what", "seconds", "files/s", "MB/s in", "MB/s out"),
+        rows=[
+            [
+                name,
+                turns.median(name),
+                count / turns.median(name),
+                sum(map(len, files)) / 1e6 / turns.median(name),
+                None if name == DECODE else written / 1e6 / turns.median(name),
+            ]
+            for name in (INGEST, DECODE, WRITE)
+        ],
+        notes=[
+            "One recording, to the flush that says all is durable, with listing, reading and hashing the files.",
+            "Decoding: libjpeg-turbo on all cores, into warm memory. Writing: past the page cache, and an fsync.",
+        ],
+        bars=[Bar(promise="ingest, of the slower part alone", value=share, limit=0.8, at_least=True)],
+        seconds=turns.seconds,
+    )
 
 
 def _ingest(source: Path, store: Path) -> int:
@@ -89,13 +78,6 @@ def _ingest(source: Path, store: Path) -> int:
     shutil.rmtree(store)
     os.sync()
     return summary.bytes_out
-
-
-def _timed_ingest(source: Path, store: Path) -> float:
-    seconds = clock(partial(ingest, source, store))()
-    shutil.rmtree(store)
-    os.sync()
-    return seconds
 
 
 def _decode(files: Sequence[bytes]) -> None:
