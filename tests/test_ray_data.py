@@ -30,7 +30,8 @@ from tests.jpeg_files import encoded
 from tests.service_process import short_directory
 from tests.tmpfs import tmpfs
 
-from lumatile_service.ray_data import FrameSource, TileSink, TileSource
+from lumatile_service.ray_data import FrameSource, TileSink, TileSource, tile_sink
+from lumatile_service.ray_data.write_task import write_rows
 
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore::{kind}")  # Ray's own
@@ -219,6 +220,37 @@ def test_where_a_task_that_is_tried_again_sees_other_rows_nothing_is_lost(store,
     frames = recording_of(store).frames("camera")
     assert sorted(f.times["frame"] for f in frames) == [0, 1, 2, 3, 4, 102, 103, 104, 105]
     assert verify(store).ok
+
+
+def test_where_two_attempts_run_at_once_a_reader_sees_each_value_once(store):
+    settings = RecordingSettings(application_id="tests", recording_id="run", max_block=None)
+    written = [
+        write_rows(
+            [{"id": i} for i in range(5)],
+            log_pixels,
+            str(store),
+            settings,
+            backend="numpy",
+            producer=b"p" * 16,
+            again=again,
+            patience=1.0,
+        )
+        for again in (False, False, True)  # the second does not know of the first
+    ]
+    assert [(each.values, each.stored_before) for each in written] == [(5, 0), (5, 0), (0, 5)]
+    assert verify(store).duplicates == 5
+    assert [frame.times["frame"] for frame in recording_of(store).frames("camera")] == list(range(5))
+
+
+def test_a_task_looks_for_an_earlier_attempt_only_where_there_was_one(tmp_path):
+    @ray.remote(max_retries=1)
+    def tried_before(marker):
+        if marker is not None and not marker.exists():
+            marker.touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return tile_sink._tried_before()
+
+    assert ray.get([tried_before.remote(None), tried_before.remote(tmp_path / "killed")]) == [False, True]
 
 
 def test_a_second_write_is_a_second_write(store):

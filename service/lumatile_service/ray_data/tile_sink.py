@@ -57,9 +57,10 @@ class WriteSummary:
 class TileSink(Datasink[Written]):  # type: ignore[misc]
     """Logs the rows of a dataset into a recording: `dataset.write_datasink(TileSink(...))`.
 
-    A write task logs its rows in their order, through a pipeline of its own, and succeeds when they are durable. With
-    `dataset.write_datasink(sink, ray_remote_args={"num_gpus": 1})` each has a GPU, which makes the tiles; without, it
-    has a CPU. `concurrency` bounds how many there are at a time.
+    A write task logs its rows in their order, through a pipeline of its own, and succeeds when they are durable. It
+    computes in as many threads as it has CPUs, one without more said. With
+    `dataset.write_datasink(sink, ray_remote_args={"num_gpus": 1})` each has a GPU too, which makes the tiles.
+    `concurrency` bounds how many there are at a time.
 
     **Each value is stored once**, also where Ray tries a task again because its process or machine died: the key of a
     value is made from the recording's id, a random number of this write, the task's number, and the value's number in
@@ -67,8 +68,7 @@ class TileSink(Datasink[Written]):  # type: ignore[misc]
     same: `log` is a function of the row, and the rows are the same in the same order. They are: a task's rows are
     blocks in Ray's object store, and where Ray has lost those too it makes them again from their sources, by the same
     functions. If those give other rows, what is at another entity path or time than before is stored beside it and
-    counted as `changed`, and nothing is lost; the same pixels are not compared. `dataset.materialize()` does not help
-    against lost machines; functions that give the same again do.
+    counted as `changed`, so nothing is lost; pixels are not compared: of those the first attempt's stay.
     Two writes are two writes: each stores all values.
 
     **Bad values** become error rows, as everywhere: of a bad call at its entity path; of what `log` itself raises at
@@ -99,8 +99,8 @@ class TileSink(Datasink[Written]):  # type: ignore[misc]
         `min_bytes_per_write`: rows are put together to tasks of so many bytes; None: each block is a task, in one
         with the stages before it, which are then run again with it, and must give the same rows in the same order.
 
-        Where the write fails it raises, as Ray does, what is a FlushError, SinkError or BackendUnavailableError too;
-        Ray tries none of them again. What was stored until then stays.
+        The write raises, through Ray, a FlushError where not everything could be stored: the store cannot be written,
+        or a backend is asked for that cannot run. Ray does not try that again; what was stored until then stays.
         Raises InvalidValueError for a setting that is not allowed, InvalidTypeError where `log` is no function.
         """
         if not callable(log):
@@ -149,6 +149,7 @@ class TileSink(Datasink[Written]):  # type: ignore[misc]
             producer=self._producer(ctx.task_idx),
             again=again,
             patience=self._patience,
+            threads=max(1, int(ray.get_runtime_context().get_assigned_resources().get("CPU", 1))),
         )
 
     def on_write_complete(self, write_result: Any) -> None:

@@ -55,17 +55,20 @@ def write_rows(
     producer: bytes,
     again: bool,
     patience: float,
+    threads: int | None = None,
 ) -> Written:
     """Log rows, and return when they are durable.
 
     `producer`: 16 bytes, the same for each attempt. `again`: there may have been an earlier one.
-    `patience`: how long a store may fail before this does, in seconds.
-    Raises FlushError, SinkError or BackendUnavailableError; strict: LumatileError, and what `log` raises.
+    `patience`: how long a store may fail before this does, in seconds. `threads`: that compute; None: one a core.
+    Raises FlushError where not everything is durable, StoreError where `again` and the recording cannot be read;
+    strict: what `log` raises.
     """
     earlier = EarlierAttempts(store, settings.recording_id, producer, read=again)
     watch = _Watch(patience)
     options = {
         "backend": backend,
+        "threads": threads,
         "admit": earlier.admit,
         "on_durable": watch.stored,
         "on_error": watch.failed,
