@@ -65,6 +65,7 @@ SILENT = {f"{name}:{part}" for name, archetype in ARCHETYPES.items() for part in
 class Value:
     """A value taken out of Rerun's columns: what is of it in a LogCall. It can be pickled."""
 
+    kind: Kind
     read: Callable[[], bytes]
     log: Callable[[RecordingStream, str, bytes], None]
     beside: bytes = b""
@@ -73,10 +74,11 @@ class Value:
 
     @classmethod
     def of(
-        cls, content: bytes, log: Callable[..., None], beside: Mapping[str, Any], pixels: int | None = None
+        cls, kind: Kind, content: bytes, log: Callable[..., None], beside: Mapping[str, Any], pixels: int | None = None
     ) -> Value:
         """What is logged, with what else `log` knows."""
         return cls(
+            kind=kind,
             read=partial(bytes, content),
             log=log,
             beside=json.dumps(beside).encode() if beside else b"",
@@ -88,28 +90,29 @@ class Value:
 def value_of(name: str, parts: Mapping[str, pa.Array], *, static: bool) -> Value:
     """Of an archetype's components, each the array of its instances; empty ones count as not logged.
 
-    What is wrong with them is raised where it is logged; raises ImageFileError where there is no such thing at all.
+    Without instances of the first it shows nothing: no points, or a clear. What is wrong with them is raised where it
+    is logged, or here as ImageFileError.
     """
     given = {part: array for part, array in parts.items() if len(array)}
-    first = ARCHETYPES[name].parts[0]
-    if first not in given:
-        raise ImageFileError(f"Rerun's {name} must have {first}, and has none at this instant")
+    kind, first = ARCHETYPES[name].kind, ARCHETYPES[name].parts[0]
+    if name == "Clear" or (first not in given and kind != "points"):
+        recursive = name == "Clear" and bool(given["is_recursive"][0].as_py())
+        return Value.of("clear", json.dumps(recursive).encode(), _log_clear, {})
     if name == "AnnotationContext":
-        return Value.of(json.dumps(given["context"][0].as_py()).encode(), partial(_log_context, timeless=static), {})
-    if name == "Clear":
-        return Value.of(json.dumps(given["is_recursive"][0].as_py()).encode(), _log_clear, {})
+        content = json.dumps(given["context"][0].as_py()).encode()
+        return Value.of(kind, content, partial(_log_context, timeless=static), {})
     told: dict[str, Any] = {part: float(given[part][0].as_py()) for part in ("draw_order", "meter") if part in given}
-    if ARCHETYPES[name].kind == "points":
+    if kind == "points":
         told["columns"], content = _packed(given)
-        return Value.of(content, partial(_log_points, timeless=static, **told), told)
+        return Value.of(kind, content, partial(_log_points, timeless=static, **told), told)
     told["image_format"] = None
     if first == "buffer":
         if "format" not in given:
             raise ImageFileError(f"Rerun's {name} must have format, and has none at this instant")
         told["image_format"] = given["format"][0].as_py()
     size = told["image_format"] and told["image_format"]["width"] * told["image_format"]["height"]
-    log = partial(_log_raster, kind=ARCHETYPES[name].kind, timeless=static, **told)
-    return Value.of(_bytes(given[first]), log, told, size)
+    log = partial(_log_raster, kind=kind, timeless=static, **told)
+    return Value.of(kind, _bytes(given[first]), log, told, size)
 
 
 def _log_raster(
@@ -166,7 +169,7 @@ def _packed(given: Mapping[str, pa.Array]) -> tuple[dict[str, list[int]], bytes]
 
     As Rerun does it: the last of too few is repeated, too many are cut off.
     """
-    count = len(given["positions"])
+    count = len(given.get("positions", ()))
     shapes: dict[str, list[int]] = {}
     parts = []
     for name, kind in POINT_TYPES.items():

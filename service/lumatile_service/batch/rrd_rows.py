@@ -36,6 +36,8 @@ class Rows:
     """(n,) its number there."""
     components: NDArray[np.int64]
     """(n,) bits: which components it has."""
+    filled: NDArray[np.int64]
+    """(n,) bits: of which of them there are any instances; one without is cleared."""
     static: NDArray[np.bool_]
     """(n,)."""
     times: Mapping[str, NDArray[np.int64]]
@@ -50,6 +52,7 @@ class Rows:
             chunk=np.concatenate([part.chunk for part in parts]),
             place=np.concatenate([part.place for part in parts]),
             components=np.concatenate([part.components for part in parts]),
+            filled=np.concatenate([part.filled for part in parts]),
             static=np.concatenate([part.static for part in parts]),
             times={
                 name: np.concatenate([part.times.get(name, np.full(len(part.ids), ABSENT)) for part in parts])
@@ -64,6 +67,7 @@ class Rows:
             chunk=self.chunk[rows],
             place=self.place[rows],
             components=self.components[rows],
+            filled=self.filled[rows],
             static=self.static[rows],
             times={name: times[rows] for name, times in self.times.items()},
         )
@@ -77,6 +81,10 @@ class Shown:
     """(m,) the row that each value was logged at."""
     parts: NDArray[np.int64]
     """(m, components) the row that each component is in, or -1."""
+
+    def taken(self, values: NDArray[Any]) -> Shown:
+        """Some of them, by their numbers or a mask."""
+        return Shown(row=self.row[values], parts=self.parts[values])
 
 
 def shown(rows: Rows, bits: Sequence[int], clears: Rows | None) -> Shown:
@@ -183,4 +191,4 @@ def _without_repeats(rows: Rows, found: Shown) -> Shown:
     key = np.column_stack([key, np.where(alone, np.arange(len(key)), 0)])
     _, last = np.unique(key[::-1], axis=0, return_index=True)
     kept = np.sort(len(key) - 1 - last)
-    return Shown(row=found.row[kept], parts=found.parts[kept])
+    return found.taken(kept)

@@ -9,6 +9,7 @@ from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lumatile.timelines import TimelineKind
@@ -88,7 +89,8 @@ class RrdValues:
     # where everything is
 
     def _look(self, chunk: RrdChunk) -> None:
-        ids, times, components = None, {}, np.zeros(chunk.rows.num_rows, np.int64)
+        ids, times = None, {}
+        components, filled = np.zeros((2, chunk.rows.num_rows), np.int64)
         beside: Counter[str] = Counter()
         recursive = None
         for field, column in zip(chunk.rows.schema, chunk.rows.columns, strict=True):
@@ -99,14 +101,15 @@ class RrdValues:
             elif said.get(b"rerun:kind") == b"control":
                 ids = _row_ids(column)
             elif (component := said.get(b"rerun:component", b"").decode()) in COMPONENTS:
-                there = column.is_valid().to_numpy(zero_copy_only=False)
-                components |= there.astype(np.int64) << COMPONENTS[component]
+                bit = COMPONENTS[component]
+                components |= column.is_valid().to_numpy(zero_copy_only=False).astype(np.int64) << bit
+                filled |= _filled(column).astype(np.int64) << bit
                 recursive = column if component == "Clear:is_recursive" else recursive
             elif component not in SILENT and chunk.entity_path != PROPERTIES:
                 archetype = component.partition(":")[0]
                 name = component if archetype in ARCHETYPES else archetype
-                beside[name] = max(beside[name], len(column) - column.null_count)
-        self.left_out.update(beside)
+                beside[name] = max(beside[name], int(_filled(column).sum()))
+        self.left_out += beside
         if ids is None or not components.any():
             return
         rows = Rows(
@@ -114,6 +117,7 @@ class RrdValues:
             chunk=np.full(len(ids), len(self._chunks)),
             place=np.arange(len(ids)),
             components=components,
+            filled=filled,
             static=np.full(len(ids), chunk.is_static),
             times=times,
         )
@@ -154,17 +158,19 @@ class RrdValues:
                 if not (rows.components & sum(1 << bit for bit in bits)).any():
                     continue
                 found = shown(rows, bits, clears)
-                visible = found.parts[:, 0] >= 0
-                if not visible.all():
-                    self.left_out[f"{name} without {archetype.parts[0]}"] += int((~visible).sum())
-                found = Shown(row=found.row[visible], parts=found.parts[visible])
+                without = found.parts[:, 0] < 0
+                if without.any():
+                    self.left_out[f"{name} without {archetype.parts[0]}"] += int(without.sum())
+                found = found.taken(~without & _is_seen(rows, found, bits[0]))
+                if not len(found.row):
+                    continue
                 to = contexts if name == "AnnotationContext" else others
                 lead = found.parts[:, 0]
                 homes = rows.chunk[np.where(rows.ids[lead] == rows.ids[found.row], lead, found.row)]
                 order = np.argsort(homes, kind="stable")
                 starts = np.flatnonzero(np.diff(homes[order], prepend=-1))
-                for home, values in zip(homes[order][starts], np.split(order, starts[1:]), strict=True):
-                    to[int(home)].append(_Place(name, entity_path, rows, found, values))
+                for home, values in zip(homes[order][starts].tolist(), np.split(order, starts[1:]), strict=True):
+                    to[home].append(_Place(name, entity_path, rows, found, values))
         return contexts, others
 
     def _clears_of(self, entity_path: str) -> Rows | None:
@@ -235,6 +241,19 @@ class _Place:
     """All of the archetype."""
     values: NDArray[np.int64]
     """Numbers in `found`."""
+
+
+def _is_seen(rows: Rows, found: Shown, bit: int) -> NDArray[np.bool_]:
+    """Where there is something to see, or was: a row that only clears is seen to do so."""
+    lead = found.parts[:, 0]
+    seen: NDArray[np.bool_] = (rows.filled[lead] >> bit & 1 != 0) | ((lead == found.row) & (rows.filled[lead] == 0))
+    return seen
+
+
+def _filled(column: pa.Array) -> NDArray[np.bool_]:
+    """(n,) where there are instances."""
+    filled: NDArray[np.bool_] = np.asarray(pc.list_value_length(column).fill_null(0)) > 0
+    return filled
 
 
 def _row_ids(column: pa.Array) -> NDArray[np.void]:

@@ -86,17 +86,16 @@ def _recordings(files: SourceFiles, paths: Sequence[str]) -> set[RrdRecording]:
 
 
 def _call(files: SourceFiles, path: str, recording: RrdRecording, value: RrdValue, *, several: bool) -> LogCall:
-    kind = ARCHETYPES[value.archetype].kind
     entity_path = unescaped(value.entity_path)
     if several:
         entity_path = f"{recording.recording_id}/{entity_path}"
     try:
         made = value_of(value.archetype, value.parts, static=value.static)
     except ImageFileError as e:
-        made = Value(read=partial(refused, e), log=image_file)
+        made = Value(kind=ARCHETYPES[value.archetype].kind, read=partial(refused, e), log=image_file)
     return LogCall(
-        entity_path=entity_path or ("/" if kind in ("annotation_context", "clear") else "recording"),
-        kind=kind,
+        entity_path=entity_path or ("/" if made.kind in ("annotation_context", "clear") else "recording"),
+        kind=made.kind,
         uri=files.uri(path),
         member=f"{recording.application_id}/{recording.recording_id}, row {value.row_id}, {value.archetype}",
         read=made.read,

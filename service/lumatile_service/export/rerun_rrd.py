@@ -1,0 +1,191 @@
+"""A recording as a .rrd file, which Rerun's viewer and SDK open.
+
+What components mean: Rerun's documentation of version 0.41 ("Types", "Concepts"). In Rerun each component holds until
+it is logged again, here a value replaces the one before it as a whole. So where an entity has more values than one,
+each row also clears the components that it does not have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from lumatile.errors import shown
+from lumatile.frame import Frame
+from lumatile.recording_reader import RecordingReader
+from lumatile.values import DATA_KINDS
+from lumatile_service.export.exported import Exported
+from lumatile_service.export.rerun_archetypes import Components, RerunArchetypes
+from lumatile_service.export.selection import Selection
+from lumatile_service.export.tally import Tally
+
+CHUNK_BYTES = 1 << 20
+"""Rows of one entity are put together in a chunk up to this size."""
+
+CHUNK_ROWS = 1024
+
+CONTEXT = "annotation_context"
+
+NEAR_EPOCH = round(10 * 365.25 * 86400 * 10**9)
+"""Nanoseconds: times that are all this near to 1970-01-01 are durations."""
+
+
+def write_rrd(recording: RecordingReader, destination: Path, *, entities: Sequence[str] | None = None) -> Exported:
+    """Write a recording to `destination`, a .rrd file, which is replaced where it is there.
+
+    `entities`: paths, each with all below it; None: all. The annotation contexts above them go along.
+
+    Same application id, recording id and entity paths. Sequences, times and log_time are timelines; log_tick is not
+    written, nor is it by Rerun. A time timeline of which all is within ten years of 1970-01-01 becomes a duration. What
+    is on no timeline is static. Each value is at one row:
+
+    - image: Image, the pixels exactly as they were logged: uint8, uint16, float16, float32 or float64; L, RGB or RGBA.
+      Rerun's viewer takes floats for gamma, which are linear light here, and does not turn JPEG files by their EXIF.
+      A JPEG file: EncodedImage, the file itself
+    - depth: DepthImage as it was logged, with its meter
+    - segmentation: SegmentationImage, the ids as uint8 or uint16
+    - points: Points2D or Points3D, positions as float32. Colors only where they were logged, uint8 sRGB with straight
+      alpha: the others are made from the classes, here and in Rerun. Labels that are None become ""
+    - annotation_context: AnnotationContext, with keypoints and connections. clear: Clear
+
+    draw_order goes along where it is not the kind's default and Rerun has one (not for Points3D). Extension components
+    and identifiers have no place: `lossy` counts the values that had any, `left_out` those that were nothing else. With
+    keep_source=False: what the tiles give, images in 8 bits. Error rows and damaged frames are left out. Rerun changes
+    ids with signs that it does not allow, a dot for example, and says so.
+    Raises InvalidValueError without rerun-sdk, NotFoundError for entities that are not there, OSError.
+    """
+    rerun = RerunArchetypes()
+    tally = Tally(0)
+    chunks = _Chunks(recording, Selection(recording, entities).entities, rerun, tally)
+    application_id = recording.application_id or recording.recording_id
+    try:
+        rerun.write(chunks.all(), destination, application_id, recording.recording_id)
+    except RuntimeError as e:
+        raise chunks.failure or OSError(f"{destination} cannot be written: {e}") from e
+    tally.wrote_bytes(destination.stat().st_size)
+    return tally.exported()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Row:
+    """One value."""
+
+    times: Mapping[str, int]
+    """Timeline -> int64; of a static value none."""
+    components: Components
+
+    def fits(self, other: _Row) -> bool:
+        """Whether both can be in one chunk."""
+        return self.times.keys() == other.times.keys() and self.components.keys() == other.components.keys()
+
+
+class _Chunks:
+    """All values, as chunks of rows."""
+
+    def __init__(
+        self, recording: RecordingReader, entities: Sequence[str], rerun: RerunArchetypes, tally: Tally
+    ) -> None:
+        self._recording = recording
+        self._entities = entities
+        self._rerun = rerun
+        self._tally = tally
+        self._types = _time_types(recording)
+        self.failure: Exception | None = None
+        """Why there are no more."""
+
+    def all(self) -> Iterator[Any]:
+        """Entity by entity, each in log order."""
+        try:
+            above = {path for entity in self._entities for path in _ancestors(entity)} - set(self._entities)
+            for entity in sorted(above.intersection(self._recording.entities())):
+                contexts = [frame for frame in self._recording.frames(entity or "/") if frame.kind == CONTEXT]
+                yield from self._grouped(entity, self._rows(contexts))
+            for entity in self._entities:
+                yield from self._grouped(entity, self._rows(self._recording.frames(entity or "/")))
+        except Exception as e:
+            self.failure = e  # rerun-sdk only has its text
+            raise
+
+    def _rows(self, frames: list[Frame]) -> Iterator[_Row]:
+        names = {name for frame in frames for name in _archetypes(frame)}
+        several = sum(bool(_archetypes(frame)) for frame in frames) > 1
+        frames.reverse()
+        while frames:  # what a frame has read is forgotten with it
+            frame = frames.pop()
+            components = self._components(frame)
+            if components is not None:
+                if several and _archetypes(frame):
+                    components = {**self._rerun.cleared(names), **components}
+                yield _Row(times={} if frame.timeless else _times(frame), components=components)
+
+    def _components(self, frame: Frame) -> Components | None:
+        """Of a frame; None where it is left out. Counts it."""
+        if frame.error is not None:
+            reason = frame.error.removeprefix(f"{frame.kind} at {shown(frame.entity_path)}: ")
+            self._tally.left_out(f"an error was logged: {reason}", error=True)
+            return None
+        if frame.kind not in (*DATA_KINDS, CONTEXT, "clear"):
+            self._tally.left_out(f"there is no place for values of kind {frame.kind!r}", error=False)
+            return None
+        try:
+            components, lossy = self._rerun.components(frame.checked())
+        except Exception as e:  # noqa: BLE001 - one frame must not end the export
+            self._tally.left_out(f"{type(e).__name__}: {e}", error=True)
+            return None
+        self._tally.wrote(lossy="extension components have no place" if frame.ext and lossy is None else lossy)
+        return components
+
+    def _grouped(self, entity: str, rows: Iterator[_Row]) -> Iterator[Any]:
+        group: list[_Row] = []
+        nbytes = 0
+        for row in rows:
+            if group and (nbytes >= CHUNK_BYTES or len(group) >= CHUNK_ROWS or not row.fits(group[0])):
+                yield self._chunk(entity, group)
+                group, nbytes = [], 0
+            group.append(row)
+            nbytes += sum(array.nbytes for array in row.components.values())
+        if group:
+            yield self._chunk(entity, group)
+
+    def _chunk(self, entity: str, rows: Sequence[_Row]) -> Any:
+        times = {
+            name: pa.array([row.times[name] for row in rows], pa.int64()).cast(self._types[name])
+            for name in rows[0].times
+        }
+        columns = {name: [row.components[name] for row in rows] for name in rows[0].components}
+        return self._rerun.chunk(entity, times, columns)
+
+
+def _archetypes(frame: Frame) -> Sequence[str]:
+    """Those that a frame of this kind may be, and that another one replaces; nothing for what replaces nothing."""
+    if frame.error is not None or frame.kind not in DATA_KINDS:
+        return ()
+    if frame.kind == "points":
+        return ("Points2D",) if frame.shape is not None and frame.shape[1] == 2 else ("Points3D",)
+    return {"image": ("Image", "EncodedImage"), "depth": ("DepthImage",)}.get(frame.kind, ("SegmentationImage",))
+
+
+def _times(frame: Frame) -> dict[str, int]:
+    """All its times, but for log_tick; nanoseconds."""
+    return {name: int(np.int64(at)) for name, at in frame.times.items() if name != "log_tick"}
+
+
+def _time_types(recording: RecordingReader) -> dict[str, pa.DataType]:
+    """Timeline -> Arrow's type of its times, which says what it is in Rerun."""
+    far = {"log_time"}
+    for maps in recording.frames_table()["times"].chunks:
+        names, times = maps.keys, np.abs(maps.items.cast(pa.int64()).to_numpy())
+        far.update(names.filter(pa.array(times >= NEAR_EPOCH)).unique().to_pylist())
+    types = {"sequence": pa.int64(), "time": pa.duration("ns")}
+    return {name: pa.timestamp("ns") if name in far else types[kind] for name, kind in recording.timelines().items()}
+
+
+def _ancestors(entity: str) -> list[str]:
+    """Paths above an entity, the root too."""
+    parts = entity.split("/")
+    return ["/".join(parts[:length]) for length in range(len(parts))] if entity else []
