@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lumatile.errors import ImageFileError
+from lumatile.errors import ImageFileError, LumatileWarning
 from lumatile.image_files import image_file_content
 from lumatile.recording import RecordingStream
 from lumatile_kernels.image_header import check_pixel_limit, read_header
@@ -57,9 +58,10 @@ def looks_like_image(content: bytes) -> bool:
 
 
 def pillow_image(content: bytes, pixel_limit: int) -> NDArray[Any]:
-    """(h, w), (h, w, 3) or (h, w, 4) of an image file that Pillow knows: its first frame, upright.
+    """An image file that Pillow knows: its first frame, upright.
 
-    Raises ImageFileError.
+    (h, w) gray of 8, 16 or float32 bits, (h, w, 3) or, where something is transparent, (h, w, 4) uint8. Not EPS, which
+    Pillow has Ghostscript run. Raises ImageFileError; for integers out of uint16 too.
     """
     try:
         from PIL import Image, ImageOps
@@ -68,12 +70,38 @@ def pillow_image(content: bytes, pixel_limit: int) -> NDArray[Any]:
     try:
         with Image.open(io.BytesIO(content)) as opened:
             _check_pixels(*opened.size, pixel_limit)
+            _check_format(opened.format)
             picture = ImageOps.exif_transpose(opened)
-            return np.asarray(picture.convert(_MODES.get(picture.mode, "RGB")))
+            _check_pixels(*picture.size, pixel_limit)  # what is in it may be of another size than it says
+            if picture.mode == "F":
+                return np.asarray(picture)
+            if picture.mode.startswith("I"):
+                return _uint16(np.asarray(picture))
+            if picture.has_transparency_data:
+                return np.asarray(picture.convert("RGBA"))
+            return np.asarray(picture.convert("L" if picture.mode in ("1", "L") else "RGB"))
     except ImageFileError:
         raise
     except Exception as e:  # Pillow raises many kinds
         raise ImageFileError(f"Pillow cannot decode it: {type(e).__name__}: {e}") from e
+
+
+def ignore_warnings() -> None:
+    """From now on, of Pillow and of lenient recordings: an error row says what is wrong."""
+    warnings.simplefilter("ignore", LumatileWarning)
+    warnings.filterwarnings("ignore", module=r"PIL\b")
+
+
+def _uint16(numbers: NDArray[Any]) -> NDArray[Any]:
+    low, high = int(numbers.min()), int(numbers.max())
+    if low < 0 or high > 65535:
+        raise ImageFileError(f"integers of an image must be 0 to 65535, not {low} to {high}")
+    return numbers.astype(np.uint16)
+
+
+def _check_format(name: str | None) -> None:
+    if name == "EPS":
+        raise ImageFileError("EPS is a program, which is not run")
 
 
 def _check_pixels(width: int, height: int, limit: int) -> None:
@@ -86,17 +114,3 @@ _BEGINNING = re.compile(
     rb"|\0\0\0\x0cjP  |\xff\x4f\xff\x51|.{4}ftyp(avi[fs]|hei[cxs]|mif1)",
     re.DOTALL,
 )
-
-_MODES: Mapping[str, str] = {
-    "1": "L",
-    "L": "L",
-    "RGB": "RGB",
-    "RGBA": "RGBA",
-    "LA": "RGBA",
-    "PA": "RGBA",
-    "P": "RGBA",
-    "F": "F",
-    "I;16": "I;16",
-    "RGBX": "RGB",
-}
-"""Pillow's mode of a file -> the mode that it is logged in; of others RGB."""

@@ -23,8 +23,9 @@ from ray.data import ActorPoolStrategy, DataContext, Datasource, ReadTask
 from ray.data.block import BlockMetadata
 from ray.exceptions import RayError, RayTaskError
 
-from lumatile.errors import LumatileError, LumatileWarning, SinkError
+from lumatile.errors import LumatileError, SinkError
 from lumatile_service.batch.call_logger import CallLogger
+from lumatile_service.batch.contents import ignore_warnings
 from lumatile_service.batch.job import Job
 from lumatile_service.batch.ledger import Ledger
 from lumatile_service.batch.log_call import LogCall
@@ -189,7 +190,7 @@ class _Actor:
 
     def __init__(self, told: _Told, known: Any) -> None:
         """`known`: reference to the ledger as it was before the job."""
-        warnings.simplefilter("ignore", LumatileWarning)  # an error row says it
+        ignore_warnings()
         # started again it looks at what the one that died has stored
         ledger = Ledger(told.store, told.settings.recording_id) if _restarted() else ray.get(known)
         self._tally = Tally()

@@ -12,8 +12,9 @@ from functools import partial
 from os import PathLike
 from typing import Any, Protocol
 
-from lumatile.errors import InvalidValueError, LumatileWarning
+from lumatile.errors import InvalidValueError
 from lumatile.settings import RecordingSettings
+from lumatile_service.batch.contents import ignore_warnings
 from lumatile_service.batch.formats import find_reader
 from lumatile_service.batch.job import Engine, Job, derived_id, reason_of
 from lumatile_service.batch.ledger import errors_of
@@ -108,7 +109,7 @@ def ingest(
         tally=tally,
     )
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", LumatileWarning)  # an error row says it, and the summary
+        ignore_warnings()
         with (watcher or Silent()).watch(tally):
             run(job)
     errors = errors_of(store, recording_id)
