@@ -505,12 +505,11 @@ def test_the_examples_of_the_guide(tmp_path, log, monkeypatch, capsys):
     exec(code, {})
     assert capsys.readouterr().out == "3 {} {}\n"
     for command in commands.splitlines():
-        if "--format" not in command:
-            continue
         arguments = command.partition("#")[0].split()[1:]
         done = CliRunner().invoke(app, arguments)
         assert done.exit_code == 0, done.output
         assert f"{arguments[3]}: 30 frames, " in done.stdout
+    assert Path("run-1.rrd").read_bytes()[:3] == b"RRF"
 
 
 def test_a_destination_that_is_there_is_left_alone(tmp_path, log):

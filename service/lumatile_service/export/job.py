@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import secrets
 import shutil
@@ -14,11 +13,11 @@ from typing import Literal, get_args
 
 from lumatile.errors import InvalidValueError
 from lumatile.reading import open_store
-from lumatile.recording_reader import RecordingReader
 from lumatile_service.export.exported import Exported
 from lumatile_service.export.frame_file import Floats
 from lumatile_service.export.image_folder import write_images
 from lumatile_service.export.parquet import write_parquet
+from lumatile_service.export.rerun_rrd import write_rrd
 from lumatile_service.export.selection import Selection
 from lumatile_service.export.tally import Tally
 
@@ -58,7 +57,7 @@ def export(
     selection = Selection(recording, entities)
     with _new(target, directory=chosen != "rrd") as path:
         if chosen == "rrd":
-            exported = _write_rrd(recording, path, None if entities is None else selection.entities)
+            exported = write_rrd(recording, path, entities=None if entities is None else selection.entities)
         else:
             tally = Tally(sum(1 for _ in selection), progress)
             if chosen == "images":
@@ -68,12 +67,6 @@ def export(
             exported = tally.exported()
     damaged = {f"a segment is damaged: {why}": 1 for why in recording.damaged.values()}
     return replace(exported, left_out={**exported.left_out, **damaged}, errors=exported.errors + len(damaged))
-
-
-def _write_rrd(recording: RecordingReader, path: Path, entities: Sequence[str] | None) -> Exported:
-    module = importlib.import_module("lumatile_service.export.rerun_rrd")
-    exported: Exported = module.write_rrd(recording, path, entities=entities)
-    return exported
 
 
 def export_format(name: str | None, destination: Path) -> Format:
