@@ -11,6 +11,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from benchmarks.batch_peers import peers, timed_ingest, write_jpeg_files
+from benchmarks.batch_sizes import sizes
 from benchmarks.options import Options
 from benchmarks.rounds import Contender, Timings, clock, take_turns
 from benchmarks.scratch import scratch
@@ -28,9 +29,9 @@ INGEST, DECODE, WRITE = "lumatile ingest", "decoding alone", "writing the bytes 
 
 
 def measure(options: Options) -> list[Table]:
-    """Three tables: the parts of the work, other tools, and the engine on Ray."""
+    """Tables: the parts of the work, what kinds of files take, other tools, and the engine on Ray."""
     with scratch(options.disk) as folder:
-        return [_parts(options, folder), *peers(options, folder)]
+        return [_parts(options, folder), sizes(options, folder), *peers(options, folder)]
 
 
 def _parts(options: Options, folder: Path) -> Table:
