@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from skimage import data
 from tests.shards import CAT, IDS, MILLIMETRES
+from tests.tmpfs import tmpfs
 from typer.testing import CliRunner
 
 import lumatile as lt
@@ -552,6 +553,15 @@ def test_an_export_that_is_interrupted_leaves_nothing(tmp_path, log, format_):
     with pytest.raises(KeyboardInterrupt):
         export(tmp_path / "runs", "run-1", tmp_path / "to" / "out", format=format_, progress=interrupt)
     assert list((tmp_path / "to").iterdir()) == []
+
+
+@pytest.mark.parametrize("format_", ["images", "parquet", "rrd"])
+def test_a_full_disk_is_an_error_and_nothing_is_left_on_it(tmp_path, log, format_):
+    log_pictures(log)
+    with tmpfs(tmp_path / "disk", "1m") as disk:
+        with pytest.raises(OSError, match=r"No space left|os error 28"):
+            export(tmp_path / "runs", "run-1", disk / "out", format=format_)
+        assert list(disk.iterdir()) == []
 
 
 @pytest.mark.parametrize("format_", ["images", "parquet"])
