@@ -90,9 +90,9 @@ class Shown:
 def shown(rows: Rows, bits: Sequence[int], clears: Rows | None) -> Shown:
     """What there is to see at each row that has one of the components `bits`.
 
-    A row's own components come first, then static ones, then the latest at its instant on the first of its timelines:
-    of the user's the one that most rows are on, else log_time. Rows of one instant of the user's timelines that show
-    the same are one value, the last of them. `clears`: what clears the entity.
+    A row's own components come first, so that nothing logged is lost (in Rerun static ones hide them). Then static
+    ones; then the latest at its instant on the first of its timelines: of the user's the one that most rows are on,
+    else log_time. `clears`: what clears the entity.
     """
     has = ((rows.components[:, np.newaxis] >> np.asarray(bits)) & 1).astype(bool)
     rank, clear_rank = _ranks(rows, clears)
@@ -111,7 +111,8 @@ def shown(rows: Rows, bits: Sequence[int], clears: Rows | None) -> Shown:
         parts[own, component] = entries[found[own]]
         always = entries[rows.static[entries]]
         if len(always):
-            parts[~own, component] = always[-1]
+            filled = own & (rows.filled[entries[found]] >> bits[component] & 1 != 0)
+            parts[~filled, component] = always[-1]
             continue
         for number, times in enumerate(rows.times.values()):
             asked = np.flatnonzero((line == number) & (parts[:, component] < 0))
@@ -120,7 +121,7 @@ def shown(rows: Rows, bits: Sequence[int], clears: Rows | None) -> Shown:
                 cleared = (np.empty(0, np.int64),) * 2 if clears is None else _on(clears, clear_rank, name)
                 latest = _latest(times, rank, entries[times[entries] != ABSENT], row[asked], cleared)
                 parts[asked, component] = latest
-    return _without_repeats(rows, Shown(row=row, parts=parts))
+    return Shown(row=row, parts=parts)
 
 
 def _ranks(rows: Rows, clears: Rows | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -181,8 +182,8 @@ def _clears_before(
     return passed[count:]
 
 
-def _without_repeats(rows: Rows, found: Shown) -> Shown:
-    """Without the rows that show what a later one of the same instant shows, or static ones of static ones."""
+def without_repeats(rows: Rows, found: Shown) -> Shown:
+    """Without what a later row shows too, at the same instant of all of the user's timelines; or both are static."""
     times = [each[found.row] for name, each in rows.times.items() if name not in LOGGING]
     if not times or len(np.unique(found.parts[:, 0])) == len(found.row):
         return found

@@ -15,13 +15,16 @@ from numpy.typing import NDArray
 from lumatile.timelines import TimelineKind
 from lumatile_service.batch.rrd_archetypes import ARCHETYPES, COMPONENTS, SILENT
 from lumatile_service.batch.rrd_file import BrokenRrdError, RrdChunk, RrdFile, RrdRecording
-from lumatile_service.batch.rrd_rows import ABSENT, ROW_ID, Rows, Shown, shown
+from lumatile_service.batch.rrd_rows import ABSENT, ROW_ID, Rows, Shown, shown, without_repeats
 
 CACHE_BYTES = 256 << 20
 """Chunks that are kept, since values of other chunks may have a part in them."""
 
 PROPERTIES = "/__properties"
 """Where Rerun keeps what it says of a recording itself, its name for example."""
+
+LEADS = sum(1 << COMPONENTS[f"{name}:{archetype.parts[0]}"] for name, archetype in ARCHETYPES.items())
+"""All components without which there is nothing to see."""
 
 CLEAR = 1 << COMPONENTS["Clear:is_recursive"]
 
@@ -161,7 +164,7 @@ class RrdValues:
                 without = found.parts[:, 0] < 0
                 if without.any():
                     self.left_out[f"{name} without {archetype.parts[0]}"] += int(without.sum())
-                found = found.taken(~without & _is_seen(rows, found, bits[0]))
+                found = without_repeats(rows, found.taken(~without & _is_seen(rows, found, bits[0])))
                 if not len(found.row):
                     continue
                 to = contexts if name == "AnnotationContext" else others
@@ -244,9 +247,10 @@ class _Place:
 
 
 def _is_seen(rows: Rows, found: Shown, bit: int) -> NDArray[np.bool_]:
-    """Where there is something to see, or was: a row that only clears is seen to do so."""
+    """Where there is something to see, or no more: where the row itself clears, and shows nothing else in its place."""
     lead = found.parts[:, 0]
-    seen: NDArray[np.bool_] = (rows.filled[lead] >> bit & 1 != 0) | ((lead == found.row) & (rows.filled[lead] == 0))
+    filled = rows.filled[lead]
+    seen: NDArray[np.bool_] = (filled >> bit & 1 != 0) | ((lead == found.row) & (filled & LEADS == 0))
     return seen
 
 
