@@ -302,17 +302,17 @@ def test_strict_the_first_bad_row_ends_the_job_and_what_was_before_is_stored(sto
     assert [f.times["frame"] for f in recording_of(store).frames("camera")] == [0, 1, 2]
 
 
-def test_a_full_disk_fails_the_job_when_patience_ends(tmp_path):
+def test_a_full_disk_fails_the_job_when_patience_ends_also_while_a_call_waits_for_room(tmp_path):
     with tmpfs(tmp_path / "disk", "2m") as disk:
         sink = TileSink(
             disk / "store",
             log=lambda recording, _: recording.log_image("camera", PHOTOS["astronaut"]),
             application_id="tests",
             patience=1.0,
-            queue_bytes=1 << 20,  # a call waits for room
+            queue_bytes=1 << 20,
         )
         with pytest.raises(FlushError, match=r"not durable.*No space left"):
-            numbers(20).write_datasink(sink)
+            numbers(200).write_datasink(sink)
 
 
 def test_a_disk_that_has_room_again_in_time_loses_nothing(tmp_path):

@@ -94,7 +94,7 @@ class TileSink(Datasink[Written]):  # type: ignore[misc]
 
         `log(recording, row)`: logs a row, a dict, by any calls of a RecordingStream; times begin anew with each row.
         `recording_id`: None: $LUMATILE_RECORDING_ID, else a new one, see `recording_id`.
-        `backend`: as in `save`. `settings`: as in `lumatile.init`, without those of the queue.
+        `backend`: as in `save`. `settings`: as in `lumatile.init`, without queue_policy and max_block.
         `patience`: a store that fails (a disk is full) is tried again for so many seconds; then the job fails.
         `min_bytes_per_write`: rows are put together to tasks of so many bytes; None: each block is a task, in one
         with the stages before it, which are then run again with it, and must give the same rows in the same order.
@@ -111,6 +111,7 @@ class TileSink(Datasink[Written]):  # type: ignore[misc]
         self._settings = RecordingSettings(
             application_id=application_id,
             recording_id=recording_id or os.environ.get("LUMATILE_RECORDING_ID") or str(uuid.uuid4()),
+            queue_policy="block",
             max_block=None,
             **settings,
         )

@@ -25,6 +25,9 @@ LogRow = Callable[[RecordingStream, Row], None]
 AGAIN_SECONDS = 0.1
 """Between flushes of a store that fails."""
 
+LAST_SECONDS = 10.0
+"""For the last attempts of a store that has failed for too long: they say why."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
@@ -160,8 +163,9 @@ class _Watch:
             time.sleep(AGAIN_SECONDS)
         if self._end is not None:
             self._end.join()
-        if self._error is not None:
-            raise self._error
+            if self._error is not None:
+                raise self._error
+            self.recording.flush()  # says what came too late, where the store works again after all
 
     @property
     def _out_of_patience(self) -> bool:
@@ -170,6 +174,6 @@ class _Watch:
 
     def _give_up(self) -> None:
         try:
-            self.recording.disconnect(timeout=0.0)
+            self.recording.disconnect(timeout=LAST_SECONDS)
         except FlushError as e:
             self._error = e
