@@ -17,6 +17,7 @@ HOMES = {
     "ray": {
         "service/lumatile_service/ray_session.py",
         "service/lumatile_service/ray_actors.py",
+        "service/lumatile_service/batch/ray_batches.py",
         "service/lumatile_service/ray_data/content_form.py",
         "service/lumatile_service/ray_data/recording_source.py",
         "service/lumatile_service/ray_data/tile_sink.py",
@@ -24,6 +25,12 @@ HOMES = {
     "cupy": {"kernels/lumatile_kernels/cuda/device.py", "kernels/lumatile_kernels/cuda/compile.py"},
     "nvidia": {"kernels/lumatile_kernels/dali_pipelines.py"},
     "obstore": {"sdk/lumatile/object_client.py"},
+    "av": {"service/lumatile_service/batch/video_frames.py"},
+    "pycocotools": {"service/lumatile_service/batch/formats/coco_masks.py"},
+    "rerun": {
+        "service/lumatile_service/batch/rrd_file.py",
+        "service/lumatile_service/export/rerun_archetypes.py",
+    },
     "prometheus_client": {"service/lumatile_service/metrics.py"},
 }
 """package -> the only files that may import it."""
@@ -40,6 +47,11 @@ HEAVY = (
     "simplejpeg",
     "typer",
     "rich",
+    "av",
+    "pandas",
+    "PIL",
+    "pycocotools",
+    "rerun",
     "lumatile_service",
 )
 
