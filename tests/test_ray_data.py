@@ -261,6 +261,20 @@ def test_a_second_write_is_a_second_write(store):
     assert Counter(f.times["frame"] for f in recording_of(store).frames("camera")) == {0: 2, 1: 2, 2: 2}
 
 
+def test_classes_have_the_colors_of_a_context_that_the_driver_logs(store):
+    ids = (PHOTOS["coffee"][..., 0] // 64).astype(np.uint8)
+
+    def log(recording, row):
+        recording.log_segmentation_image("camera/classes", ids)
+
+    driver = lt.new_recording("tests", "run", sink=store)
+    driver.log_annotation_context("camera", [(2, "cup", (1, 2, 3))])
+    driver.disconnect()
+    written(numbers(1), store, log)
+    (frame,) = recording_of(store).frames("camera/classes")
+    assert (frame.colors()[ids == 2] == (1, 2, 3, 255)).all()
+
+
 def test_bad_rows_become_error_rows_and_the_others_are_stored(store):
     jpeg = encoded(PHOTOS["coffee"])
 

@@ -19,7 +19,7 @@ import ray
 from ray.data.block import BlockAccessor
 from ray.data.datasource import Datasink
 
-from lumatile.errors import InvalidTypeError, shown, warn
+from lumatile.errors import InvalidTypeError, SinkError, shown, warn
 from lumatile.reading import open_store
 from lumatile.settings import RecordingSettings
 from lumatile_service.ray_data.write_task import LogRow, Row, Written, write_rows
@@ -58,7 +58,7 @@ class TileSink(Datasink[Written]):  # type: ignore[misc]
     """Logs the rows of a dataset into a recording: `dataset.write_datasink(TileSink(...))`.
 
     A write task logs its rows in their order, through a pipeline of its own, and succeeds when they are durable. It
-    computes in as many threads as it has CPUs, one without more said. With
+    computes in as many threads as it has CPUs: one, or as `ray_remote_args={"num_cpus": 4}` says. With
     `dataset.write_datasink(sink, ray_remote_args={"num_gpus": 1})` each has a GPU too, which makes the tiles.
     `concurrency` bounds how many there are at a time.
 
@@ -119,6 +119,7 @@ class TileSink(Datasink[Written]):  # type: ignore[misc]
         self._patience = patience
         self._min_bytes_per_write = min_bytes_per_write
         self._write_id = ""
+        """Of the write under way; a second one with the same would find its values stored."""
         self.summary: WriteSummary | None = None
         """Of the last write that succeeded."""
 
@@ -155,6 +156,7 @@ class TileSink(Datasink[Written]):  # type: ignore[misc]
 
     def on_write_complete(self, write_result: Any) -> None:
         """Ray calls it on the driver, when all tasks are done. Warns where there are error rows."""
+        self._write_id = ""
         tasks: list[Written] = [task for task in write_result.write_returns if task is not None]
         errors = sum(task.errors for task in tasks)
         reasons = self._reasons({p for task in tasks for p in task.producers}) if errors else Counter[str]()
@@ -176,7 +178,13 @@ class TileSink(Datasink[Written]):  # type: ignore[misc]
         if changed:
             warn(f"{changed} values of tasks that were tried again are there in two versions: their rows had changed")
 
+    def on_write_failed(self, error: Exception) -> None:  # noqa: ARG002
+        """Ray calls it on the driver."""
+        self._write_id = ""
+
     def _producer(self, task: int) -> bytes:
+        if not self._write_id:
+            raise SinkError("Ray must call on_write_start before it copies the sink to write tasks: another Ray may")
         text = f"{self.recording_id}\0{self._write_id}\0{task}"
         return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
