@@ -356,6 +356,8 @@ def test_a_store_that_cannot_be_written_fails_the_job(tmp_path):
 def test_settings_are_checked_where_the_sink_is_made(tmp_path):
     with pytest.raises(InvalidValueError, match="tile_format must be one of"):
         TileSink(tmp_path, log=log_pixels, application_id="tests", tile_format="jpeg")
+    with pytest.raises(InvalidValueError, match="a store must be a path or a URL"):
+        TileSink("grpc://127.0.0.1:9876", log=log_pixels, application_id="tests")
     with pytest.raises(InvalidTypeError, match="log must be a function"):
         TileSink(tmp_path, log="camera", application_id="tests")
 

@@ -20,6 +20,7 @@ from ray.data.block import BlockAccessor
 from ray.data.datasource import Datasink
 
 from lumatile.errors import InvalidTypeError, SinkError, shown, warn
+from lumatile.places import open_place
 from lumatile.reading import open_store
 from lumatile.settings import RecordingSettings
 from lumatile_service.ray_data.write_task import LogRow, Row, Written, write_rows
@@ -69,7 +70,8 @@ class TileSink(Datasink[Written]):  # type: ignore[misc]
     blocks in Ray's object store, and where Ray has lost those too it makes them again from their sources, by the same
     functions. If those give other rows, what is at another entity path or time than before is stored beside it and
     counted as `changed`, so nothing is lost; pixels are not compared: of those the first attempt's stay.
-    Two writes are two writes: each stores all values.
+    A process that dies each time is tried for ever: `ray_remote_args={"max_retries": 3}` bounds that. Two writes are
+    two writes: each stores all values.
 
     **Bad values** become error rows, as everywhere: of a bad call at its entity path; of what `log` itself raises at
     the root, kind "ext". They are counted in `summary`, and the driver warns. In strict mode (`strict=True`) the first
@@ -101,10 +103,11 @@ class TileSink(Datasink[Written]):  # type: ignore[misc]
 
         The write raises, through Ray, a FlushError where not everything could be stored: the store cannot be written,
         or a backend is asked for that cannot run. Ray does not try that again; what was stored until then stays.
-        Raises InvalidValueError for a setting that is not allowed, InvalidTypeError where `log` is no function.
+        Raises InvalidValueError for a setting or store that is not allowed, InvalidTypeError where `log` is no function.
         """
         if not callable(log):
             raise InvalidTypeError(f"log must be a function of (recording, row), not {shown(log)}")
+        open_place(store)  # it is a path or a bucket
         store = os.fspath(store)
         self._store = store if "://" in store else str(Path(store).absolute())
         self._log = log
