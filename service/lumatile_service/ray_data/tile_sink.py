@@ -103,7 +103,7 @@ class TileSink(Datasink[Written]):  # type: ignore[misc]
 
         The write raises, through Ray, a FlushError where not everything could be stored: the store cannot be written,
         or a backend is asked for that cannot run. Ray does not try that again; what was stored until then stays.
-        Raises InvalidValueError for a setting or store that is not allowed, InvalidTypeError where `log` is no function.
+        Raises InvalidValueError for a setting or store that is not allowed, InvalidTypeError for a `log` that is none.
         """
         if not callable(log):
             raise InvalidTypeError(f"log must be a function of (recording, row), not {shown(log)}")
