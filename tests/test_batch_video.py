@@ -200,7 +200,8 @@ def test_calls_can_be_sent_to_other_processes(tmp_path):
     files = SourceFiles(tmp_path / "d")
     sent = [cloudpickle.loads(cloudpickle.dumps(call)) for call in read(files)]
     assert [call.read() for call in sent] == [picture.tobytes() for picture in PANNED[:3]]
-    assert sum(call.nbytes for call in sent) <= files.sizes["a.mkv"]
+    assert 0 < sum(call.file_nbytes for call in sent) <= files.sizes["a.mkv"]
+    assert [call.nbytes for call in sent] == [CAT.nbytes] * 3
 
 
 def test_one_frame_at_a_time_is_held(tmp_path):

@@ -37,7 +37,7 @@ class CallLogger:
             if call.kind == "annotation_context":  # also one that is stored: what comes is colored by it
                 self._color_by(call, content)
         state = self._ledger.state(call, digest)
-        self._tally.read(state, len(content))
+        self._tally.read(state, len(content) if call.file_nbytes is None else call.file_nbytes)
         if state == "stored":
             return
         with recording.provenance(call.uri, member=call.member, content_hash=digest):

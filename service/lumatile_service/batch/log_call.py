@@ -31,6 +31,8 @@ class LogCall:
     """What else it is made from and `log` knows already, a label for example: hashed behind the bytes of `read`."""
     nbytes: int = 0
     """About what `read` gives, for the plan."""
+    file_nbytes: int | None = None
+    """How much of the file that is, where `read` gives it unpacked; None: as much. For the plan and the progress."""
     pixels: int | None = None
     """Of the picture that is made from it, for the plan; None: its file's header says it."""
     sequences: Mapping[str, int] = field(default_factory=dict)

@@ -105,7 +105,7 @@ class _Calls:
                 self._kept = self._kept[::2]
                 self._stride *= 2
         self.count += 1
-        self.nbytes += call.nbytes
+        self.nbytes += call.nbytes if call.file_nbytes is None else call.file_nbytes
 
     def sampled(self) -> Sequence[LogCall]:
         """Some of them, evenly spread: SAMPLES to twice as many, where there are that many."""

@@ -98,6 +98,7 @@ def ingest(
     recording_id = recording_id or derived_id(files)
     began = time.monotonic()
     tally = Tally()
+    tally.total_bytes = sum(files.sizes.values())
     job = Job(
         files=files,
         read=read,

@@ -16,9 +16,21 @@ class Tally:
         """Nothing yet."""
         self.total: int | None = None
         """Values of the dataset; None: not known, or not yet."""
+        self.total_bytes = 0
+        """Of the dataset's files; 0: not known."""
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._taken: Counter[str] = Counter()
+
+    @property
+    def fraction(self) -> float | None:
+        """How much of the dataset was looked at, 0 to 1: of its values, or where they are not known of its bytes.
+
+        None: neither is known. Of the bytes it is about: a file has more in it than values.
+        """
+        if self.total is not None:
+            return self.seen / self.total
+        return min(1.0, self.bytes_in / self.total_bytes) if self.total_bytes else None
 
     @property
     def seen(self) -> int:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from lumatile.errors import InvalidValueError
 from lumatile_service.cli.output import Json, console, print_json, size, table
@@ -128,16 +128,18 @@ class _Bar:
     @contextmanager
     def watch(self, tally: Tally) -> Iterator[None]:
         """Around the work."""
-        columns = (SpinnerColumn(), MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[what]}"))
+        columns = (SpinnerColumn(), BarColumn(), TextColumn("{task.fields[what]}"))
         with Progress(*columns, TimeRemainingColumn(), console=console(stderr=True)) as progress:
             task = progress.add_task("", total=None, what="")
 
             def show(began: float) -> None:
-                progress.update(task, total=tally.total, completed=tally.seen, what=_words(tally, began))
+                done = tally.fraction
+                total = None if done is None else 1.0
+                progress.update(task, total=total, completed=done or 0.0, what=_words(tally, began))
 
             with _again_and_again(show, BAR_SECONDS):
                 yield
-            progress.update(task, total=tally.total, completed=tally.seen)
+            progress.update(task, total=1.0, completed=1.0)
 
 
 class _Lines:
@@ -148,13 +150,9 @@ class _Lines:
         """Around the work."""
 
         def show(began: float) -> None:
-            total = tally.total
-            of = "" if total is None else f" of {total}"
-            rest = ""
-            if total is not None and tally.seen:
-                rest = f", {(time.monotonic() - began) * (total - tally.seen) / tally.seen:.0f} s to go"
-            line = f"{tally.seen}{of} values: {_words(tally, began)}{rest}"
-            print(f"lumatile: {line}", file=sys.stderr, flush=True)
+            done = tally.fraction
+            rest = f", {(time.monotonic() - began) * (1 - done) / done:.0f} s to go" if done else ""
+            print(f"lumatile: {_words(tally, began)}{rest}", file=sys.stderr, flush=True)
 
         with _again_and_again(show, LINE_SECONDS):
             yield
@@ -181,7 +179,11 @@ def _again_and_again(show: Callable[[float], None], seconds: float) -> Iterator[
 
 def _words(tally: Tally, began: float) -> str:
     seconds = max(time.monotonic() - began, 1e-9)
+    done = tally.fraction
+    values = f"{tally.seen} values" if tally.total is None else f"{tally.seen} of {tally.total} values"
+    if tally.total is None and done is not None:
+        values += f", about {done:.0%}"
     return (
-        f"{size(tally.bytes_in)} read at {size(tally.bytes_in / seconds)}/s, {size(tally.bytes_out)} stored, "
+        f"{values}: {size(tally.bytes_in)} read at {size(tally.bytes_in / seconds)}/s, {size(tally.bytes_out)} stored, "
         f"{tally.errors} bad"
     )
