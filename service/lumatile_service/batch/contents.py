@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from lumatile.errors import ImageFileError, LumatileWarning
 from lumatile.image_files import image_file_content
 from lumatile.recording import RecordingStream
+from lumatile_service.batch.log_call import DatasetWarning
 from lumatile_kernels.image_header import check_pixel_limit, read_header
 from lumatile_kernels.png import decode_png
 
@@ -87,8 +88,9 @@ def pillow_image(content: bytes, pixel_limit: int) -> NDArray[Any]:
 
 
 def ignore_warnings() -> None:
-    """From now on, of Pillow and of lenient recordings: an error row says what is wrong."""
+    """From now on, of Pillow and of lenient recordings: an error row says what is wrong. Not of readers."""
     warnings.simplefilter("ignore", LumatileWarning)
+    warnings.simplefilter("default", DatasetWarning)
     warnings.filterwarnings("ignore", module=r"PIL\b")
 
 

@@ -6,10 +6,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from lumatile.entity_paths import normalise_entity_path
-from lumatile.errors import LumatileError
+from lumatile.errors import LumatileError, LumatileWarning
 from lumatile.recording import RecordingStream
 from lumatile.values import Kind
 from lumatile_service.batch.source_files import SourceFiles
+
+
+class DatasetWarning(LumatileWarning):
+    """Something of a dataset is not logged, and is no error."""
 
 
 @dataclass(frozen=True, kw_only=True)

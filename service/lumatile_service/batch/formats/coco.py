@@ -8,17 +8,18 @@ Captions, panoptic and stuff annotations are left alone, and so are keypoints.
 from __future__ import annotations
 
 import json
+import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from lumatile.errors import InvalidValueError, shown, warn
+from lumatile.errors import InvalidValueError, shown
 from lumatile.recording import RecordingStream
 from lumatile_service.batch.contents import image_file
 from lumatile_service.batch.formats.coco_masks import check_pycocotools, paint
-from lumatile_service.batch.log_call import LogCall
+from lumatile_service.batch.log_call import DatasetWarning, LogCall
 from lumatile_service.batch.source_files import SourceFiles
 
 OTHERS = ("captions", "image_info", "panoptic", "person_keypoints", "stuff")
@@ -58,7 +59,7 @@ def read(files: SourceFiles) -> list[LogCall]:
             calls.append(_broken(files, path, e))
             continue
         if part is None:
-            warn(f"{path} is left out: none of its images are in {files.url}")
+            warnings.warn(f"{path} is left out: none of its images are in {files.url}", DatasetWarning, stacklevel=2)
         else:
             parts.append(part)
     shared = Counter(part.directory for part in parts)
@@ -198,7 +199,7 @@ def _read_part(files: SourceFiles, path: str) -> _Part | None:
     if directory is None:
         return None
     if lost := sum(len(of_image[number]) for number in of_image.keys() - {image["id"] for image in images}):
-        warn(f"{path}: {lost} annotations are of images that it does not have")
+        warnings.warn(f"{path}: {lost} annotations are of images that it does not have", DatasetWarning, stacklevel=2)
     return _Part(
         path=path,
         name=_split(path),
