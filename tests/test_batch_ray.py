@@ -17,6 +17,8 @@ import pytest
 from PIL import Image
 from skimage import data
 from tests.shards import CAT, IDS, MILLIMETRES, PHOTOS, encoded, write
+from tests.videos import PANNED
+from tests.videos import write as write_video
 
 import lumatile as lt
 from lumatile.errors import InvalidValueError, SinkError
@@ -78,6 +80,12 @@ def shards(root):
         members = [(f"{i}.jpg", photo) for i, photo in enumerate(PHOTOS)]
         members += [("7.depth.png", encoded(MILLIMETRES, "png")), ("7.seg.png", encoded(IDS, "png")), ("7.cls", b"3")]
         write(root / f"{part}.tar", [*members, ("8.pkl", b"\x80")])
+
+
+def videos(root):
+    """Two videos, one of them cut off."""
+    whole = write_video(root / "a.mkv", PANNED).read_bytes()
+    (root / "b.mkv").write_bytes(whole[: len(whole) // 2])
 
 
 def classes(root):
@@ -142,7 +150,7 @@ def colors(frame):
     return frame.colors().tobytes() if frame.kind == "segmentation" else None
 
 
-@pytest.mark.parametrize("dataset", [images, sequence, table, shards, classes])
+@pytest.mark.parametrize("dataset", [images, sequence, table, shards, videos, classes])
 def test_both_engines_give_the_same_recording(tmp_path, dataset):
     source = tmp_path / "source"
     dataset(source)

@@ -152,6 +152,13 @@ def test_what_is_no_video_is_one_error_row(tmp_path):
     assert [reason for reason in summary.errors if "there is no video in it" in reason]
 
 
+def test_a_video_of_an_unknown_codec_is_an_error_row(tmp_path):
+    path = write(tmp_path / "d" / "a.avi", PANNED[:2], "huffyuv", "rgb24")
+    path.write_bytes(path.read_bytes().replace(b"HFYU", b"XYZ9"))
+    (reason,) = ingest(tmp_path / "d", tmp_path / "store").errors
+    assert reason == "FFmpeg has no decoder for its video (at its beginning)"
+
+
 def test_a_playlist_or_session_description_opens_no_other_file_or_socket(tmp_path):
     secret = write(tmp_path / "secret.ts", PANNED, "libx264", "yuv420p")
     (tmp_path / "d").mkdir()

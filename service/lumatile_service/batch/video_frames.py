@@ -92,6 +92,8 @@ def video_frames(file: Any, pixel_limit: int) -> Iterator[VideoFrame]:
             if stream is None:
                 raise BrokenVideoError("there is no video in it")
             coder = stream.codec_context
+            if coder is None:
+                raise BrokenVideoError("FFmpeg has no decoder for its video")
             _check_pixels(coder.width, coder.height, pixel_limit)
             coder.options = {"max_pixels": str(pixel_limit)}
             coder.thread_type = "AUTO"

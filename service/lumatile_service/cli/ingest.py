@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from lumatile.errors import InvalidValueError
 from lumatile_service.cli.output import Json, console, print_json, size, table
@@ -129,7 +130,8 @@ class _Bar:
     def watch(self, tally: Tally) -> Iterator[None]:
         """Around the work."""
         columns = (SpinnerColumn(), BarColumn(), TextColumn("{task.fields[what]}"))
-        with Progress(*columns, TimeRemainingColumn(), console=console(stderr=True)) as progress:
+        rest = TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7))
+        with Progress(*columns, rest, console=console(stderr=True)) as progress:
             task = progress.add_task("", total=None, what="")
 
             def show(began: float) -> None:
