@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,10 +57,10 @@ class RrdFile:
 
     def __init__(self, path: Path, *, cut: Exception | None = None) -> None:
         """`cut`: why it is not all of the file. Raises BrokenRrdError; InvalidValueError without rerun-sdk."""
-        self._reader = _reader(path)
+        self._reader, entries = _opened(path)
         self._entries = {
             RrdRecording(application_id=entry.application_id, recording_id=entry.recording_id): entry
-            for entry in self._reader.recordings()
+            for entry in entries
         }
         self.cut = cut
 
@@ -105,7 +105,8 @@ def opened_rrd(files: SourceFiles, path: str) -> Iterator[RrdFile]:
         yield opened
 
 
-def _reader(path: Path) -> Any:
+def _opened(path: Path) -> tuple[Any, Sequence[Any]]:
+    """rerun-sdk's reader of a file, and what it calls the recordings in it."""
     try:
         from rerun.chunk import RrdReader
     except ModuleNotFoundError as e:
@@ -113,7 +114,8 @@ def _reader(path: Path) -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that a file has no footer: it was not closed, and can be read
-            return RrdReader(path)
+            reader = RrdReader(path)
+            return reader, reader.recordings()
     except (RuntimeError, ValueError, OSError) as e:
         raise BrokenRrdError(f"the .rrd file cannot be read: {str(e).replace(str(path), path.name)}") from e
 

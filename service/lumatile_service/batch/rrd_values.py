@@ -17,7 +17,7 @@ from lumatile_service.batch.rrd_archetypes import ARCHETYPES, COMPONENTS, SILENT
 from lumatile_service.batch.rrd_file import BrokenRrdError, RrdChunk, RrdFile, RrdRecording
 from lumatile_service.batch.rrd_rows import ABSENT, ROW_ID, Rows, Shown, shown, without_repeats
 
-CACHE_BYTES = 256 << 20
+CACHE_BYTES = 128 << 20
 """Chunks that are kept, since values of other chunks may have a part in them."""
 
 PROPERTIES = "/__properties"
