@@ -1,22 +1,15 @@
-"""The frames of a video file, decoded by FFmpeg through PyAV, as arrays of colors.
-
-From YCbCr to RGB: R = Y + 2(1-Kr) Cr, B = Y + 2(1-Kb) Cb, G = (Y - Kr R - Kb B) / (1-Kr-Kb), with the matrix
-coefficients Kr, Kb of ITU-T H.273, table 4; limited range is 16 ... 235 for Y and 16 ... 240 for Cb and Cr, of 8 bits.
-swscale does it; it is always told the matrix and the range, since its own guess is BT.601 for everything.
-"""
+"""The frames of a video file, decoded by FFmpeg through PyAV, as arrays of colors."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from lumatile.errors import LumatileError
+from lumatile_service.batch.video_colors import FULL, LIMITED, BrokenVideoError, FrameColors
 
 DEMUXERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,asf,flv,ivf,mpeg,mpegts,mpegvideo,m4v,h264,hevc,obu,mxf,ogg,nut,dv"
@@ -26,29 +19,6 @@ DEMUXERS = (
 
 BUFFER = 1 << 20
 """Bytes of a file that are read at once."""
-
-MATRICES: Mapping[int, str] = {
-    1: "ITU709",
-    4: "FCC",
-    5: "ITU601",
-    6: "ITU601",
-    7: "SMPTE240M",
-    9: "BT2020",
-}
-"""MatrixCoefficients of H.273 -> PyAV's name of what swscale has for it."""
-
-NOT_SAID = (0, 2, 3)
-"""MatrixCoefficients that say nothing of YCbCr: RGB, unspecified, reserved."""
-
-HD_WIDTH, HD_HEIGHT = 1280, 576
-"""YCbCr without a matrix is BT.709 from this width on, or above this height, else BT.601: mpv's rule."""
-
-LIMITED, FULL = 1, 2
-"""FFmpeg's AVColorRange."""
-
-
-class BrokenVideoError(LumatileError):
-    """A video that is truncated, corrupt, too large, or none."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -70,10 +40,9 @@ def video_frames(file: Any, pixel_limit: int) -> Iterator[VideoFrame]:
     """The frames of a video in a file that can be sought in, in the order in which they are shown.
 
     Of several video streams FFmpeg's best. Colors are as the stream says: matrix BT.601, BT.709, BT.2020 (not constant
-    luminance), FCC or SMPTE 240M, limited or full range. Where it says none: see HD_WIDTH; limited, but full for RGB
-    and gray. Chroma is interpolated bicubically. The transfer curve is left as it is, PQ and HLG too. More than 8 bits
-    become 16. A display matrix turns and flips in steps of 90 degrees. Pixels that are not square, and interlaced
-    lines, stay as they are.
+    luminance), FCC or SMPTE 240M, limited or full range; where it says none see `FrameColors`. Chroma is interpolated
+    bicubically. The transfer curve is left as it is, PQ and HLG too. More than 8 bits become 16. A display matrix turns
+    and flips in steps of 90 degrees. Pixels that are not square, and interlaced lines, stay as they are.
 
     Raises BrokenVideoError behind the last frame before the damage (of a stream with B-frames a few more may miss),
     or for a frame of more than `pixel_limit` pixels; OSError.
@@ -144,7 +113,7 @@ class _Decoder:
     def _pixels(self, frame: Any) -> NDArray[Any]:
         from av.video.reformatter import Colorspace, Interpolation
 
-        source = _Source(frame)
+        source = FrameColors(frame)
         matrix = Colorspace[source.matrix]
         converted = self._reformatter.reformat(
             frame,
@@ -160,63 +129,6 @@ class _Decoder:
         )
         pixels = source.widened(converted.to_ndarray())
         return turned(pixels, _display_matrix(frame))
-
-
-class _Source:
-    """What the colors of a frame mean, and how they become RGB."""
-
-    def __init__(self, frame: Any) -> None:
-        """Raises BrokenVideoError for a matrix that swscale does not have."""
-        form = frame.format
-        gray = form.name.startswith(("gray", "mono", "ya"))
-        self.ycbcr = not (gray or form.is_rgb or form.has_palette or form.name.startswith("xyz"))
-        said = frame.color_range
-        self.limited = said == LIMITED or (said != FULL and self.ycbcr and not form.name.startswith("yuvj"))
-        self.matrix = self._matrix(frame)
-        self._bits = max(component.bits for component in form.components)
-        self._deep = self._bits > 8 or (form.name.startswith("bayer") and "16" in form.name)
-        self._alpha = form.has_palette or any(component.is_alpha for component in form.components)
-        kind = "rgba" if self._alpha else "gray" if gray else "rgb"
-        deep, flat = {"rgba": ("rgba64le", "rgba"), "gray": ("gray16le", "gray"), "rgb": ("rgb48le", "rgb24")}[kind]
-        self.target = deep if self._deep else flat
-        """FFmpeg's name of the format that it is converted to."""
-
-    def widened(self, pixels: NDArray[Any]) -> NDArray[Any]:
-        """What swscale gives, from 0 to the largest number.
-
-        It moves the bits of deep YCbCr and its alpha up and fills none in, so that white is less than 65535 (its white
-        of limited range is 255 * 256); and it does not look at the range of gray and RGB.
-        """
-        largest = np.iinfo(pixels.dtype).max
-        moved = ((1 << self._bits) - 1) << 16 - self._bits if self._deep and self.ycbcr else largest
-        low, high = 0.0, float(largest)
-        if self.ycbcr and self._deep:
-            high = 255 * 256 if self.limited else moved
-        elif self.limited and not self.ycbcr:
-            step = largest / ((1 << self._bits) - 1) * (1 << self._bits - 8)
-            low, high = 16 * step, 235 * step
-        tables = [_table(low, high, largest)] * 3 + [_table(0.0, moved, largest)]
-        if (low, high, moved) == (0.0, largest, largest):
-            return pixels
-        if not self._alpha:
-            return np.take(tables[0], pixels)
-        return np.stack([table[pixels[..., i]] for i, table in enumerate(tables)], -1)
-
-    def _matrix(self, frame: Any) -> str:
-        said = int(frame.colorspace)
-        if not self.ycbcr or said in NOT_SAID:
-            return "ITU709" if frame.width >= HD_WIDTH or frame.height > HD_HEIGHT else "ITU601"
-        if said not in MATRICES:
-            raise BrokenVideoError(f"the video's colors cannot be converted: matrix coefficients {said} of H.273")
-        return MATRICES[said]
-
-
-@lru_cache(maxsize=8)
-def _table(low: float, high: float, largest: int) -> NDArray[Any]:
-    """(largest + 1) uint8 or uint16: what each number becomes, so that low is 0 and high the largest."""
-    numbers = (np.arange(largest + 1) - low) * (largest / (high - low))
-    table: NDArray[Any] = np.clip(np.rint(numbers), 0, largest).astype(np.uint8 if largest == 255 else np.uint16)
-    return table
 
 
 def turned(pixels: NDArray[Any], matrix: tuple[int, ...]) -> NDArray[Any]:
