@@ -107,6 +107,26 @@ def test_a_truncated_file_gives_the_frames_before_the_cut_and_an_error_row(tmp_p
     assert (whole.logged, whole.stored_before) == (12 - len(frames), len(frames) + 2)
 
 
+@pytest.mark.parametrize("part", [0.5, 0.6, 0.7, 0.9, 0.97, 0.98])
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv"])
+def test_a_truncated_file_with_b_frames_gives_the_first_frames_as_the_whole_file_does(tmp_path, name, part):
+    rng = np.random.default_rng(0)
+    pictures = [np.clip(picture + rng.normal(0, 9, CAT.shape), 0, 255).astype(np.uint8) for picture in PANNED * 4]
+    container = {"movflags": "faststart"} if name == "a.mp4" else None
+    path = write(tmp_path / "d" / name, pictures, "libx264", "yuv420p", container=container)
+    whole = frames_of(tmp_path / "whole", ingest(tmp_path / "d", tmp_path / "whole"), "a")
+    content = path.read_bytes()
+    path.write_bytes(content[: int(part * len(content))])
+    summary = ingest(tmp_path / "d", tmp_path / "store")
+    frames = frames_of(tmp_path / "store", summary, "a")
+    assert (len(whole), sum(summary.errors.values())) == (48, 1)
+    assert 48 * part - 24 < len(frames) < 48
+    assert sorted(frames) == list(range(len(frames)))
+    for number, frame in frames.items():
+        np.testing.assert_array_equal(frame.source(), whole[number].source())
+        assert frame.times["time"] == whole[number].times["time"]
+
+
 def test_damage_in_the_middle_is_never_logged_as_a_picture(tmp_path):
     path = write(tmp_path / "d" / "a.mov", PANNED, "png", "rgb24")
     content = bytearray(path.read_bytes())

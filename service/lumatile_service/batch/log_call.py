@@ -63,5 +63,5 @@ def entity_or(path: str, otherwise: str) -> str:
 Reader = Callable[[SourceFiles], Iterable[LogCall]]
 """What knows a format: the files of a dataset -> its values, annotation contexts before what they color.
 
-Where it gives a list the job knows its length, and says when it will be done.
+Where it gives a list the job knows its length, and says when it will be done; else it goes by the bytes of the files.
 """

@@ -44,8 +44,9 @@ def video_frames(file: Any, pixel_limit: int) -> Iterator[VideoFrame]:
     bicubically. The transfer curve is left as it is, PQ and HLG too. More than 8 bits become 16. A display matrix turns
     and flips in steps of 90 degrees. Pixels that are not square, and interlaced lines, stay as they are.
 
-    Raises BrokenVideoError behind the last frame before the damage (of a stream with B-frames a few more may miss),
-    or for a frame of more than `pixel_limit` pixels; OSError.
+    Raises BrokenVideoError behind the last frame before the damage, or for a frame of more than `pixel_limit` pixels;
+    OSError. Of a stream with B-frames those that the decoder still has at the damage are not given: a few, and one a
+    core.
     """
     try:
         import av
@@ -55,6 +56,7 @@ def video_frames(file: Any, pixel_limit: int) -> Iterator[VideoFrame]:
     try:
         declared = _declared_bytes(file.read(64))
         nbytes = file.seek(0, 2)
+        truncated = declared is not None and declared > nbytes
         file.seek(0)
         with av.open(file, options=options, buffer_size=BUFFER, metadata_errors="replace") as container:
             stream = container.streams.best("video")
@@ -66,10 +68,10 @@ def video_frames(file: Any, pixel_limit: int) -> Iterator[VideoFrame]:
             _check_pixels(coder.width, coder.height, pixel_limit)
             coder.options = {"max_pixels": str(pixel_limit)}
             coder.thread_type = "AUTO"
-            yield from _Decoder(stream).frames(container.demux(stream))
+            yield from _Decoder(stream).frames(container.demux(stream), truncated)
     except av.FFmpegError as e:
         raise BrokenVideoError(f"the video is truncated, corrupt or none: {e.strerror}") from e
-    if declared is not None and declared > nbytes:
+    if truncated:
         raise BrokenVideoError(f"the video is truncated: it has {nbytes} bytes, and should have {declared}")
 
 
@@ -85,11 +87,16 @@ class _Decoder:
         """Time of the first frame."""
         self._nbytes = 0
 
-    def frames(self, packets: Iterator[Any]) -> Iterator[VideoFrame]:
+    def frames(self, packets: Iterator[Any], truncated: bool) -> Iterator[VideoFrame]:
+        """`truncated`: the packets end too early."""
+        coder = self._stream.codec_context
         for packet in packets:
-            if packet.is_corrupt:  # cut off
-                yield from self._converted(self._stream.codec_context.decode(None))
-                raise BrokenVideoError("the video is truncated or corrupt")
+            if packet.is_corrupt or (truncated and packet.size == 0 and packet.dts is None):  # cut off, or the end
+                if coder.reorder_depth == 0:  # else frames between those that the decoder still has are missing
+                    yield from self._converted(coder.decode(None))
+                if packet.is_corrupt:
+                    raise BrokenVideoError("the video is truncated or corrupt")
+                return
             self._nbytes += packet.size
             yield from self._converted(packet.decode())
 
