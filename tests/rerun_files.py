@@ -12,6 +12,7 @@ def written(path, log, *, recording_id="rec-1", application_id="app"):
     """A .rrd file of what `log` logs into a rerun.RecordingStream."""
     recording = rr.RecordingStream(application_id, recording_id=recording_id)
     recording.save(path)
+    recording.reset_time()  # Rerun remembers it by the recording's id
     log(recording)
     recording.disconnect()
     return path

@@ -49,7 +49,7 @@ def test_columns_that_were_sent_one_after_the_other_meet_at_their_instants(tmp_p
     colors = np.arange(10, dtype=np.uint32) << 8 | 255
 
     def log(recording):
-        index = [rr.TimeColumn("frame", sequence=range(10))]
+        index = [rr.TimeColumn("frame", sequence=range(10)), rr.TimeColumn("run", sequence=[7] * 10)]
         recording.send_columns("p", indexes=index, columns=rr.Points3D.columns(positions=positions))
         recording.send_columns("p", indexes=index, columns=rr.Points3D.columns(colors=colors))
 

@@ -89,6 +89,17 @@ def quiet_env():
     return {**os.environ, "RUST_LOG": "off", "RERUN_ANALYTICS_DISABLED": "1"}
 
 
+def test_at_the_root_nothing_is_logged_twice_either(tmp_path):
+    def log(recording):
+        recording.log("/", rr.AnnotationContext([(1, "a")]), static=True)
+        recording.log("/", rr.Image(PHOTOS[0]))
+        recording.log("/", rr.Clear(recursive=True))
+
+    path = written(tmp_path / "root.rrd", log)
+    assert ingest(path, tmp_path / "store").logged == 3
+    assert ingest(path, tmp_path / "store").logged == 0
+
+
 def test_blueprints_are_not_read(tmp_path):
     import rerun.blueprint as rrb
 
@@ -154,7 +165,8 @@ before = CallLogger.log
 def do(self, call, recording):
     before(self, call, recording)
     recording.flush()
-    print(call.member, flush=True)
+    sys.stdout.write(f"{call.member}\\n")
+    sys.stdout.flush()
 CallLogger.log = do
 ingest(sys.argv[1], sys.argv[2], threads=2)
 """
@@ -239,7 +251,16 @@ def test_without_rerun_sdk_the_error_says_what_to_install(tmp_path, monkeypatch)
 
 @pytest.mark.parametrize(
     ("theirs", "ours"),
-    [("/a/b", "a/b"), (r"/a\ b/c\-d", "a b/c-d"), ("/", ""), (r"/a\/b", "a%2Fb"), (r"/\u{2764}/x\\y", "❤/x\\y")],
+    [
+        ("/a/b", "a/b"),
+        (r"/a\ b/c\-d", "a b/c-d"),
+        ("/", ""),
+        (r"/a\/b/c", "a%2Fb/c"),
+        ("/a/../b", "a/%2E%2E/b"),
+        (r"/a\nb", "a%0Ab"),
+        ("/a.b/.", "a.b/%2E"),
+        (r"/\u{2764}/x\\y", "❤/x\\y"),
+    ],
 )
 def test_entity_paths_lose_their_backslashes(theirs, ours):
     assert rerun_rrd.unescaped(theirs) == ours

@@ -38,7 +38,8 @@ class Ledger:
 
     def state(self, call: LogCall, content_hash: str | None) -> State:
         """Whether a value is stored; "changed": something else from the same place is."""
-        place = (call.entity_path, call.kind, call.uri, call.member)
+        stored_path = call.entity_path.removeprefix("/").removesuffix("/")  # the root is "" there
+        place = (stored_path, call.kind, call.uri, call.member)
         if _digest(*place, content_hash) in self._values:
             return "stored"
         return "changed" if _digest(*place) in self._places else "new"

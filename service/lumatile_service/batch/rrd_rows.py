@@ -91,8 +91,8 @@ def shown(rows: Rows, bits: Sequence[int], clears: Rows | None) -> Shown:
     """What there is to see at each row that has one of the components `bits`.
 
     A row's own components come first, so that nothing logged is lost (in Rerun static ones hide them). Then static
-    ones; then the latest at its instant on the first of its timelines: of the user's the one that most rows are on,
-    else log_time. `clears`: what clears the entity.
+    ones; then the latest at its instant on the first of its timelines: of the user's the one that most rows are on, of
+    several that with most instants, else log_time. `clears`: what clears the entity.
     """
     has = ((rows.components[:, np.newaxis] >> np.asarray(bits)) & 1).astype(bool)
     rank, clear_rank = _ranks(rows, clears)
@@ -139,7 +139,8 @@ def _timelines(rows: Rows) -> NDArray[np.int64]:
     """For each row the number of the timeline whose instant it shows; -1: static."""
     names = list(rows.times)
     on = [times != ABSENT for times in rows.times.values()]
-    best_last = sorted(range(len(names)), key=lambda i: (names[i] not in LOGGING, on[i].sum(), names[i]))
+    instants = [len(np.unique(times)) for times in rows.times.values()]
+    best_last = sorted(range(len(names)), key=lambda i: (names[i] not in LOGGING, on[i].sum(), instants[i], names[i]))
     line = np.full(len(rows.ids), -1, np.int64)
     for i in best_last:
         line[on[i]] = i

@@ -64,6 +64,7 @@ class RrdValues:
         self._parts: defaultdict[str, list[Rows]] = defaultdict(list)
         self._clears: defaultdict[tuple[str, bool], list[Rows]] = defaultdict(list)
         self._cache: OrderedDict[int, pa.RecordBatch] = OrderedDict()
+        self._cached_bytes = 0
         self.left_out: Counter[str] = Counter()
         """Archetype, or component, that has no place -> rows that have it."""
         self.failure: BrokenRrdError | None = None
@@ -215,20 +216,23 @@ class RrdValues:
         )
 
     def _chunk(self, number: int) -> pa.RecordBatch:
-        if number not in self._cache:
-            chunk_id, entity_path = self._chunks[number]
-            for only in (entity_path, None):
-                for chunk in self._file.chunks(self._recording, entity_path=only):
-                    if chunk.id == chunk_id:
-                        return self._keep(number, chunk.rows)
-            raise BrokenRrdError(f"the chunk {chunk_id} is not there any more")
-        return self._cache[number]
+        if number in self._cache:
+            self._cache.move_to_end(number)
+            return self._cache[number]
+        chunk_id, entity_path = self._chunks[number]
+        for only in (entity_path, None):
+            for chunk in self._file.chunks(self._recording, entity_path=only):
+                if chunk.id == chunk_id:
+                    return self._keep(number, chunk.rows)
+        raise BrokenRrdError(f"the chunk {chunk_id} is not there any more")
 
     def _keep(self, number: int, rows: pa.RecordBatch) -> pa.RecordBatch:
-        self._cache[number] = rows
+        if number not in self._cache:
+            self._cache[number] = rows
+            self._cached_bytes += rows.nbytes
         self._cache.move_to_end(number)
-        while len(self._cache) > 1 and sum(each.nbytes for each in self._cache.values()) > CACHE_BYTES:
-            self._cache.popitem(last=False)
+        while len(self._cache) > 1 and self._cached_bytes > CACHE_BYTES:
+            self._cached_bytes -= self._cache.popitem(last=False)[1].nbytes
         return rows
 
 

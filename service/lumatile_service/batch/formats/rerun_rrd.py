@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
+from urllib.parse import quote
 
 from lumatile.errors import ImageFileError
 from lumatile_service.batch.contents import image_file
@@ -88,7 +89,7 @@ def _recordings(files: SourceFiles, paths: Sequence[str]) -> set[RrdRecording]:
 def _call(files: SourceFiles, path: str, recording: RrdRecording, value: RrdValue, *, several: bool) -> LogCall:
     entity_path = unescaped(value.entity_path)
     if several:
-        entity_path = f"{recording.recording_id}/{entity_path}"
+        entity_path = f"{recording.recording_id}/{entity_path}".removesuffix("/")
     try:
         made = value_of(value.archetype, value.parts, static=value.static)
     except ImageFileError as e:
@@ -110,19 +111,25 @@ def _call(files: SourceFiles, path: str, recording: RrdRecording, value: RrdValu
 
 
 def unescaped(entity_path: str) -> str:
-    r"""Rerun's "/a\ b/c" as "a b/c"; "" for "/". A slash within a part is "%2F".
+    r"""Rerun's "/a\ b/c" as "a b/c"; "" for "/". A part that cannot be one here, "." or "x\/y", becomes "%2E", "x%2Fy".
 
     Rerun's rule: "Entity paths" in its documentation; a backslash before a sign, \n, \r, \t, and \u{2764}.
     """
+    parts = re.findall(r"(?:[^/\\]|\\.)+", entity_path, flags=re.DOTALL)
+    return "/".join(_unescaped_part(part) for part in parts)
+
+
+def _unescaped_part(part: str) -> str:
 
     def one(escape: re.Match[str]) -> str:
         code, sign = escape.groups()
         return chr(int(code, 16)) if code else _ESCAPED.get(sign, sign)
 
-    return re.sub(r"\\(?:u\{([0-9a-fA-F]{1,6})\}|(.))", one, entity_path.removeprefix("/"), flags=re.DOTALL)
+    text = re.sub(r"\\(?:u\{([0-9a-fA-F]{1,6})\}|(.))", one, part, flags=re.DOTALL)
+    return text if "/" not in text and entity_or(text, "") else quote(text, safe="").replace(".", "%2E")
 
 
-_ESCAPED = {"n": "\n", "r": "\r", "t": "\t", "/": "%2F"}
+_ESCAPED = {"n": "\n", "r": "\r", "t": "\t"}
 
 
 def _tell(path: str, left_out: Mapping[str, int]) -> None:
