@@ -213,14 +213,15 @@ def test_a_row_may_be_completed_while_its_tiles_are_made(tmp_path, target):
     assert read(only(tmp_path / "run" / "frames"))["palette_hash"].to_pylist() == ["known only now"]
 
 
-def test_a_segment_is_full_after_the_value_that_crosses_the_size(target, monkeypatch):
-    monkeypatch.setattr(writer, "SEGMENT_BYTES", 1 << 20)
+def test_a_segment_is_full_after_the_value_that_crosses_the_size(tmp_path, settings):
+    target = SegmentWriter(tmp_path, settings, segment_bytes=1 << 20)
     target.append(row(0), [tile_rows([1 << 19])])
     assert not target.full
     target.append(row(1), [tile_rows([1 << 19])])
     assert target.full
     target.commit()
     assert not target.full
+    target.close()
 
 
 def test_the_deadline_is_half_a_second_after_the_first_value(target, monkeypatch):

@@ -7,30 +7,41 @@ from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
 
+DEPTH = 2
+"""Writes that are begun or wait: the next one begins without its user being woken. More bring nothing."""
+
 
 class WriteBehind:
-    """Runs one write at a time; for one user, who meets a write's error at the next `start` or `wait`."""
+    """Runs writes one after another; for one user, who meets a write's error at a later `start`, or at `wait`."""
 
     def __init__(self) -> None:
         """Start the thread: at the end of a process it would be too late."""
         self._writes: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._results: SimpleQueue[BaseException | None] = SimpleQueue()
-        self._busy = False
+        self._pending = 0
         self._thread = threading.Thread(target=self._run, name="lumatile-disk", daemon=True)
         self._thread.start()
 
     def start(self, write: Callable[[], None]) -> None:
-        """Begin `write` once the one before is done. Raises what that one raised; `write` is not begun then."""
-        self.wait()
-        self._busy = True
+        """Run `write` behind the ones before. Raises what one of those raised; `write` is not run then."""
+        while self._pending == DEPTH or (self._pending and not self._results.empty()):
+            self._pending -= 1
+            if (error := self._results.get()) is not None:
+                with suppress(Exception):
+                    self.wait()
+                raise error
+        self._pending += 1
         self._writes.put(write)
 
     def wait(self) -> None:
-        """Wait until the last write is done. Raises what it raised."""
-        if self._busy:
-            self._busy = False
-            if (error := self._results.get()) is not None:
-                raise error
+        """Wait until the last write is done. Raises what the first that failed raised."""
+        failure: BaseException | None = None
+        while self._pending:
+            self._pending -= 1
+            error = self._results.get()
+            failure = failure or error
+        if failure is not None:
+            raise failure
 
     def close(self) -> None:
         """End the thread, after the last write."""

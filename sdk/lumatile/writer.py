@@ -29,8 +29,17 @@ SEGMENT_SECONDS = 0.5
 class SegmentWriter:
     """Writes one recording; for one thread. Other writers may write the same recording."""
 
-    def __init__(self, store: str | PathLike[str], settings: RecordingSettings) -> None:
+    def __init__(
+        self,
+        store: str | PathLike[str],
+        settings: RecordingSettings,
+        *,
+        segment_bytes: int | None = None,
+        segment_seconds: float | None = None,
+    ) -> None:
         """Write into the store at `store`, a path or URL as in `open_place`; what is missing there is made.
+
+        `segment_bytes`, `segment_seconds`: when a segment closes; None: SEGMENT_BYTES, SEGMENT_SECONDS.
 
         Raises SinkError where the store cannot be written, InvalidValueError for a recording id that is too long.
         """
@@ -41,6 +50,8 @@ class SegmentWriter:
         self._place.create()
         first_use()
         self._settings = settings
+        self._segment_bytes = SEGMENT_BYTES if segment_bytes is None else segment_bytes
+        self._segment_seconds = SEGMENT_SECONDS if segment_seconds is None else segment_seconds
         self._disk = WriteBehind()
         self._merger = Merger(self._place, settings)
         self._segment: Segment | None = None
@@ -56,7 +67,7 @@ class SegmentWriter:
     @property
     def full(self) -> bool:
         """The open segment has crossed its size: commit it."""
-        return self._segment is not None and self._segment.tiles.nbytes >= SEGMENT_BYTES
+        return self._segment is not None and self._segment.tiles.nbytes >= self._segment_bytes
 
     def append(self, row: Mapping[str, Any], tiles: Iterable[TileRows]) -> None:
         """Add one value to the open segment, opening one if none is.
@@ -71,7 +82,7 @@ class SegmentWriter:
         try:
             if self._segment is None:
                 self._segment = Segment(self._place, self._settings, self._disk)
-                self.deadline = time.monotonic() + SEGMENT_SECONDS
+                self.deadline = time.monotonic() + self._segment_seconds
             file = self._segment.tiles
             first, checksum = file.rows, 0
             for part in tiles:

@@ -47,16 +47,20 @@ def open_embedded(
     backend: str = "auto",
     contexts: KnownContexts | None = None,
     threads: int | None = None,
+    segment_bytes: int | None = None,
+    segment_seconds: float | None = None,
     **listeners: Callable[..., Any],
 ) -> EmbeddedSink:
     """The sink that writes into the store at `url`: a path, a file:// URL or a bucket's URL.
 
     `threads`: that compute, None: one a core. `contexts`: as Pipeline takes them, `listeners`: as EmbeddedSink does.
+    `segment_bytes`, `segment_seconds`: as SegmentWriter takes them.
     Raises SinkError where the store cannot be written, BackendUnavailableError for a backend that cannot run here.
     """
     chosen = select_backend(backend, threads=threads)
     pipeline = Pipeline(settings, backend=chosen, contexts=contexts, threads=threads)  # first: a writer has threads
-    return EmbeddedSink(SegmentWriter(url, settings), pipeline, settings, **listeners)
+    writer = SegmentWriter(url, settings, segment_bytes=segment_bytes, segment_seconds=segment_seconds)
+    return EmbeddedSink(writer, pipeline, settings, **listeners)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

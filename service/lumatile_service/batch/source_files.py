@@ -71,7 +71,9 @@ class SourceFiles:
 
     def read(self, path: str) -> bytes:
         """What a file holds. Raises OSError; FileNotFoundError too for what is hidden, and for a path out of it."""
-        with self._fs.open_input_stream(self._place(path)) as stream:
+        local = isinstance(self._fs, fs.LocalFileSystem)  # a bucket would be asked for the size first
+        opened = self._fs.open_input_file if local else self._fs.open_input_stream
+        with opened(self._place(path)) as stream:
             content: bytes = stream.read()
         return content
 

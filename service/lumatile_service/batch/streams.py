@@ -17,8 +17,11 @@ from lumatile_kernels import select_backend
 from lumatile_service.batch.tally import Tally
 from lumatile_service.contexts import KnownContexts
 
-LEAST_QUEUE = 32 << 20
-"""A stream's queue holds at least this many bytes."""
+QUEUE_BYTES = 4 << 20
+"""Of a stream's queue, at most, where the tiles are made on the host: to read further ahead takes a core from that."""
+
+SEGMENT_BYTES, SEGMENT_SECONDS = 256 << 20, 5.0
+"""When a segment closes: a commit holds a stream up for some 15 ms, and nobody waits to see the values."""
 
 
 class Streams:
@@ -34,19 +37,22 @@ class Streams:
         cores: int,
         tally: Tally,
     ) -> None:
-        """`count`: of streams; one where a GPU makes the tiles. They share `cores`, and the settings' queue_bytes.
+        """`count`: of streams; one where a GPU makes the tiles. They share `cores`.
 
         Raises BackendUnavailableError.
         """
         if select_backend(backend).name == "cuda":
             count = 1
-        settings = replace(settings, queue_bytes=max(LEAST_QUEUE, settings.queue_bytes // count))
+        else:
+            settings = replace(settings, queue_bytes=min(QUEUE_BYTES, settings.queue_bytes))
         self._settings = settings
         self._contexts = KnownContexts()
         options = {
             "backend": backend,
             "contexts": self._contexts,
             "threads": max(1, cores // count),
+            "segment_bytes": SEGMENT_BYTES,
+            "segment_seconds": SEGMENT_SECONDS,
             "on_durable": lambda _, nbytes: tally.stored(nbytes),
             "on_error": lambda reason: tally.failed() if reason == "value_unconverted" else None,
         }
