@@ -283,6 +283,13 @@ def test_the_nearest_context_holds_whole(tmp_path, log):
     scene = reader.latest_at("scene/classes").colors()
     assert scene[0, 0].tolist() == [9, 9, 9, 255]
     assert scene[0, 1].tolist() == [0x9A, 0xBC, 0x4D, 255]  # not the root's: contexts don't merge
+    assert reader.entities() == ["", "other", "scene", "scene/classes"]
+    assert [frame.kind for entity in reader.entities() for frame in reader.frames(entity)] == [
+        "annotation_context",
+        "segmentation",
+        "annotation_context",
+        "segmentation",
+    ]
 
 
 def test_what_is_not_there_is_named(tmp_path, log):

@@ -150,7 +150,7 @@ class RecordingReader:
         `at`: `frame=42`, `at={"sim time": 3.5}`; without: the newest by log_time. Its forms are those of `as_instant`.
         Timeless values hold where nothing else does. Raises InvalidValueError and InvalidTypeError.
         """
-        entity_path = normalise_entity_path(path, root=True)
+        entity_path = _entity(path)
         if kind is not None and kind not in DATA_KINDS:
             raise InvalidValueError(f"kind must be None or one of {DATA_KINDS}, not {kind!r}")
         instants = {**(at or {}), **timeline}
@@ -165,9 +165,7 @@ class RecordingReader:
     def frames(self, path: str) -> list[Frame]:
         """Everything logged to an entity, in log order: also error rows, clears, contexts and extension components."""
         rows, index = self._state
-        return [
-            self._frame(rows, index, row) for row in index.of_entity(normalise_entity_path(path, root=True)).tolist()
-        ]
+        return [self._frame(rows, index, row) for row in index.of_entity(_entity(path)).tolist()]
 
     def frames_table(self) -> pa.Table:
         """All frames rows as they are stored, in log order; the columns are described in docs/store-format.md."""
@@ -230,3 +228,8 @@ class RecordingReader:
         here = (rows.column("producer") == rows.producers[producer]) & (rows.column("seq") == seq)
         for row in np.flatnonzero(here).tolist():
             frame.moved(rows.batches[rows.batch[row]], int(rows.row[row]))
+
+
+def _entity(path: Any) -> str:
+    """An entity path; the root is "", as `entities` gives it, and "/"."""
+    return "" if path == "" else normalise_entity_path(path, root=True)

@@ -103,10 +103,10 @@ class _Chunks:
         try:
             above = {path for entity in self._entities for path in _ancestors(entity)} - set(self._entities)
             for entity in sorted(above.intersection(self._recording.entities())):
-                contexts = [frame for frame in self._recording.frames(entity or "/") if frame.kind == CONTEXT]
+                contexts = [frame for frame in self._recording.frames(entity) if frame.kind == CONTEXT]
                 yield from self._grouped(entity, self._rows(contexts))
             for entity in self._entities:
-                yield from self._grouped(entity, self._rows(self._recording.frames(entity or "/")))
+                yield from self._grouped(entity, self._rows(self._recording.frames(entity)))
         except Exception as e:
             self.failure = e  # rerun-sdk only has its text
             raise

@@ -27,7 +27,7 @@ class Selection:
 
     def of(self, entity: str) -> Iterator[Frame]:
         """The frames of an entity. What a frame has read is forgotten with it, so that memory stays bounded."""
-        frames = self.recording.frames(entity or "/")
+        frames = self.recording.frames(entity)
         frames.reverse()
         while frames:
             frame = frames.pop()

@@ -36,7 +36,7 @@ def names_of(given: str | Iterable[str] | None) -> tuple[str, ...] | None:
 def frames_of(recording: RecordingReader, paths: Iterable[str]) -> Iterator[Frame]:
     """The frames of entities, one entity after another, each in log order. "": the root."""
     for path in paths:
-        yield from recording.frames(path or "/")
+        yield from recording.frames(path)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
