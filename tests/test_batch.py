@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from skimage import data
+from tests.tmpfs import tmpfs
 from typer.testing import CliRunner
 
 import lumatile as lt
 from lumatile.errors import FlushError, InvalidValueError
 from lumatile.verify import verify
-from lumatile_service.batch import LogCall, ingest
+from lumatile_service.batch import LogCall, ingest, streams
 from lumatile_service.batch.contents import segmentation_png
 from lumatile_service.batch.formats import find_reader
 from lumatile_service.batch.formats.tum_rgbd import associate
@@ -258,6 +259,16 @@ def test_a_store_that_cannot_be_written_ends_the_job_at_once(tmp_path):
         Image.fromarray(np.full((8, 8), i, np.uint8)).save(tmp_path / "d" / f"{i}.png")
     with pytest.raises(FlushError, match=r"^[12] logged values are not durable: the store must be a directory"):
         ingest(tmp_path / "d", tmp_path / "store", threads=1)
+
+
+def test_a_disk_that_stays_full_ends_the_job_and_says_so(tmp_path, monkeypatch):
+    """Calls wait for room in a queue that is much smaller than what is to be stored."""
+    monkeypatch.setattr(streams, "PATIENCE", 0.5)
+    (tmp_path / "d").mkdir()
+    for i in range(60):
+        Image.fromarray(np.roll(data.coffee(), i, 0)).resize((1920, 1080)).save(tmp_path / "d" / f"{i}.jpg")
+    with tmpfs(tmp_path / "disk", "60m") as disk, pytest.raises(FlushError, match="No space left"):
+        ingest(tmp_path / "d", disk / "store", threads=2)
 
 
 def test_the_reader_of_the_guide(tmp_path):

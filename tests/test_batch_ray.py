@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -14,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import ray
 from PIL import Image
 from skimage import data
 from tests.shards import CAT, IDS, MILLIMETRES, PHOTOS, encoded, write
@@ -21,12 +24,15 @@ from tests.videos import PANNED
 from tests.videos import write as write_video
 
 import lumatile as lt
-from lumatile.errors import InvalidValueError, SinkError
+from lumatile.errors import FlushError, InvalidValueError, SinkError
 from lumatile.frame import Frame
+from lumatile.settings import RecordingSettings
 from lumatile.verify import verify
-from lumatile_service.batch import LogCall, ingest
+from lumatile_service.batch import LogCall, SourceFiles, ingest, ray_batches
 from lumatile_service.batch.contents import image_file, segmentation_png
+from lumatile_service.batch.formats import FORMATS
 from lumatile_service.batch.job import TooManyErrorsError
+from lumatile_service.batch.ledger import Ledger
 from lumatile_service.ray_session import ray_session
 
 pytestmark = [
@@ -251,8 +257,39 @@ def test_what_a_reader_raises_is_raised(tmp_path):
 def test_a_store_that_cannot_be_written_ends_the_job(tmp_path):
     images(tmp_path / "source")
     (tmp_path / "store").write_text("a file")
-    with pytest.raises(SinkError, match="the store must be a directory"):
+    with pytest.raises(FlushError, match="not durable: the store must be a directory"):
         ingest(tmp_path / "source", tmp_path / "store", engine="ray")
+
+
+by_partial = partial(labelled)
+"""A reader that is no function."""
+
+
+def test_a_reader_may_be_a_partial(tmp_path):
+    classes(tmp_path / "source")
+    summary = ingest(tmp_path / "source", tmp_path / "store", reader="tests.test_batch_ray:by_partial", engine="ray")
+    assert (summary.values, summary.errors) == (10, {})
+
+
+def test_a_batch_that_an_actor_is_asked_for_again_is_stored_once(tmp_path, monkeypatch):
+    """As after a break in the network: Ray does not know whether the first call was done, and the actor lives."""
+    monkeypatch.setattr(ray_batches, "_restarted", lambda: False)
+    images(tmp_path / "source")
+    files = SourceFiles(tmp_path / "source")
+    told = ray_batches._Told(
+        store=str(tmp_path / "store"),
+        settings=RecordingSettings(application_id="a", recording_id="run", max_block=None),
+        backend="auto",
+        cores=1,
+    )
+    actor = ray_batches._Actor(told, ray.put(Ledger(tmp_path / "store", "run")))
+    (row,) = ray_batches._batches(FORMATS["images"].read(files))
+    with warnings.catch_warnings(), ThreadPoolExecutor(2) as pool:
+        warnings.simplefilter("ignore", lt.LumatileWarning)
+        answers = [*pool.map(actor, [row, row]), actor(row)]
+    assert len({answer["counts"][0].as_py() for answer in answers}) == 1
+    recording = lt.open_store(tmp_path / "store").recording("run")
+    assert len(recording) == len(content(tmp_path / "store", "run")) == 16
 
 
 def test_an_engine_that_there_is_not(tmp_path):

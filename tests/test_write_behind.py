@@ -34,7 +34,12 @@ def test_writes_are_run_in_order_and_few_wait(disk):
     assert most == DEPTH
 
 
-@pytest.mark.parametrize("meet", ["start", "wait"])
+def until_it_is_met(disk, write):
+    for _ in range(100):
+        disk.start(write)
+
+
+@pytest.mark.parametrize("meet", [until_it_is_met, lambda disk, _: disk.wait()], ids=["start", "wait"])
 def test_an_error_is_met_once_and_when_nothing_runs_any_more(disk, meet):
     """A file may be closed then: a write that still ran would go to whatever has its number next."""
     done = []
@@ -47,10 +52,10 @@ def test_an_error_is_met_once_and_when_nothing_runs_any_more(disk, meet):
         time.sleep(0.05)
         done.append("slow")
 
-    disk.start(fail)
     disk.start(slow)
+    disk.start(fail)
     with pytest.raises(OSError, match="no room"):
-        disk.start(lambda: done.append("never")) if meet == "start" else disk.wait()
+        meet(disk, lambda: done.append("behind it"))
     assert done == ["slow"]
     disk.wait()
     disk.start(lambda: done.append("next"))
@@ -64,7 +69,7 @@ def test_close_waits_and_says_nothing():
     def fail():
         raise OSError("no room")
 
-    disk.start(fail)
     disk.start(lambda: (time.sleep(0.02), done.append(1)))
+    disk.start(fail)
     disk.close()
     assert done == [1]

@@ -19,16 +19,18 @@ class WriteBehind:
         self._writes: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._results: SimpleQueue[BaseException | None] = SimpleQueue()
         self._pending = 0
+        self._failed = False
+        """A write has failed, and its user does not know yet: the ones behind it are not run."""
         self._thread = threading.Thread(target=self._run, name="lumatile-disk", daemon=True)
         self._thread.start()
 
     def start(self, write: Callable[[], None]) -> None:
         """Run `write` behind the ones before. Raises what one of those raised; `write` is not run then."""
         while self._pending == DEPTH or (self._pending and not self._results.empty()):
+            error = self._results.get()
             self._pending -= 1
-            if (error := self._results.get()) is not None:
-                with suppress(Exception):
-                    self.wait()
+            if error is not None:
+                self.wait()
                 raise error
         self._pending += 1
         self._writes.put(write)
@@ -37,9 +39,10 @@ class WriteBehind:
         """Wait until the last write is done. Raises what the first that failed raised."""
         failure: BaseException | None = None
         while self._pending:
-            self._pending -= 1
             error = self._results.get()
+            self._pending -= 1
             failure = failure or error
+        self._failed = False
         if failure is not None:
             raise failure
 
@@ -54,9 +57,10 @@ class WriteBehind:
         while (write := self._writes.get()) is not None:
             error: BaseException | None = None
             try:
-                write()
+                if not self._failed:
+                    write()
             except BaseException as e:  # noqa: BLE001 - whoever waits would wait for ever
-                error = e
+                error, self._failed = e, True
             del write  # and with it the buffers
             self._results.put(error)
             del error

@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 AHEAD_BYTES = 64 << 20
 """How far decoding may run ahead of converting, and converting of writing, in bytes."""
 
+HELD_BYTES = 128 << 20
+"""Values of the open segment that are kept, in bytes: with more it closes, however little their tiles take."""
+
 DECODE_BATCH = 16
 """Image files decoded together, where so many wait."""
 
@@ -137,6 +140,8 @@ class EmbeddedSink:
         self._warned = False
         self._uncommitted: list[LoggedValue] = []
         """Values in the open segment, of the writing thread."""
+        self._held = 0
+        """Their size in bytes."""
         self._written = 0
         """Number of the last value in the open segment, of the writing thread."""
         self._threads = [
@@ -361,6 +366,7 @@ class EmbeddedSink:
 
     def _append(self, frame: _FrameStart) -> None:
         self._uncommitted.append(frame.value)
+        self._held += frame.value.nbytes
         self._written = frame.number
         tiles = self._frame_tiles()
         try:
@@ -389,6 +395,7 @@ class EmbeddedSink:
         if (
             due
             or self._writer.full
+            or self._held >= HELD_BYTES
             or (deadline is not None and time.monotonic() >= deadline)
             or self._durable < self._wanted <= self._written
             or (self._gaps and deadline is None)
@@ -409,7 +416,7 @@ class EmbeddedSink:
             self._gaps.add(gaps)
             self._gaps_open = False
             raise
-        committed, self._uncommitted = self._uncommitted, []
+        committed, self._uncommitted, self._held = self._uncommitted, [], 0
         if committed or gaps:  # before a flush returns: who is told may be gone then
             self._on_durable([*committed, *gaps], nbytes)
         with self._lock:

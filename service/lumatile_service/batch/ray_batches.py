@@ -9,9 +9,12 @@ import operator
 import os
 import pickle
 import sys
+import threading
 import warnings
 from collections.abc import Iterable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +26,12 @@ from ray.data import ActorPoolStrategy, DataContext, Datasource, ReadTask
 from ray.data.block import BlockMetadata
 from ray.exceptions import RayError, RayTaskError
 
-from lumatile.errors import LumatileError, SinkError
+from lumatile.errors import SinkError
 from lumatile_service.batch.call_logger import CallLogger
 from lumatile_service.batch.contents import ignore_warnings
 from lumatile_service.batch.job import Job
 from lumatile_service.batch.ledger import Ledger
-from lumatile_service.batch.log_call import LogCall
+from lumatile_service.batch.log_call import LogCall, Reader
 from lumatile_service.batch.streams import Streams
 from lumatile_service.batch.tally import Tally
 
@@ -37,6 +40,9 @@ BATCH_BYTES = 16 << 20
 
 CALL_BYTES = 16 << 10
 """A call counts as much, at least: logging it takes time, and where it is may be long."""
+
+RETRIES = 3
+"""Of a batch whose actor died: there may be a value in it that no process survives."""
 
 THREADS = 2
 """Batches that an actor logs at once: one is flushed while the other is read."""
@@ -50,26 +56,9 @@ def run(job: Job) -> None:
     """
     gpus, cores = (int(ray.cluster_resources().get(name, 0)) for name in ("GPU", "CPU"))
     actors = gpus or max(1, cores)
-    with DataContext.current(_quiet()), _silent(logging.getLogger("ray.data")):
-        batches = ray.data.read_datasource(_Batches(job), num_cpus=0, override_num_blocks=1)
-        reports = batches.map_batches(
-            _Actor,
-            fn_constructor_args=(
-                _Told.of(job, max(1, cores // actors)),
-                ray.put(Ledger(job.store, job.settings.recording_id)),
-            ),
-            batch_size=1,
-            batch_format="pyarrow",
-            compute=ActorPoolStrategy(
-                min_size=1,
-                max_size=actors,
-                initial_size=actors,
-                enable_true_multi_threading=True,
-                max_concurrent_calls_per_actor=job.threads or THREADS,
-            ),
-            num_cpus=0 if gpus else 1,
-            num_gpus=1 if gpus else 0,
-        )
+    with _silent(logging.getLogger("ray.data")), _by_value(job.read):
+        with DataContext.current(_quiet()):  # which is copied into what is made here
+            reports = _reports(job, actors, cores, gpus)
         try:
             for report in reports.iter_batches(batch_size=None, batch_format="pyarrow"):
                 for counts in map(json.loads, report["counts"].to_pylist()):
@@ -78,6 +67,30 @@ def run(job: Job) -> None:
                 job.check_errors()
         except RayError as e:
             raise _cause(e) from e
+
+
+def _reports(job: Job, actors: int, cores: int, gpus: int) -> ray.data.Dataset:
+    """A row for each batch, when it is done: what was counted."""
+    batches = ray.data.read_datasource(_Batches(job), num_cpus=0, override_num_blocks=1)
+    return batches.map_batches(
+        _Actor,
+        fn_constructor_args=(
+            _Told.of(job, max(1, cores // actors)),
+            ray.put(Ledger(job.store, job.settings.recording_id)),
+        ),
+        batch_size=1,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(
+            min_size=1,
+            max_size=actors,
+            initial_size=actors,
+            enable_true_multi_threading=True,
+            max_concurrent_calls_per_actor=job.threads or THREADS,
+        ),
+        num_cpus=0 if gpus else 1,
+        num_gpus=1 if gpus else 0,
+        max_task_retries=RETRIES,
+    )
 
 
 @contextlib.contextmanager
@@ -98,6 +111,7 @@ def _quiet() -> DataContext:
     context.print_on_execution_start = False
     context.enable_auto_log_stats = False
     context.target_max_block_size = 1
+    context.raise_original_map_exception = True
     return context
 
 
@@ -107,7 +121,7 @@ def _cause(error: RayError) -> Exception:
     while found is not None:
         if isinstance(found, RayTaskError):
             found = found.cause
-        elif isinstance(found, LumatileError):
+        elif isinstance(found, Exception) and not isinstance(found, RayError):
             return found
         else:
             found = found.__cause__
@@ -135,14 +149,27 @@ class _Told:
         )
 
 
+@contextlib.contextmanager
+def _by_value(read: Reader) -> Iterator[None]:
+    """What a reader's module has goes along with the job, where it is not ours: other machines may not have it."""
+    while isinstance(read, partial):
+        read = read.func
+    module = sys.modules.get(getattr(read, "__module__", None) or "")
+    if module is None or module.__name__.startswith("lumatile_service."):
+        yield
+        return
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        yield
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
+
+
 class _Batches(Datasource):  # type: ignore[misc]
-    """One row a batch: `calls`, what is in it, and `contexts`, the annotation contexts before it, both pickled."""
+    """One row a batch: its `number`; `calls`, what is in it, and `contexts`, those before it, both pickled."""
 
     def __init__(self, job: Job) -> None:
         super().__init__()
-        module = sys.modules.get(job.read.__module__)
-        if module is not None and not module.__name__.startswith("lumatile_service."):
-            cloudpickle.register_pickle_by_value(module)  # other machines may not have it
         self._files = job.files
         self._read = job.read
 
@@ -163,21 +190,23 @@ def _batches(calls: Iterable[LogCall]) -> Iterator[pa.Table]:
     batch: list[LogCall] = []
     known: list[LogCall] = []
     nbytes = 0
+    number = 0
     for call in calls:
         batch.append(call)
         nbytes += max(CALL_BYTES, call.nbytes)
         if call.kind == "annotation_context":
             contexts[call.entity_path] = call
         if nbytes >= BATCH_BYTES:
-            yield _row(batch, known, total)
-            batch, known, nbytes = [], list(contexts.values()), 0
+            yield _row(number, batch, known, total)
+            batch, known, nbytes, number = [], list(contexts.values()), 0, number + 1
     if batch:
-        yield _row(batch, known, total)
+        yield _row(number, batch, known, total)
 
 
-def _row(batch: list[LogCall], contexts: list[LogCall], total: int | None) -> pa.Table:
+def _row(number: int, batch: list[LogCall], contexts: list[LogCall], total: int | None) -> pa.Table:
     return pa.table(
         {
+            "number": pa.array([number], pa.int64()),
             "calls": pa.array([cloudpickle.dumps(batch)], pa.large_binary()),
             "contexts": pa.array([cloudpickle.dumps(contexts)], pa.large_binary()),
             "total": pa.array([total], pa.int64()),
@@ -199,9 +228,26 @@ class _Actor:
         )
         self._logger = CallLogger(self._streams, ledger, self._tally)
         self._contexts = b""
+        self._lock = threading.Lock()
+        self._batches: dict[int, Future[str]] = {}
+        """Number of a batch -> what was counted, as JSON."""
 
     def __call__(self, row: pa.Table) -> pa.Table:
-        """What was counted until all of the batch was durable."""
+        """What was counted until all of the batch was durable.
+
+        Ray may ask for a batch again that this actor has, or has begun: where it did not hear of the answer.
+        """
+        mine: Future[str] = Future()
+        with self._lock:
+            counted = self._batches.setdefault(row["number"][0].as_py(), mine)
+        if counted is mine:
+            try:
+                mine.set_result(json.dumps({"total": row["total"][0].as_py(), **self._log(row)}))
+            except BaseException as e:  # noqa: BLE001 - raised below
+                mine.set_exception(e)
+        return pa.table({"counts": [counted.result()]})
+
+    def _log(self, row: pa.Table) -> dict[str, int]:
         recording = self._streams.of(0)
         contexts = row["contexts"][0].as_py()
         if contexts != self._contexts:
@@ -210,8 +256,10 @@ class _Actor:
             self._contexts = contexts
         for call in pickle.loads(row["calls"][0].as_py()):  # noqa: S301
             self._logger.log(call, recording)
-        recording.flush()
-        return pa.table({"counts": [json.dumps({"total": row["total"][0].as_py(), **self._tally.taken()})]})
+            if recording.lost:
+                break  # nothing is stored any more: the flush says why
+        self._streams.flush()
+        return self._tally.taken()
 
 
 def _restarted() -> bool:

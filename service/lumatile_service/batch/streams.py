@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from os import PathLike
 
 from lumatile.errors import FlushError
@@ -16,12 +17,18 @@ from lumatile.settings import RecordingSettings
 from lumatile_kernels import select_backend
 from lumatile_service.batch.tally import Tally
 from lumatile_service.contexts import KnownContexts
+from lumatile_service.patience import Patience
+from lumatile_service.traffic import ErrorReason
 
 QUEUE_BYTES = 4 << 20
 """Of a stream's queue, at most, where the tiles are made on the host: to read further ahead takes a core from that."""
 
 SEGMENT_BYTES, SEGMENT_SECONDS = 256 << 20, 5.0
 """When a segment closes: a commit holds a stream up for some 15 ms, and nobody waits to see the values."""
+
+
+PATIENCE = 60.0
+"""Seconds for which a store may fail, before the job does."""
 
 
 class Streams:
@@ -53,10 +60,15 @@ class Streams:
             "threads": max(1, cores // count),
             "segment_bytes": SEGMENT_BYTES,
             "segment_seconds": SEGMENT_SECONDS,
-            "on_durable": lambda _, nbytes: tally.stored(nbytes),
-            "on_error": lambda reason: tally.failed() if reason == "value_unconverted" else None,
         }
-        self._streams = [RecordingStream(settings, str(store), options) for _ in range(count)]
+        self._streams = []
+        self._patience = []
+        for _ in range(count):
+            patience = Patience(PATIENCE)
+            listeners = {"on_durable": partial(_stored, tally, patience), "on_error": partial(_failed, tally, patience)}
+            patience.recording = RecordingStream(settings, str(store), options | listeners)
+            self._patience.append(patience)
+            self._streams.append(patience.recording)
 
     def of(self, thread: int) -> RecordingStream:
         """The stream that a thread logs into."""
@@ -77,13 +89,17 @@ class Streams:
         finally:
             del VALUES[name]
 
+    def flush(self) -> None:
+        """Wait until everything is durable. Raises FlushError, also where the store has failed for PATIENCE seconds."""
+        for patience in self._patience:
+            patience.settle()
+
     @contextmanager
     def closing(self) -> Iterator[None]:
         """Flush at the end of the block, and close in any case. Raises FlushError."""
         try:
             yield
-            for stream in self._streams:
-                stream.flush()
+            self.flush()
         except BaseException:
             for stream in self._streams:
                 with contextlib.suppress(FlushError):
@@ -91,3 +107,15 @@ class Streams:
             raise
         for stream in self._streams:
             stream.disconnect()
+
+
+def _stored(tally: Tally, patience: Patience, _: object, nbytes: int) -> None:
+    patience.stored()
+    tally.stored(nbytes)
+
+
+def _failed(tally: Tally, patience: Patience, reason: ErrorReason) -> None:
+    if reason == "value_unconverted":
+        tally.failed()
+    elif reason == "store_write":
+        patience.failed()

@@ -29,7 +29,7 @@ class Tally:
         None: neither is known. Of the bytes it is about: a file has more in it than values.
         """
         if self.total is not None:
-            return self.seen / self.total
+            return min(1.0, self.seen / self.total)  # what an actor did that died is done again
         return min(1.0, self.bytes_in / self.total_bytes) if self.total_bytes else None
 
     @property

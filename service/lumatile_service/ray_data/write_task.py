@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-import time
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -15,18 +13,13 @@ from lumatile.errors import FlushError, LumatileWarning
 from lumatile.recording import RecordingStream
 from lumatile.settings import RecordingSettings
 from lumatile.values import Content
+from lumatile_service.patience import Patience
 from lumatile_service.ray_data.attempts import EarlierAttempts
 
 Row = dict[str, Any]
 
 LogRow = Callable[[RecordingStream, Row], None]
 """Logs a row into a recording."""
-
-AGAIN_SECONDS = 0.1
-"""Between flushes of a store that fails."""
-
-LAST_SECONDS = 10.0
-"""For the last attempts of a store that has failed for too long: they say why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +61,8 @@ def write_rows(
     strict: what `log` raises.
     """
     earlier = EarlierAttempts(store, settings.recording_id, producer, read=again)
-    watch = _Watch(patience)
+    bears = Patience(patience)
+    watch = _Watch(bears)
     options = {
         "backend": backend,
         "threads": threads,
@@ -77,12 +71,12 @@ def write_rows(
         "on_error": watch.failed,
     }
     recording = RecordingStream(settings, store, options, producer=producer)
-    watch.recording = recording
+    bears.recording = recording
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LumatileWarning)  # an error row says it, and the summary
             count = _log_all(rows, log, recording)
-        watch.settle()
+        bears.settle()
     finally:
         with suppress(FlushError):  # all is durable, or an error says what is not
             recording.disconnect()
@@ -119,23 +113,18 @@ def _raise(error: Exception, _: RecordingSettings) -> Content:
 
 
 class _Watch:
-    """Is told by a sink how it goes, and ends it where the store has failed for too long."""
+    """Is told by a sink how it goes."""
 
-    recording: RecordingStream
-
-    def __init__(self, patience: float) -> None:
+    def __init__(self, patience: Patience) -> None:
         self.values = 0
         self.nbytes = 0
         self.bad = 0
         """Values that turned out bad in the pipeline, a broken JPEG for example."""
         self._patience = patience
-        self._failing_since: float | None = None
-        self._end: threading.Thread | None = None
-        self._error: FlushError | None = None
 
     def stored(self, values: Iterable[Any], nbytes: int) -> None:
         """Values are durable."""
-        self._failing_since = None
+        self._patience.stored()
         self.values += len(list(values))
         self.nbytes += nbytes
 
@@ -143,37 +132,5 @@ class _Watch:
         """Something went wrong."""
         if reason == "value_unconverted":
             self.bad += 1
-        if reason != "store_write":
-            return
-        if self._failing_since is None:
-            self._failing_since = time.monotonic()
-        if self._out_of_patience and self._end is None:  # a call may wait for room, and cannot look itself
-            self._end = threading.Thread(target=self._give_up, name="lumatile-give-up", daemon=True)
-            self._end.start()
-
-    def settle(self) -> None:
-        """Wait until everything is durable. Raises FlushError."""
-        while self._end is None:
-            try:
-                self.recording.flush()
-                break
-            except FlushError:
-                if self._out_of_patience:
-                    raise
-            time.sleep(AGAIN_SECONDS)
-        if self._end is not None:
-            self._end.join()
-            if self._error is not None:
-                raise self._error
-            self.recording.flush()  # says what came too late, where the store works again after all
-
-    @property
-    def _out_of_patience(self) -> bool:
-        """Whether there is nothing to wait for: also where it is not the store that fails."""
-        return self._failing_since is None or time.monotonic() - self._failing_since >= self._patience
-
-    def _give_up(self) -> None:
-        try:
-            self.recording.disconnect(timeout=LAST_SECONDS)
-        except FlushError as e:
-            self._error = e
+        if reason == "store_write":
+            self._patience.failed()
