@@ -260,7 +260,7 @@ def test_a_flush_waits_for_gaps_that_are_being_written(tmp_path, monkeypatch):
 
 
 def test_a_sink_that_cannot_be_opened_leaves_no_threads(tmp_path, monkeypatch):
-    def none(_):
+    def none(*_, **__):
         raise BackendUnavailableError("no device")
 
     monkeypatch.setattr(embedded, "select_backend", none)
