@@ -155,7 +155,8 @@ def _by_value(read: Reader) -> Iterator[None]:
     while isinstance(read, partial):
         read = read.func
     module = sys.modules.get(getattr(read, "__module__", None) or "")
-    if module is None or module.__name__.startswith("lumatile_service."):
+    known = cloudpickle.list_registry_pickle_by_value()
+    if module is None or module.__name__.startswith("lumatile_service.") or module.__name__ in known:
         yield
         return
     cloudpickle.register_pickle_by_value(module)
