@@ -19,7 +19,7 @@ from benchmarks.table import Bar, Table
 from lumatile.buffers import POOL
 from lumatile.direct_file import DirectFile
 from lumatile.write_behind import WriteBehind
-from lumatile_kernels.jpeg import select_jpeg_decoder
+from lumatile_kernels.decode.jpeg import select_jpeg_decoder
 from lumatile_service.batch import ingest
 
 ROUNDS = 4

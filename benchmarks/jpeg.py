@@ -15,8 +15,8 @@ from benchmarks.options import Options
 from benchmarks.rounds import Contender, SkippedError, Timings, clock, take_turns
 from benchmarks.table import Cell, Table
 from lumatile.buffers import POOL
-from lumatile_kernels.errors import DecoderUnavailableError
-from lumatile_kernels.jpeg import DaliDecoder, TurboDecoder
+from lumatile_kernels.decode.errors import DecoderUnavailableError
+from lumatile_kernels.decode.jpeg import DaliDecoder, TurboDecoder
 
 ROUNDS = 8
 QUALITY = 90

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from lumatile_kernels.errors import DecodeError
-from lumatile_kernels.image_header import ImageHeader, check_pixel_limit, read_header
+from lumatile_kernels.decode.errors import DecodeError
+from lumatile_kernels.decode.image_header import ImageHeader, check_pixel_limit, read_header
 
 
 def encoded(mode, size, file_format, **options):
@@ -166,7 +166,7 @@ def test_a_bomb_is_over_the_default_limit():
 
 def test_reading_headers_loads_no_decoder():
     code = (
-        "import sys; from lumatile_kernels.image_header import read_header;"
+        "import sys; from lumatile_kernels.decode.image_header import read_header;"
         "print({'simplejpeg', 'imagecodecs', 'nvidia.dali'} & set(sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"

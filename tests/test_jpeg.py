@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from PIL import Image
 from tests.jpeg_files import CMYK, COLOR, GRAY, PHOTO, PROGRESSIVE, WHOLE, by_pillow, encoded, oriented, without_segment
 
-from lumatile_kernels.dali_places import HostPlace
-from lumatile_kernels.errors import DecodeError, DecoderUnavailableError
-from lumatile_kernels.jpeg import DaliDecoder, TurboDecoder, select_jpeg_decoder
-from lumatile_kernels.turbo_jpeg import read_jpeg_header
+from lumatile_kernels.decode.dali_places import HostPlace
+from lumatile_kernels.decode.errors import DecodeError, DecoderUnavailableError
+from lumatile_kernels.decode.jpeg import DaliDecoder, TurboDecoder, select_jpeg_decoder
+from lumatile_kernels.decode.turbo_jpeg import read_jpeg_header
 
 try:
     DALI = DaliDecoder(threads=2)
@@ -228,7 +228,7 @@ def test_threads_may_share_a_decoder():
 def test_forked_children_decode_and_exit(name):
     code = f"""
 import os, sys, numpy as np, simplejpeg
-from lumatile_kernels.jpeg import select_jpeg_decoder
+from lumatile_kernels.decode.jpeg import select_jpeg_decoder
 file = simplejpeg.encode_jpeg(np.zeros((20, 30, 3), np.uint8))
 decoder = select_jpeg_decoder({name!r})
 children = []
@@ -249,7 +249,7 @@ def test_the_last_files_are_decoded_while_the_interpreter_exits(name):
 import atexit
 atexit.register(lambda: print([r.shape for r in decoder.decode([file] * 3)]))  # before DALI is imported: runs after it
 import numpy as np, simplejpeg
-from lumatile_kernels.jpeg import select_jpeg_decoder
+from lumatile_kernels.decode.jpeg import select_jpeg_decoder
 file = simplejpeg.encode_jpeg(np.zeros((20, 30, 3), np.uint8))
 decoder = select_jpeg_decoder({name!r})
 decoder.decode([file])
@@ -259,7 +259,7 @@ decoder.decode([file])
 
 
 def test_importing_the_module_loads_no_decoder():
-    code = "import sys, lumatile_kernels.jpeg; print({'simplejpeg', 'nvidia.dali'} & set(sys.modules))"
+    code = "import sys, lumatile_kernels.decode.jpeg; print({'simplejpeg', 'nvidia.dali'} & set(sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 

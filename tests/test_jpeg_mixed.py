@@ -33,14 +33,14 @@ from tests.jpeg_files import (
     without_segment,
 )
 
-from lumatile_kernels import dali_jpeg
 from lumatile_kernels.cuda.arrays import DeviceArray
-from lumatile_kernels.dali_pipelines import DaliPipelines
-from lumatile_kernels.dali_places import GpuPlace
-from lumatile_kernels.errors import DecodeError, DecoderUnavailableError
-from lumatile_kernels.image_header import read_header
-from lumatile_kernels.jpeg import DaliDecoder, TurboDecoder, select_jpeg_decoder
-from lumatile_kernels.nvjpeg_input import nvjpeg_input
+from lumatile_kernels.decode import dali_jpeg
+from lumatile_kernels.decode.dali_pipelines import DaliPipelines
+from lumatile_kernels.decode.dali_places import GpuPlace
+from lumatile_kernels.decode.errors import DecodeError, DecoderUnavailableError
+from lumatile_kernels.decode.image_header import read_header
+from lumatile_kernels.decode.jpeg import DaliDecoder, TurboDecoder, select_jpeg_decoder
+from lumatile_kernels.decode.nvjpeg_input import nvjpeg_input
 
 pytest.importorskip("nvidia.dali")
 TURBO = TurboDecoder(threads=2)

@@ -23,7 +23,7 @@ HOMES = {
         "service/lumatile_service/ray_data/tile_sink.py",
     },
     "cupy": {"kernels/lumatile_kernels/cuda/device.py", "kernels/lumatile_kernels/cuda/compile.py"},
-    "nvidia": {"kernels/lumatile_kernels/dali_pipelines.py"},
+    "nvidia": {"kernels/lumatile_kernels/decode/dali_pipelines.py"},
     "obstore": {"sdk/lumatile/object_client.py"},
     "av": {"service/lumatile_service/batch/video_frames.py"},
     "pycocotools": {"service/lumatile_service/batch/formats/coco_masks.py"},

@@ -14,9 +14,9 @@ from PIL import Image, ImageOps
 
 pytest.importorskip("imagecodecs")
 
-from lumatile_kernels.errors import DecodeError, DecoderUnavailableError
-from lumatile_kernels.image_header import read_header
-from lumatile_kernels.png import decode_png, encode_png
+from lumatile_kernels.decode.errors import DecodeError, DecoderUnavailableError
+from lumatile_kernels.decode.image_header import read_header
+from lumatile_kernels.decode.png import decode_png, encode_png
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}

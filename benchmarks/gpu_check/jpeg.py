@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from benchmarks.gpu_check.findings import Findings, last_line
 from benchmarks.gpu_check.frames import HEIGHT_4K, HEIGHT_HD, WIDTH_4K, WIDTH_HD
 from benchmarks.table import Cell, Table
-from lumatile_kernels.errors import DecodeError
+from lumatile_kernels.decode.errors import DecodeError
 
 SIZES = {"640x480": (480, 640), "1080p": (HEIGHT_HD, WIDTH_HD), "4K": (HEIGHT_4K, WIDTH_4K)}
 BATCHES = (1, 16, 128)
@@ -37,7 +37,7 @@ def measure(findings: Findings, *, quick: bool) -> None:
     if encode is None:
         findings.note("JPEG: none of simplejpeg, Pillow and torchvision is here to make files with")
         return
-    from lumatile_kernels.jpeg import DaliDecoder, TurboDecoder
+    from lumatile_kernels.decode.jpeg import DaliDecoder, TurboDecoder
 
     cores = os.cpu_count() or 1
     makers: dict[str, Callable[[], Any]] = {

@@ -41,8 +41,8 @@ def image_file_content(img_bytes: Any, img_path: Any, img_format: Any, settings:
 
 
 def _decoded(data: bytes, stated: ImageFormat | None, settings: RecordingSettings) -> Content:
-    from lumatile_kernels.errors import DecodeError, DecoderUnavailableError
-    from lumatile_kernels.image_header import check_pixel_limit, read_header
+    from lumatile_kernels.decode.errors import DecodeError, DecoderUnavailableError
+    from lumatile_kernels.decode.image_header import check_pixel_limit, read_header
 
     try:
         header = read_header(data)
@@ -50,11 +50,11 @@ def _decoded(data: bytes, stated: ImageFormat | None, settings: RecordingSetting
             raise InvalidValueError(f"img_format is {stated.name}, but the file is {header.format.upper()}")
         check_pixel_limit(header, settings.pixel_limit)
         if header.format == "png":
-            from lumatile_kernels.png import decode_png
+            from lumatile_kernels.decode.png import decode_png
 
             return image_content(decode_png(data))
         if settings.strict:
-            from lumatile_kernels.jpeg import select_jpeg_decoder
+            from lumatile_kernels.decode.jpeg import select_jpeg_decoder
 
             (picture,) = select_jpeg_decoder("turbo").decode([data])  # all decoders on the host refuse the same files
             if isinstance(picture, DecodeError):

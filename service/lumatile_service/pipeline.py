@@ -19,9 +19,9 @@ from lumatile.tile_rows import Codec, TileRows
 from lumatile.values import LoggedValue, PointColumns
 from lumatile_kernels import Backend, TileBlock
 from lumatile_kernels.backend import OffHost
-from lumatile_kernels.errors import DecodeError
-from lumatile_kernels.image_header import check_pixel_limit, read_header
-from lumatile_kernels.jpeg import JpegDecoder, select_jpeg_decoder
+from lumatile_kernels.decode.errors import DecodeError
+from lumatile_kernels.decode.image_header import check_pixel_limit, read_header
+from lumatile_kernels.decode.jpeg import JpegDecoder, select_jpeg_decoder
 from lumatile_kernels.layout import level_sizes
 from lumatile_kernels.threads import Threads
 from lumatile_service.compression import compress

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from lumatile.errors import ImageFileError, LumatileWarning
 from lumatile.image_files import image_file_content
 from lumatile.recording import RecordingStream
-from lumatile_kernels.image_header import check_pixel_limit, read_header
-from lumatile_kernels.png import decode_png
+from lumatile_kernels.decode.image_header import check_pixel_limit, read_header
+from lumatile_kernels.decode.png import decode_png
 from lumatile_service.batch.log_call import DatasetWarning
 
 JPEG, PNG = b"\xff\xd8", b"\x89PNG"

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from os import PathLike
 
 from lumatile.errors import LumatileError
-from lumatile_kernels.errors import DecodeError
-from lumatile_kernels.image_header import read_header
+from lumatile_kernels.decode.errors import DecodeError
+from lumatile_kernels.decode.image_header import read_header
 from lumatile_service.batch.formats import find_reader
 from lumatile_service.batch.job import derived_id
 from lumatile_service.batch.log_call import LogCall

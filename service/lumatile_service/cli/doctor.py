@@ -15,7 +15,7 @@ import typer
 from rich.markup import escape
 
 from lumatile_kernels import Backend, BackendUnavailableError, select_backend
-from lumatile_kernels.errors import DecoderUnavailableError
+from lumatile_kernels.decode.errors import DecoderUnavailableError
 from lumatile_service.cli.output import Json, console, print_json, size, table
 
 BACKENDS = ("numpy", "numba", "cuda")
@@ -120,7 +120,7 @@ def _tiles(backend: Backend) -> bytes:
 
 
 def _decoders() -> list[dict[str, Any]]:
-    from lumatile_kernels.jpeg import DaliDecoder, TurboDecoder
+    from lumatile_kernels.decode.jpeg import DaliDecoder, TurboDecoder
 
     def imagecodecs() -> str:
         import imagecodecs

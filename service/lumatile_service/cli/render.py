@@ -9,7 +9,7 @@ import typer
 
 import lumatile as lt
 from lumatile.errors import InvalidValueError, NotFoundError
-from lumatile_kernels.png import encode_png
+from lumatile_kernels.decode.png import encode_png
 from lumatile_service.cli.instant import At, frame_at
 from lumatile_service.cli.output import Json, StorePath, print_json
 from lumatile_service.picture import frame_picture

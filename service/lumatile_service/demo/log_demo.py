@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 import lumatile as lt
-from lumatile_kernels.png import encode_png
+from lumatile_kernels.decode.png import encode_png
 from lumatile_service.demo import real_data
 
 REACH = (2.3, 2.5, 3.0, 3.8, 4.4, 6.0)

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from lumatile.errors import LumatileError, SourceNotKeptError, shown
 from lumatile.frame import Frame
 from lumatile.values import DATA_KINDS, Kind
-from lumatile_kernels.errors import DecoderUnavailableError
-from lumatile_kernels.png import encode_png
+from lumatile_kernels.decode.errors import DecoderUnavailableError
+from lumatile_kernels.decode.png import encode_png
 from lumatile_kernels.tables import encode_srgb16
 from lumatile_service.export.ply import encode_ply
 from lumatile_service.export.tally import Tally

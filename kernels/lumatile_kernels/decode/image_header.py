@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from lumatile_kernels.errors import DecodeError
-from lumatile_kernels.orientation import read_orientation
+from lumatile_kernels.decode.errors import DecodeError
+from lumatile_kernels.decode.orientation import read_orientation
 
 ImageFileFormat = Literal["jpeg", "png"]
 

@@ -13,11 +13,11 @@ import numpy as np
 from lumatile_kernels.backend import Allocate, allocate_array
 from lumatile_kernels.cuda.arrays import DeviceArray, current_device
 from lumatile_kernels.cuda.device import Device, DeviceMemoryError
-from lumatile_kernels.dali_pipelines import PIPELINES_IN_USE, DaliPipelines
-from lumatile_kernels.dali_places import GpuPlace, HostPlace, Place
-from lumatile_kernels.errors import DecodeError, DecoderUnavailableError
-from lumatile_kernels.image_header import ImageHeader
-from lumatile_kernels.turbo_jpeg import Picture, TurboDecoder, cores, each, read_jpeg_header, simplejpeg
+from lumatile_kernels.decode.dali_pipelines import PIPELINES_IN_USE, DaliPipelines
+from lumatile_kernels.decode.dali_places import GpuPlace, HostPlace, Place
+from lumatile_kernels.decode.errors import DecodeError, DecoderUnavailableError
+from lumatile_kernels.decode.image_header import ImageHeader
+from lumatile_kernels.decode.turbo_jpeg import Picture, TurboDecoder, cores, each, read_jpeg_header, simplejpeg
 
 log = logging.getLogger(__name__)
 

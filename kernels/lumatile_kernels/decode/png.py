@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lumatile_kernels.errors import DecodeError, DecoderUnavailableError
-from lumatile_kernels.image_header import png_chunks, read_header
-from lumatile_kernels.orientation import upright
+from lumatile_kernels.decode.errors import DecodeError, DecoderUnavailableError
+from lumatile_kernels.decode.image_header import png_chunks, read_header
+from lumatile_kernels.decode.orientation import upright
 
 _CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 _CRITICAL_BIT = 0x20  # of a chunk type's first letter: clear where a decoder must know the chunk

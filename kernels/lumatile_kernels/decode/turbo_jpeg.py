@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lumatile_kernels.backend import Allocate, allocate_array
-from lumatile_kernels.errors import DecodeError, DecoderUnavailableError
-from lumatile_kernels.image_header import ImageHeader, read_header
-from lumatile_kernels.orientation import upright
+from lumatile_kernels.decode.errors import DecodeError, DecoderUnavailableError
+from lumatile_kernels.decode.image_header import ImageHeader, read_header
+from lumatile_kernels.decode.orientation import upright
 
 SCAN_LIMIT = 500
 """Scans a JPEG may have: each costs a pass over the whole picture, however few bytes it takes in the file."""

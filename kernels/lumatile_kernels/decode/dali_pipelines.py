@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from lumatile_kernels.dali_places import Place
+from lumatile_kernels.decode.dali_places import Place
 from lumatile_kernels.fork import hold_across_fork
 
 Pictures = TypeVar("Pictures")

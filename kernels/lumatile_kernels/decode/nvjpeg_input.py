@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from lumatile_kernels.image_header import ImageHeader, jpeg_segments
+from lumatile_kernels.decode.image_header import ImageHeader, jpeg_segments
 
 
 def nvjpeg_input(file: bytes, header: ImageHeader) -> bytes | None:

@@ -1,0 +1,1 @@
+"""Decoders of image files: JPEG and PNG, their headers and their orientation."""
