@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from tests.cuda_on_cpu.device import CpuDevice
 
 from lumatile_kernels.cuda.backend import CudaBackend
-from lumatile_kernels.numpy_backend import NumpyBackend
+from lumatile_kernels.host.numpy_backend import NumpyBackend
 from lumatile_kernels.tables import class_palette
 
 NUMPY = NumpyBackend()
 OTHERS = [pytest.param(CudaBackend(CpuDevice(blocks=3, order="mixed")), id="cuda")]
 if find_spec("numba"):
-    from lumatile_kernels.numba_backend import NumbaBackend
+    from lumatile_kernels.host.numba_backend import NumbaBackend
 
     OTHERS.append(pytest.param(NumbaBackend(threads=3), id="numba"))
 

@@ -286,8 +286,8 @@ def test_doctor_says_what_runs_here_and_why_the_rest_does_not(run, run_json):
 
 
 def test_doctor_finds_a_backend_that_does_not_do_what_numpy_does(run_json, monkeypatch):
-    from lumatile_kernels.numba_backend import NumbaBackend
-    from lumatile_kernels.numpy_backend import NumpyBackend
+    from lumatile_kernels.host.numba_backend import NumbaBackend
+    from lumatile_kernels.host.numpy_backend import NumpyBackend
 
     monkeypatch.setattr(NumbaBackend, "image", lambda _, image: NumpyBackend().image(image + 1))
     code, report = run_json("doctor")

@@ -25,7 +25,7 @@ from lumatile_kernels.cuda.backend import PALETTES, CudaBackend
 from lumatile_kernels.cuda.device import CudaDevice
 from lumatile_kernels.cuda.passes import MAX_FRAMES, frame_layout
 from lumatile_kernels.cuda.slots import Slots
-from lumatile_kernels.numpy_backend import NumpyBackend
+from lumatile_kernels.host.numpy_backend import NumpyBackend
 from lumatile_kernels.tables import class_palette
 
 NUMPY = NumpyBackend()

@@ -31,8 +31,8 @@ from lumatile_kernels.cuda.sources import (
     points_kernel,
     segmentation_kernel,
 )
+from lumatile_kernels.host.numpy_backend import NumpyBackend
 from lumatile_kernels.layout import level_sizes
-from lumatile_kernels.numpy_backend import NumpyBackend
 from lumatile_kernels.tables import class_palette
 
 ROOT = Path(__file__).parents[1]
@@ -226,7 +226,7 @@ WITHOUT = """
 import numpy as np
 from lumatile_kernels.cuda.backend import CudaBackend
 from lumatile_kernels.cuda.sources import image_kernel
-from lumatile_kernels.numpy_backend import NumpyBackend
+from lumatile_kernels.host.numpy_backend import NumpyBackend
 from tests.cuda_on_cpu import device as cuda_on_cpu
 
 kernel = image_kernel(np.dtype("u1"), 3, "linear")

@@ -24,7 +24,7 @@ from lumatile_kernels import tables
 from lumatile_kernels.backend import BackendUnavailableError
 from lumatile_kernels.cuda.backend import CudaBackend
 from lumatile_kernels.cuda.device import CudaDevice
-from lumatile_kernels.numpy_backend import NumpyBackend
+from lumatile_kernels.host.numpy_backend import NumpyBackend
 
 ROOT = Path(__file__).parent.parent
 SCOPE = Scope(

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 import lumatile_kernels
-from lumatile_kernels.numpy_backend import NumpyBackend
+from lumatile_kernels.host.numpy_backend import NumpyBackend
 
-numba_backend = pytest.importorskip("lumatile_kernels.numba_backend")
+numba_backend = pytest.importorskip("lumatile_kernels.host.numba_backend")
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (700, 900, 3), np.uint8)
 
@@ -25,7 +25,7 @@ def payload(backend):
 
 def run_python(code, **env):
     """Output of a Python process; fails the test if it fails or hangs."""
-    head = "import numpy as np\nfrom lumatile_kernels.numba_backend import NumbaBackend\n"
+    head = "import numpy as np\nfrom lumatile_kernels.host.numba_backend import NumbaBackend\n"
     done = subprocess.run(
         [sys.executable, "-c", head + textwrap.dedent(code)],
         env={**os.environ, **env},

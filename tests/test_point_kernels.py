@@ -6,10 +6,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from lumatile_kernels import numpy_points
+from lumatile_kernels.host import numpy_points
 
 try:
-    from lumatile_kernels import numba_points
+    from lumatile_kernels.host import numba_points
 except ImportError:
     numba_points = None
 

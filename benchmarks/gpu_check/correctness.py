@@ -20,7 +20,7 @@ from benchmarks.gpu_check.gpu import PoisonedDevice
 from benchmarks.table import Cell, Table
 from lumatile_kernels.backend import Backend, PointOrder, TileBlock
 from lumatile_kernels.cuda.backend import CudaBackend
-from lumatile_kernels.numpy_backend import NumpyBackend
+from lumatile_kernels.host.numpy_backend import NumpyBackend
 
 SHOWN = 40
 """Differences that are told of."""

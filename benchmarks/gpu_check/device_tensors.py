@@ -17,7 +17,7 @@ from benchmarks.table import Table
 from lumatile_kernels.backend import Backend
 from lumatile_kernels.cuda.backend import CudaBackend
 from lumatile_kernels.cuda.device import Device
-from lumatile_kernels.numpy_backend import NumpyBackend
+from lumatile_kernels.host.numpy_backend import NumpyBackend
 
 Make = Callable[[Backend, Any], Any]
 """Blocks, or an answer, from a frame."""

@@ -21,8 +21,8 @@ from lumatile_kernels.backend import Allocate, TileFormat
 from lumatile_kernels.cuda.arrays import DeviceArray
 from lumatile_kernels.cuda.backend import CudaBackend
 from lumatile_kernels.cuda.device import CudaDevice, Memory
+from lumatile_kernels.host.numpy_backend import NumpyBackend
 from lumatile_kernels.layout import pyramid_layout
-from lumatile_kernels.numpy_backend import NumpyBackend
 from lumatile_kernels.pyramid import image_plan
 
 ROUNDS = 9

@@ -19,12 +19,12 @@ def select_backend(name: str = "auto", *, threads: int | None = None) -> Backend
     Raises ValueError for another name and BackendUnavailableError for one that cannot run here.
     """
     if name == "numpy":
-        from lumatile_kernels.numpy_backend import NumpyBackend
+        from lumatile_kernels.host.numpy_backend import NumpyBackend
 
         return NumpyBackend()
     if name == "numba":
         try:
-            from lumatile_kernels.numba_backend import NumbaBackend
+            from lumatile_kernels.host.numba_backend import NumbaBackend
         except ImportError as e:
             raise BackendUnavailableError(f"backend 'numba' needs the package numba: {e}") from e
         return NumbaBackend(threads)

@@ -37,7 +37,7 @@ from lumatile_kernels.cuda.passes import MAX_FRAMES
 from lumatile_kernels.cuda.points import device_bytes, order_points
 from lumatile_kernels.cuda.slots import Slots
 from lumatile_kernels.cuda.sources import depth_kernel, image_kernel, segmentation_kernel
-from lumatile_kernels.numpy_backend import COLOR_LIMITS
+from lumatile_kernels.host.numpy_backend import COLOR_LIMITS
 from lumatile_kernels.pyramid import depth_plan, image_plan, segmentation_plan
 
 log = logging.getLogger(__name__)

@@ -12,7 +12,7 @@ from lumatile_kernels.cuda.device import Device, Memory, Stream, settle
 from lumatile_kernels.cuda.passes import page_ceil
 from lumatile_kernels.cuda.slots import Slots
 from lumatile_kernels.cuda.sources import points_kernel
-from lumatile_kernels.numpy_points import level_counts
+from lumatile_kernels.host.numpy_points import level_counts
 
 MAX_LEVELS = 16
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from lumatile_kernels.host.numba_jit import kernel
 from lumatile_kernels.layout import PITCH, TILE
-from lumatile_kernels.numba_jit import kernel
 
 PITCH_TEXELS = PITCH // 4
 f32 = np.float32

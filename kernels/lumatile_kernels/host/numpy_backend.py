@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from lumatile_kernels import tables
 from lumatile_kernels.backend import Allocate, BackendName, PointOrder, TileBlock, TileFormat, allocate_array
-from lumatile_kernels.host_backend import HostBackend
+from lumatile_kernels.host.host_backend import HostBackend
+from lumatile_kernels.host.numpy_points import order_points
 from lumatile_kernels.layout import TILE, row_pitch
-from lumatile_kernels.numpy_points import order_points
 from lumatile_kernels.pyramid import depth_plan, image_plan, segmentation_plan, stream_tiles
 
 COLOR_LIMITS: dict[TileFormat, tuple[np.float32, np.float32]] = {

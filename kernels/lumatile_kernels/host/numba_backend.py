@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lumatile_kernels import numba_depth, numba_segmentation, tables
+from lumatile_kernels import tables
 from lumatile_kernels.backend import Allocate, BackendName, PointOrder, TileBlock, TileFormat, allocate_array
-from lumatile_kernels.host_backend import HostBackend
+from lumatile_kernels.host import numba_depth, numba_segmentation
+from lumatile_kernels.host.host_backend import HostBackend
+from lumatile_kernels.host.numba_image import alpha_code_rows, carried_rows, float_rows, opaque_code_rows
+from lumatile_kernels.host.numba_points import order_points
+from lumatile_kernels.host.numba_workers import Workers
+from lumatile_kernels.host.numpy_backend import COLOR_LIMITS, linear_light, source_texels
 from lumatile_kernels.layout import TILE
-from lumatile_kernels.numba_image import alpha_code_rows, carried_rows, float_rows, opaque_code_rows
-from lumatile_kernels.numba_points import order_points
-from lumatile_kernels.numba_workers import Workers
-from lumatile_kernels.numpy_backend import COLOR_LIMITS, linear_light, source_texels
 from lumatile_kernels.pyramid import depth_plan, image_plan, segmentation_plan, stream_tiles
 
 

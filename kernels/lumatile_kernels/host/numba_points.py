@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lumatile_kernels.backend import PointOrder
-from lumatile_kernels.numba_jit import kernel
-from lumatile_kernels.numpy_points import AXIS_BITS, MIN_EXTENT, NAN, level_counts
+from lumatile_kernels.host.numba_jit import kernel
+from lumatile_kernels.host.numpy_points import AXIS_BITS, MIN_EXTENT, NAN, level_counts
 
 DIGIT_BITS = 8
 DIGIT_MASK = np.uint64((1 << DIGIT_BITS) - 1)

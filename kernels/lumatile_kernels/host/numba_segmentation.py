@@ -11,8 +11,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from lumatile_kernels.host.numba_jit import kernel
 from lumatile_kernels.layout import PITCH, TILE
-from lumatile_kernels.numba_jit import kernel
 
 COLOR_UNIT = PITCH // 4
 """Texels that rows of colors are padded to."""

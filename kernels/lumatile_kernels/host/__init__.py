@@ -1,0 +1,1 @@
+"""The backends that run on CPUs: numpy, which is the specification, and numba."""
