@@ -10,8 +10,8 @@ from pyarrow import flight
 
 import lumatile as lt
 from lumatile.acknowledgements import Acknowledgement
+from lumatile.format.schema import LOG
 from lumatile.memory import VALUES
-from lumatile.schema import LOG
 from lumatile.settings import RecordingSettings
 from lumatile.wire import encode
 

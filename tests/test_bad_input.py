@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 
 import lumatile as lt
+from lumatile.format.schema import FORMAT_VERSION
 from lumatile.local_directory import LocalDirectory
-from lumatile.schema import FORMAT_VERSION
 
 
 def file_of(kind, size=(60, 40), **options):

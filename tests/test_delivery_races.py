@@ -14,8 +14,8 @@ from lumatile.acknowledgements import SILENCE_SECONDS, Acknowledgement
 from lumatile.errors import FlushError
 from lumatile.flight_connection import FINISH_SECONDS, FlightConnection
 from lumatile.flight_sink import FlightSink
+from lumatile.format.schema import LOG
 from lumatile.memory import VALUES
-from lumatile.schema import LOG
 from lumatile.settings import RecordingSettings
 from lumatile.spill import Spill
 from lumatile.spool import Spool

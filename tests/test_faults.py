@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 
 from lumatile import merge
-from lumatile.point_planes import source_rows
+from lumatile.format.point_planes import source_rows
 from lumatile.settings import RecordingSettings
 from lumatile.writer import SegmentWriter
 

@@ -11,7 +11,7 @@ import pytest
 from pyarrow import flight
 
 import lumatile as lt
-from lumatile.schema import LOG
+from lumatile.format.schema import LOG
 from lumatile.verify import verify
 from lumatile.wire import encode
 

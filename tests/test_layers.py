@@ -85,7 +85,7 @@ def test_dali_is_imported_at_all():
 
 
 def test_arrow_schemas_are_made_in_one_file():
-    assert files_with(r"\bpa\.schema\(|\bpyarrow\.schema\(") == {"sdk/lumatile/schema.py"}
+    assert files_with(r"\bpa\.schema\(|\bpyarrow\.schema\(") == {"sdk/lumatile/format/schema.py"}
 
 
 def test_the_srgb_curve_and_the_class_hue_are_written_once():

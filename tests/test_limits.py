@@ -7,7 +7,7 @@ from pyarrow import flight
 
 import lumatile as lt
 from lumatile.errors import FlushError
-from lumatile.schema import LOG
+from lumatile.format.schema import LOG
 from lumatile.wire import encode
 from lumatile_kernels import select_backend
 from lumatile_service.flight_server import IngestServer

@@ -88,7 +88,7 @@ import sys
 from dataclasses import replace
 import numpy as np, lumatile as lt
 from lumatile.memory import VALUES
-from lumatile.schema import LOG
+from lumatile.format.schema import LOG
 from lumatile.wire import encode
 from tests.flight_hand import Hand
 

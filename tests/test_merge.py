@@ -5,10 +5,10 @@ import pytest
 
 from lumatile import merge
 from lumatile.errors import StoreDeniedError
+from lumatile.format.tile_rows import TileRows
 from lumatile.local_directory import LocalDirectory
 from lumatile.settings import RecordingSettings
 from lumatile.store import open_store
-from lumatile.tile_rows import TileRows
 from lumatile.verify import verify
 from lumatile.writer import SegmentWriter
 

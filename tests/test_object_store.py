@@ -17,9 +17,9 @@ from tests.s3_server import Proxy, S3Server
 import lumatile as lt
 from lumatile import merge, object_client, object_directory, object_tiles, writer
 from lumatile.errors import CorruptStoreError, FlushError, NotFoundError, SinkError, StoreDeniedError, StoreError
+from lumatile.format.point_planes import source_rows
 from lumatile.object_directory import ObjectStore
 from lumatile.object_tiles import ObjectTiles
-from lumatile.point_planes import source_rows
 from lumatile.settings import RecordingSettings
 from lumatile.store import open_store
 from lumatile.verify import verify
@@ -244,7 +244,7 @@ import sys, time
 import numpy as np
 from lumatile.object_directory import ObjectDirectory
 from lumatile.object_file import ObjectFile
-from lumatile.point_planes import source_rows
+from lumatile.format.point_planes import source_rows
 from lumatile.settings import RecordingSettings
 from lumatile.writer import SegmentWriter
 

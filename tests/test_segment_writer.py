@@ -17,9 +17,9 @@ from lumatile import direct_file, writer
 from lumatile.buffers import POOL
 from lumatile.direct_file import PAGE, STAGING, DirectFile
 from lumatile.errors import InvalidValueError, SinkError
-from lumatile.schema import FRAMES
+from lumatile.format.schema import FRAMES
+from lumatile.format.tile_rows import TileRows
 from lumatile.settings import RecordingSettings
-from lumatile.tile_rows import TileRows
 from lumatile.write_behind import WriteBehind
 from lumatile.writer import SegmentWriter
 

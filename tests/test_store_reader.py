@@ -19,10 +19,10 @@ from lumatile.errors import (
     SourceNotKeptError,
     StoreFormatError,
 )
+from lumatile.format.tile_rows import TileRows
 from lumatile.frame_tiles import FrameTiles
 from lumatile.settings import RecordingSettings
 from lumatile.store import open_store
-from lumatile.tile_rows import TileRows
 from lumatile.writer import SegmentWriter
 
 RNG = np.random.default_rng(0)

@@ -17,7 +17,7 @@ from pyarrow import flight
 from lumatile import flight_forks
 from lumatile.acknowledgements import SILENCE_SECONDS, Acknowledgement
 from lumatile.credentials import call_options, connect
-from lumatile.schema import LOG
+from lumatile.format.schema import LOG
 from lumatile.settings import RecordingSettings
 from lumatile.values import LoggedValue
 from lumatile.wire import END, FLUSH, UnsendableError, encode

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lumatile.errors import InvalidTypeError, NotFoundError, SourceNotKeptError
+from lumatile.format.point_planes import PLANES, decode_numbers, decode_source
 from lumatile.frame_row import FrameRow
 from lumatile.frame_tiles import TEXELS, FrameTiles
 from lumatile.point_cloud import PointCloud, PointColumns
-from lumatile.point_planes import PLANES, decode_numbers, decode_source
 from lumatile.rows import RowBatch
 from lumatile.source import depth_from_tiles, from_plane, image_from_tiles
 from lumatile.values import Kind

@@ -12,7 +12,7 @@ from crc32c import crc32c
 from numpy.typing import NDArray
 
 from lumatile.errors import CorruptStoreError, NotFoundError
-from lumatile.tiles_file import TilesReader, Where
+from lumatile.format.tiles_reader import TilesReader, Where
 from lumatile_kernels.layout import TILE, level_sizes
 
 TEXELS: dict[str, tuple[str, int]] = {

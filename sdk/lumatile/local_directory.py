@@ -12,8 +12,8 @@ import pyarrow as pa
 
 from lumatile.direct_file import DirectFile
 from lumatile.errors import SinkError, StoreFormatError
-from lumatile.segments import FramesFile, frames_files, recording_directory_name, sync_directory, tiles_name
-from lumatile.tiles_file import MappedTiles
+from lumatile.format.segment_names import FramesFile, frames_files, recording_directory_name, sync_directory, tiles_name
+from lumatile.format.tiles_reader import MappedTiles
 from lumatile.write_behind import WriteBehind
 
 

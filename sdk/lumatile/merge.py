@@ -14,13 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lumatile.errors import CorruptStoreError, StoreError
-from lumatile.frames_file import read_frames_file
-from lumatile.ipc_file import TilesFile
+from lumatile.format.frames_file import read_frames_file
+from lumatile.format.segment_names import FramesFile, segment_time
+from lumatile.format.tiles_reader import TilesReader
+from lumatile.format.tiles_writer import TilesFile
 from lumatile.recording_place import RecordingPlace
 from lumatile.segment import Segment
-from lumatile.segments import FramesFile, segment_time
 from lumatile.settings import RecordingSettings
-from lumatile.tiles_file import TilesReader
 from lumatile.write_behind import WriteBehind
 
 log = logging.getLogger(__name__)

@@ -9,10 +9,7 @@ from contextlib import suppress
 import pyarrow as pa
 
 from lumatile.errors import CorruptStoreError, SinkError, StoreDeniedError, StoreError
-from lumatile.object_client import ObjectClient
-from lumatile.object_file import ObjectFile
-from lumatile.object_tiles import ObjectTiles
-from lumatile.segments import (
+from lumatile.format.segment_names import (
     FramesFile,
     frames_files,
     new_segment_name,
@@ -20,6 +17,9 @@ from lumatile.segments import (
     segment_time,
     tiles_name,
 )
+from lumatile.object_client import ObjectClient
+from lumatile.object_file import ObjectFile
+from lumatile.object_tiles import ObjectTiles
 from lumatile.write_behind import WriteBehind
 
 COMMITS = 3

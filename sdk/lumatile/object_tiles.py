@@ -11,12 +11,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lumatile.arrow_layout import END_BYTES, BatchLayout, LayoutError, footer_size, read_footer, read_head
 from lumatile.errors import CorruptStoreError
+from lumatile.format.arrow_layout import END_BYTES, BatchLayout, LayoutError, footer_size, read_footer, read_head
+from lumatile.format.schema import TILES
+from lumatile.format.tile_rows import TileRows
+from lumatile.format.tiles_reader import RowsOfFrame, read_batch, read_columns
 from lumatile.object_client import ObjectClient
-from lumatile.schema import TILES
-from lumatile.tile_rows import TileRows
-from lumatile.tiles_file import RowsOfFrame, read_batch, read_columns
 
 TAIL_BYTES = 64 << 10
 """The end of an object that is fetched first, and kept: the footer, and all of a small object."""

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lumatile.format.point_planes import decode_labels, decode_numbers
 from lumatile.frame_tiles import FrameTiles
-from lumatile.point_planes import decode_labels, decode_numbers
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from lumatile.segments import FramesFile
-    from lumatile.tiles_file import TilesReader
+    from lumatile.format.segment_names import FramesFile
+    from lumatile.format.tiles_reader import TilesReader
     from lumatile.write_behind import WriteBehind
 
 

@@ -19,14 +19,14 @@ from lumatile.errors import (
     StoreError,
     warn,
 )
+from lumatile.format.frames_file import Frames, read_frames_file
+from lumatile.format.segment_names import FramesFile
 from lumatile.frame import Frame
 from lumatile.frame_tiles import FrameTiles
-from lumatile.frames_file import Frames, read_frames_file
 from lumatile.index import Index
 from lumatile.instants import GREATEST, as_instant
 from lumatile.recording_place import RecordingPlace
 from lumatile.rows import GROUPS, Codes, RowBatch, Rows
-from lumatile.segments import FramesFile
 from lumatile.values import DATA_KINDS, Kind
 
 OPEN_FILES = 64

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from lumatile.schema import FRAMES
+from lumatile.format.schema import FRAMES
 from lumatile.values import DATA_KINDS
 
 GROUPS: Mapping[str, int] = {

@@ -9,10 +9,10 @@ from dataclasses import asdict
 import pyarrow as pa
 from crc32c import crc32c
 
-from lumatile.ipc_file import TilesFile, head_size
+from lumatile.format.schema import FORMAT_VERSION, FRAMES
+from lumatile.format.segment_names import FramesFile, new_segment_name
+from lumatile.format.tiles_writer import TilesFile, head_size
 from lumatile.recording_place import RecordingPlace
-from lumatile.schema import FORMAT_VERSION, FRAMES
-from lumatile.segments import FramesFile, new_segment_name
 from lumatile.settings import RecordingSettings
 from lumatile.write_behind import WriteBehind
 

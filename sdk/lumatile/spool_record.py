@@ -12,7 +12,7 @@ from crc32c import crc32c
 
 from lumatile.buffers import POOL
 from lumatile.errors import LumatileError
-from lumatile.schema import LOG
+from lumatile.format.schema import LOG
 from lumatile.values import LoggedValue
 from lumatile.wire import BATCH_BYTES, encode
 

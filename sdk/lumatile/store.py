@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from os import PathLike
 
 from lumatile.errors import CorruptStoreError, NotFoundError
-from lumatile.frames_file import read_frames_file
+from lumatile.format.frames_file import read_frames_file
+from lumatile.format.segment_names import segment_time
 from lumatile.places import open_place
 from lumatile.recording_place import RecordingPlace, StorePlace
 from lumatile.recording_reader import RecordingReader
-from lumatile.segments import segment_time
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,10 +13,10 @@ from crc32c import crc32c
 from numpy.typing import NDArray
 
 from lumatile.errors import CorruptStoreError
-from lumatile.frames_file import Frames, read_frames_file
-from lumatile.ipc_file import index_rows
+from lumatile.format.frames_file import Frames, read_frames_file
+from lumatile.format.segment_names import FramesFile
+from lumatile.format.tiles_writer import index_rows
 from lumatile.recording_place import RecordingPlace
-from lumatile.segments import FramesFile
 from lumatile.store import Store, open_store
 
 

@@ -11,12 +11,12 @@ import pyarrow as pa
 from crc32c import crc32c
 
 from lumatile.errors import SinkError, StoreError
+from lumatile.format.schema import FRAMES
+from lumatile.format.tile_rows import TileRows
 from lumatile.merge import Merger
 from lumatile.places import open_place
-from lumatile.schema import FRAMES
 from lumatile.segment import Segment, first_use
 from lumatile.settings import RecordingSettings
-from lumatile.tile_rows import TileRows
 from lumatile.write_behind import WriteBehind
 
 SEGMENT_BYTES = 128 << 20

@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lumatile.buffers import POOL
-from lumatile.tile_rows import Codec, TileRows
+from lumatile.format.tile_rows import Codec, TileRows
 from lumatile_kernels.threads import Threads
 
 

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from lumatile.errors import FlushError, SinkError, warn
+from lumatile.format.tile_rows import TileRows
 from lumatile.gaps import Gaps
 from lumatile.queue import ByteQueue, QueueClosedError
 from lumatile.settings import RecordingSettings
 from lumatile.sinks import Durable
-from lumatile.tile_rows import TileRows
 from lumatile.values import LoggedValue
 from lumatile.writer import SegmentWriter
 from lumatile_kernels import select_backend

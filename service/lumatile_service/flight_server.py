@@ -21,7 +21,7 @@ import pyarrow as pa
 from pyarrow import flight
 
 from lumatile.errors import InvalidValueError, SinkError
-from lumatile.schema import LOG
+from lumatile.format.schema import LOG
 from lumatile.settings import RecordingSettings
 from lumatile.wire import END, Decoder, Limits, Refused, WireError
 from lumatile_service.acknowledger import Acknowledger, Health

@@ -8,7 +8,7 @@ from typing import Any
 
 from pyarrow import flight
 
-from lumatile.schema import LOG
+from lumatile.format.schema import LOG
 from lumatile_service.flight_server import ClosedServer, clear_errors
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow.compute as pc
 
 from lumatile.errors import CorruptStoreError, StoreFormatError
-from lumatile.frames_file import read_frames_file
+from lumatile.format.frames_file import read_frames_file
+from lumatile.format.segment_names import FramesFile
 from lumatile.recording_place import RecordingPlace
-from lumatile.segments import FramesFile
 
 log = logging.getLogger(__name__)
 

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lumatile.buffers import POOL
-from lumatile.point_planes import encode_source, point_rows, source_rows
+from lumatile.format.point_planes import encode_source, point_rows, source_rows
+from lumatile.format.tile_rows import Codec, TileRows
 from lumatile.settings import RecordingSettings
-from lumatile.tile_rows import Codec, TileRows
 from lumatile.values import LoggedValue, PointColumns
 from lumatile_kernels import Backend, TileBlock
 from lumatile_kernels.backend import OffHost

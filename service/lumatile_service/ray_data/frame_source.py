@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lumatile.errors import InvalidValueError
-from lumatile.schema import FRAMES
+from lumatile.format.schema import FRAMES
 from lumatile_service.ray_data.content_form import ContentForm, held
 from lumatile_service.ray_data.recording_source import RecordingSource
 from lumatile_service.ray_data.snapshot import Part, Snapshot

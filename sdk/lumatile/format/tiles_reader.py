@@ -12,8 +12,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lumatile.errors import CorruptStoreError
-from lumatile.schema import TILES
-from lumatile.tile_rows import Codec, TileRows
+from lumatile.format.schema import TILES
+from lumatile.format.tile_rows import Codec, TileRows
 
 Where = Any
 """Where the stored bytes of a row are: what a reader gives and takes."""

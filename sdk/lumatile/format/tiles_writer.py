@@ -13,9 +13,9 @@ from crc32c import crc32c
 from numpy.typing import NDArray
 
 from lumatile.direct_file import PAGE
+from lumatile.format.schema import TILES
+from lumatile.format.tile_rows import TileRows
 from lumatile.recording_place import TilesSink
-from lumatile.schema import TILES
-from lumatile.tile_rows import TileRows
 
 ALIGNMENT = 256
 """A batch's payload starts at a multiple of this many bytes in the file."""

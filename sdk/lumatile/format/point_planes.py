@@ -17,8 +17,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lumatile.errors import CorruptStoreError, InvalidTypeError
-from lumatile.schema import point_source
-from lumatile.tile_rows import TileRows
+from lumatile.format.schema import point_source
+from lumatile.format.tile_rows import TileRows
 
 CHUNK = 65_536
 """Most points of a chunk."""

@@ -9,8 +9,8 @@ import pyarrow as pa
 from crc32c import crc32c
 
 from lumatile.errors import CorruptStoreError, StoreError, StoreFormatError
-from lumatile.schema import FORMAT_VERSION, FRAMES
-from lumatile.segments import FramesFile
+from lumatile.format.schema import FORMAT_VERSION, FRAMES
+from lumatile.format.segment_names import FramesFile
 
 ALWAYS_THERE = ("entity_path", "kind", "log_time", "log_tick", "producer", "seq", "first_tile", "tile_count")
 """Columns that are never null."""
