@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
-from lumatile.images import depth_content, image_content, segmentation_content
+from lumatile.content.image_content import depth_content, image_content, segmentation_content
 
 COLORS = ["uint8", "uint16", "float16", "float32", "float64"]
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 import lumatile as lt
-from lumatile.points import points_content
+from lumatile.content.point_content import points_content
 
 
 def columns(values):

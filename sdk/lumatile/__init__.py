@@ -21,6 +21,7 @@ In a training job, and afterwards:
 """
 
 from lumatile.annotations import AnnotationInfo, ClassDescription
+from lumatile.content.image_file_content import ImageFormat
 from lumatile.current import (
     connect,
     disconnect,
@@ -34,7 +35,6 @@ from lumatile.current import (
     set_thread_local_data_recording,
 )
 from lumatile.errors import FlushError, LumatileError, LumatileWarning, SourceNotKeptError
-from lumatile.image_files import ImageFormat
 from lumatile.log_annotations import log_annotation_context, log_cleared, log_extension_components
 from lumatile.log_images import log_depth_image, log_image, log_image_file, log_segmentation_image
 from lumatile.log_points import log_point, log_points

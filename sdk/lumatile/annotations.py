@@ -21,8 +21,8 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from lumatile.arrays import as_array
-from lumatile.colors import as_rgba8
+from lumatile.content.arrays import as_array
+from lumatile.content.colors import as_rgba8
 from lumatile.errors import InvalidTypeError, InvalidValueError, shown
 from lumatile.settings import FloatColors
 

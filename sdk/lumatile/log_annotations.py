@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from lumatile.annotations import AnnotationContext, ClassDescriptionLike
+from lumatile.content.point_content import as_identifiers, identifiers_given
 from lumatile.current import recording_or_warn
 from lumatile.errors import InvalidTypeError, shown
-from lumatile.points import as_identifiers, identifiers_given
 from lumatile.values import Content
 
 if TYPE_CHECKING:

@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from lumatile.content.image_content import depth_content, image_content, segmentation_content
+from lumatile.content.image_file_content import ImageFormat, image_file_content
 from lumatile.current import recording_or_warn
-from lumatile.image_files import ImageFormat, image_file_content
-from lumatile.images import depth_content, image_content, segmentation_content
 
 if TYPE_CHECKING:
     from lumatile.recording import RecordingStream

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lumatile.content.point_content import points_content
 from lumatile.current import recording_or_warn
-from lumatile.points import points_content
 
 if TYPE_CHECKING:
     from lumatile.recording import RecordingStream

@@ -15,9 +15,9 @@ from types import MappingProxyType, TracebackType
 from typing import Any, Generic, ParamSpec, Self, TypeVar, cast
 
 from lumatile import current, processes
+from lumatile.content.extensions import extension_json
 from lumatile.entity_paths import normalise_entity_path
 from lumatile.errors import FlushError, InvalidTypeError, InvalidValueError, LumatileError, SinkError, shown, warn
-from lumatile.extensions import extension_json
 from lumatile.log_annotations import log_annotation_context, log_cleared, log_extension_components
 from lumatile.log_images import log_depth_image, log_image, log_image_file, log_segmentation_image
 from lumatile.log_points import log_point, log_points

@@ -18,11 +18,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lumatile.buffers import POOL
+from lumatile.content.image_content import COLOR_DTYPES, MAX_EDGE, units_per_metre
 from lumatile.entity_paths import normalise_entity_path
 from lumatile.errors import CorruptStoreError, InvalidValueError, LumatileError
 from lumatile.format.point_planes import decode_source, encode_source
 from lumatile.format.schema import LOG
-from lumatile.images import COLOR_DTYPES, MAX_EDGE, units_per_metre
 from lumatile.values import OVERHEAD, Kind, LoggedValue, PointColumns, TimePoint
 
 PART_BYTES = 16 << 20

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lumatile.content.image_file_content import image_file_content
 from lumatile.errors import ImageFileError, LumatileWarning
-from lumatile.image_files import image_file_content
 from lumatile.recording import RecordingStream
 from lumatile_kernels.decode.image_header import check_pixel_limit, read_header
 from lumatile_kernels.decode.png import decode_png

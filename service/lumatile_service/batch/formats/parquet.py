@@ -19,8 +19,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lumatile.content.extensions import extension_json
 from lumatile.errors import ImageFileError, InvalidValueError
-from lumatile.extensions import extension_json
 from lumatile_service.batch.contents import image_file, looks_like_image
 from lumatile_service.batch.formats.image_folder import SUFFIXES
 from lumatile_service.batch.log_call import LogCall, entity_or, refused

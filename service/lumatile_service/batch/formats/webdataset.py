@@ -16,8 +16,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from lumatile.content.extensions import extension_json
 from lumatile.errors import ImageFileError, InvalidValueError
-from lumatile.extensions import extension_json
 from lumatile.recording import RecordingStream
 from lumatile.values import Kind
 from lumatile_service.batch.contents import Ext, depth_png, image_file, segmentation_png

@@ -44,7 +44,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic) and not isinstance(value, np.void):
         return _plain(value.item())
     if hasattr(value, "__array__") or hasattr(value, "__dlpack__"):
-        from lumatile.arrays import as_array
+        from lumatile.content.arrays import as_array
 
         array = value if isinstance(value, np.ndarray) else as_array("ext", value)[0]
         return _plain(array.tolist())

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from lumatile.content.image_content import image_content
 from lumatile.errors import (
     ImageFileError,
     ImageFileNotFoundError,
@@ -14,7 +15,6 @@ from lumatile.errors import (
     InvalidValueError,
     shown,
 )
-from lumatile.images import image_content
 from lumatile.settings import RecordingSettings
 from lumatile.values import Content
 

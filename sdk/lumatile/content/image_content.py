@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lumatile.arrays import as_tensor, frozen
+from lumatile.content.arrays import as_tensor, frozen
 from lumatile.errors import InvalidTypeError, InvalidValueError, shown
 from lumatile.values import Content
 

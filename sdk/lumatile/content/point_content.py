@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lumatile.arrays import as_array, frozen
-from lumatile.colors import as_rgba8
+from lumatile.content.arrays import as_array, frozen
+from lumatile.content.colors import as_rgba8
+from lumatile.content.image_content import as_uint16
 from lumatile.errors import InvalidTypeError, InvalidValueError, shown
-from lumatile.images import as_uint16
 from lumatile.settings import FloatColors
 from lumatile.values import Content, PointColumns
 
