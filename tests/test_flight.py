@@ -249,7 +249,7 @@ def test_the_log_call_does_not_wait_for_a_service_that_is_away(nowhere):
 def test_the_end_of_a_process_waits_a_bounded_time_for_a_service(nowhere, tmp_path):
     code = f"""
         import numpy as np, lumatile as lt
-        from lumatile import processes
+        from lumatile.log import processes
         processes.EXIT_WAIT = 1.0
         lt.init("app", sink={f"grpc://127.0.0.1:{nowhere}"!r})
         lt.log_image("i", np.zeros((8, 8), np.uint8))

@@ -72,7 +72,7 @@ def test_a_server_that_freezes_and_goes_on(tmp_path):
 ENDS = """
 import sys
 import numpy as np, lumatile as lt
-from lumatile import processes
+from lumatile.log import processes
 processes.EXIT_WAIT = 2.0
 lt.init("flight", "run", sink=sys.argv[1])
 lt.set_time_sequence("i", 0)
@@ -215,7 +215,7 @@ RACE = """
 import os, sys, time
 import numpy as np
 import lumatile as lt
-from lumatile import recording
+from lumatile.log import recording
 from lumatile.flight_sink import FlightSink
 
 servers, go = sys.argv[1:3], sys.argv[3]

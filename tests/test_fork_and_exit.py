@@ -198,7 +198,8 @@ def test_processes_of_multiprocessing_store_what_they_log(run, rows, method):
 def test_the_end_waits_a_bounded_time_and_says_how_many_values_are_lost(run):
     began = time.monotonic()
     code, _, err = run("""
-        from lumatile import processes, recording
+        from lumatile.log import processes
+        from lumatile.log import recording
         from lumatile.memory import MemorySink
 
         class StuckSink(MemorySink):

@@ -17,7 +17,7 @@ from skimage import data
 import lumatile as lt
 from lumatile import merge
 from lumatile.errors import FlushError, InvalidTypeError, InvalidValueError, LumatileWarning, NotFoundError
-from lumatile.recording import RecordingStream
+from lumatile.log.recording import RecordingStream
 from lumatile.settings import RecordingSettings
 from lumatile.verify import verify
 

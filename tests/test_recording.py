@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import lumatile as lt
-from lumatile import current, recording, sinks
+from lumatile import sinks
 from lumatile.errors import SinkError
+from lumatile.log import current, recording
 from lumatile.memory import VALUES, MemorySink
 
 

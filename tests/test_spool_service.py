@@ -193,7 +193,7 @@ def test_sync_says_what_is_damaged_and_what_is_no_spool(tmp_path, root, port, ur
 def test_at_exit_what_is_not_acknowledged_is_in_the_spool(tmp_path, root, port, url):
     code = f"""
         import numpy as np, lumatile as lt
-        from lumatile import processes
+        from lumatile.log import processes
         processes.EXIT_WAIT = 0.0
         lt.init("flight", "run", sink={url!r})
         for i in range(50):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import lumatile as lt
-from lumatile.timelines import Timelines, nanoseconds_of_seconds
+from lumatile.log.timelines import Timelines, nanoseconds_of_seconds
 
 
 def log(recording, values, **options):

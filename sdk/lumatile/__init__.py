@@ -22,7 +22,8 @@ In a training job, and afterwards:
 
 from lumatile.annotations import AnnotationInfo, ClassDescription
 from lumatile.content.image_file_content import ImageFormat
-from lumatile.current import (
+from lumatile.errors import FlushError, LumatileError, LumatileWarning, SourceNotKeptError
+from lumatile.log.current import (
     connect,
     disconnect,
     flush,
@@ -34,14 +35,13 @@ from lumatile.current import (
     set_strict_mode,
     set_thread_local_data_recording,
 )
-from lumatile.errors import FlushError, LumatileError, LumatileWarning, SourceNotKeptError
-from lumatile.log_annotations import log_annotation_context, log_cleared, log_extension_components
-from lumatile.log_images import log_depth_image, log_image, log_image_file, log_segmentation_image
-from lumatile.log_points import log_point, log_points
+from lumatile.log.log_annotations import log_annotation_context, log_cleared, log_extension_components
+from lumatile.log.log_images import log_depth_image, log_image, log_image_file, log_segmentation_image
+from lumatile.log.log_points import log_point, log_points
+from lumatile.log.recording import RecordingStream
+from lumatile.log.set_times import reset_time, set_time_nanos, set_time_seconds, set_time_sequence
+from lumatile.log.start import init, new_recording
 from lumatile.reading import open_store
-from lumatile.recording import RecordingStream
-from lumatile.set_times import reset_time, set_time_nanos, set_time_seconds, set_time_sequence
-from lumatile.start import init, new_recording
 
 __all__ = [
     "AnnotationInfo",

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from lumatile.errors import SinkError
-from lumatile.processes import IMPORTING
+from lumatile.log.processes import IMPORTING
 from lumatile.settings import RecordingSettings
 
 log = logging.getLogger(__name__)

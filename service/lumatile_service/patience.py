@@ -6,7 +6,7 @@ import threading
 import time
 
 from lumatile.errors import FlushError
-from lumatile.recording import RecordingStream
+from lumatile.log.recording import RecordingStream
 
 AGAIN_SECONDS = 0.1
 """Between flushes of a store that fails."""

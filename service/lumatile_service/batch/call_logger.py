@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import suppress
 
-from lumatile.recording import RecordingStream
+from lumatile.log.recording import RecordingStream
 from lumatile.values import Content
 from lumatile_service.batch.ledger import Ledger, content_hash
 from lumatile_service.batch.log_call import LogCall

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from lumatile.content.image_file_content import image_file_content
 from lumatile.errors import ImageFileError, LumatileWarning
-from lumatile.recording import RecordingStream
+from lumatile.log.recording import RecordingStream
 from lumatile_kernels.decode.image_header import check_pixel_limit, read_header
 from lumatile_kernels.decode.png import decode_png
 from lumatile_service.batch.log_call import DatasetWarning

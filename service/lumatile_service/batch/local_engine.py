@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Iterator
 
-from lumatile.recording import RecordingStream
+from lumatile.log.recording import RecordingStream
 from lumatile_service.batch.call_logger import CallLogger
 from lumatile_service.batch.job import Job
 from lumatile_service.batch.ledger import Ledger

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from lumatile.entity_paths import normalise_entity_path
 from lumatile.errors import LumatileError, LumatileWarning
-from lumatile.recording import RecordingStream
+from lumatile.log.recording import RecordingStream
 from lumatile.values import Kind
 from lumatile_service.batch.source_files import SourceFiles
 

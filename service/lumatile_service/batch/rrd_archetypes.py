@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lumatile.annotations import AnnotationInfo, ClassDescription
 from lumatile.errors import ImageFileError
-from lumatile.recording import RecordingStream
+from lumatile.log.recording import RecordingStream
 from lumatile.values import Kind
 from lumatile_service.batch.contents import JPEG, PNG, gray_png, pillow_image
 from lumatile_service.batch.rrd_pixels import rerun_pixels

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from lumatile.timelines import TimelineKind
+from lumatile.log.timelines import TimelineKind
 from lumatile_service.batch.rrd_archetypes import ARCHETYPES, COMPONENTS, SILENT
 from lumatile_service.batch.rrd_file import BrokenRrdError, RrdChunk, RrdFile, RrdRecording
 from lumatile_service.batch.rrd_rows import ABSENT, ROW_ID, Rows, Shown, shown, without_repeats

@@ -11,8 +11,8 @@ from functools import partial
 from os import PathLike
 
 from lumatile.errors import FlushError
+from lumatile.log.recording import RecordingStream
 from lumatile.memory import VALUES
-from lumatile.recording import RecordingStream
 from lumatile.settings import RecordingSettings
 from lumatile_kernels import select_backend
 from lumatile_service.batch.tally import Tally

@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from lumatile.errors import FlushError, LumatileWarning
-from lumatile.recording import RecordingStream
+from lumatile.log.recording import RecordingStream
 from lumatile.settings import RecordingSettings
 from lumatile.values import Content
 from lumatile_service.patience import Patience

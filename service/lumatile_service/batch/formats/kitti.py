@@ -17,7 +17,7 @@ from functools import partial
 import numpy as np
 
 from lumatile.errors import InvalidValueError
-from lumatile.recording import RecordingStream
+from lumatile.log.recording import RecordingStream
 from lumatile.values import Kind
 from lumatile_service.batch.contents import depth_png, image_file, segmentation_png
 from lumatile_service.batch.log_call import LogCall

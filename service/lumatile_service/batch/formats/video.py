@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from lumatile.errors import ImageFileError
-from lumatile.recording import RecordingStream
+from lumatile.log.recording import RecordingStream
 from lumatile_kernels.decode.image_header import PIXEL_LIMIT
 from lumatile_service.batch.formats.image_folder import SUFFIXES as IMAGES
 from lumatile_service.batch.log_call import LogCall, entity_or, refused

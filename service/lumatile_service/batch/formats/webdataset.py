@@ -18,7 +18,7 @@ from typing import Any
 
 from lumatile.content.extensions import extension_json
 from lumatile.errors import ImageFileError, InvalidValueError
-from lumatile.recording import RecordingStream
+from lumatile.log.recording import RecordingStream
 from lumatile.values import Kind
 from lumatile_service.batch.contents import Ext, depth_png, image_file, segmentation_png
 from lumatile_service.batch.formats.image_folder import SUFFIXES

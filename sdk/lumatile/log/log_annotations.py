@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from lumatile.annotations import AnnotationContext, ClassDescriptionLike
 from lumatile.content.point_content import as_identifiers, identifiers_given
-from lumatile.current import recording_or_warn
 from lumatile.errors import InvalidTypeError, shown
+from lumatile.log.current import recording_or_warn
 from lumatile.values import Content
 
 if TYPE_CHECKING:
-    from lumatile.recording import RecordingStream
+    from lumatile.log.recording import RecordingStream
 
 
 def log_annotation_context(

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from lumatile.content.image_content import depth_content, image_content, segmentation_content
 from lumatile.content.image_file_content import ImageFormat, image_file_content
-from lumatile.current import recording_or_warn
+from lumatile.log.current import recording_or_warn
 
 if TYPE_CHECKING:
-    from lumatile.recording import RecordingStream
+    from lumatile.log.recording import RecordingStream
 
 
 def log_image(

@@ -15,7 +15,7 @@ from weakref import WeakSet
 from lumatile.errors import FlushError, warn
 
 if TYPE_CHECKING:
-    from lumatile.recording import RecordingStream
+    from lumatile.log.recording import RecordingStream
 
 EXIT_WAIT = 30.0
 """Longest that the end of a process waits for values to become durable, in seconds, for all recordings together."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import uuid
 
-from lumatile.current import set_global_data_recording
-from lumatile.recording import RecordingStream
+from lumatile.log.current import set_global_data_recording
+from lumatile.log.recording import RecordingStream
 from lumatile.settings import Compression, FloatColors, QueuePolicy, RecordingSettings, TileFormat
 
 

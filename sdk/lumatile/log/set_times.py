@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex
 
-from lumatile.current import recording_or_warn
-from lumatile.timelines import TimelineKind, nanoseconds, nanoseconds_of_seconds, sequence_number
+from lumatile.log.current import recording_or_warn
+from lumatile.log.timelines import TimelineKind, nanoseconds, nanoseconds_of_seconds, sequence_number
 
 if TYPE_CHECKING:
-    from lumatile.recording import RecordingStream
+    from lumatile.log.recording import RecordingStream
 
 
 def set_time_sequence(

@@ -14,17 +14,17 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any, Generic, ParamSpec, Self, TypeVar, cast
 
-from lumatile import current, processes
 from lumatile.content.extensions import extension_json
 from lumatile.entity_paths import normalise_entity_path
 from lumatile.errors import FlushError, InvalidTypeError, InvalidValueError, LumatileError, SinkError, shown, warn
-from lumatile.log_annotations import log_annotation_context, log_cleared, log_extension_components
-from lumatile.log_images import log_depth_image, log_image, log_image_file, log_segmentation_image
-from lumatile.log_points import log_point, log_points
-from lumatile.set_times import reset_time, set_time_nanos, set_time_seconds, set_time_sequence
+from lumatile.log import current, processes
+from lumatile.log.log_annotations import log_annotation_context, log_cleared, log_extension_components
+from lumatile.log.log_images import log_depth_image, log_image, log_image_file, log_segmentation_image
+from lumatile.log.log_points import log_point, log_points
+from lumatile.log.set_times import reset_time, set_time_nanos, set_time_seconds, set_time_sequence
+from lumatile.log.timelines import Timelines
 from lumatile.settings import RecordingSettings
 from lumatile.sinks import Durable, Sink, open_sink
-from lumatile.timelines import Timelines
 from lumatile.values import DATA_KINDS, Content, Kind, LoggedValue, held_bytes
 
 P = ParamSpec("P")

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from lumatile.content.point_content import points_content
-from lumatile.current import recording_or_warn
+from lumatile.log.current import recording_or_warn
 
 if TYPE_CHECKING:
-    from lumatile.recording import RecordingStream
+    from lumatile.log.recording import RecordingStream
 
 
 def log_point(

@@ -11,7 +11,7 @@ from lumatile.errors import shown, warn
 from lumatile.sinks import Durable
 
 if TYPE_CHECKING:
-    from lumatile.recording import RecordingStream
+    from lumatile.log.recording import RecordingStream
 
 
 class _OfThread(threading.local):
@@ -70,7 +70,7 @@ def recording_or_warn(recording: RecordingStream | None = None) -> RecordingStre
 
 @cache
 def _recording_class() -> type[RecordingStream]:
-    from lumatile.recording import RecordingStream  # which imports this module
+    from lumatile.log.recording import RecordingStream  # which imports this module
 
     return RecordingStream
 
