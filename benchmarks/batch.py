@@ -17,8 +17,8 @@ from benchmarks.rounds import Contender, Timings, clock, take_turns
 from benchmarks.scratch import scratch
 from benchmarks.table import Bar, Table
 from lumatile.buffers import POOL
-from lumatile.direct_file import DirectFile
-from lumatile.write_behind import WriteBehind
+from lumatile.storage.direct_file import DirectFile
+from lumatile.storage.write_behind import WriteBehind
 from lumatile_kernels.decode.jpeg import select_jpeg_decoder
 from lumatile_service.batch import ingest
 

@@ -15,7 +15,7 @@ from PIL import Image
 
 import lumatile as lt
 from lumatile.format.schema import FORMAT_VERSION
-from lumatile.local_directory import LocalDirectory
+from lumatile.storage.local_directory import LocalDirectory
 
 
 def file_of(kind, size=(60, 40), **options):

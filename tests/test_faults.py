@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lumatile import local_directory
 from lumatile.settings import RecordingSettings
+from lumatile.storage import local_directory
 from lumatile.store import open_store
 from lumatile.verify import verify
 from lumatile.writer import SegmentWriter

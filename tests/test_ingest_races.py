@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 
 import lumatile as lt
-from lumatile import local_directory
 from lumatile.errors import FlushError, InvalidValueError, LumatileWarning
 from lumatile.gaps import Gaps
 from lumatile.merge import merge
-from lumatile.places import open_place
 from lumatile.settings import RecordingSettings
-from lumatile.write_behind import WriteBehind
+from lumatile.storage import local_directory
+from lumatile.storage.open_storage import open_place
+from lumatile.storage.write_behind import WriteBehind
 from lumatile.writer import SegmentWriter
 from lumatile_kernels import BackendUnavailableError, select_backend
 from lumatile_service import acknowledger, embedded

@@ -24,7 +24,7 @@ HOMES = {
     },
     "cupy": {"kernels/lumatile_kernels/cuda/device.py", "kernels/lumatile_kernels/cuda/compile.py"},
     "nvidia": {"kernels/lumatile_kernels/decode/dali_pipelines.py"},
-    "obstore": {"sdk/lumatile/object_client.py"},
+    "obstore": {"sdk/lumatile/storage/object_client.py"},
     "av": {"service/lumatile_service/batch/video_frames.py"},
     "pycocotools": {"service/lumatile_service/batch/formats/coco_masks.py"},
     "rerun": {

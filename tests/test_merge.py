@@ -6,8 +6,8 @@ import pytest
 from lumatile import merge
 from lumatile.errors import StoreDeniedError
 from lumatile.format.tile_rows import TileRows
-from lumatile.local_directory import LocalDirectory
 from lumatile.settings import RecordingSettings
+from lumatile.storage.local_directory import LocalDirectory
 from lumatile.store import open_store
 from lumatile.verify import verify
 from lumatile.writer import SegmentWriter
@@ -251,7 +251,9 @@ def failing(call):
     class Failing(merge.Segment):
         def commit(self, frames, replaces=()):
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(f"lumatile.local_directory.{'os.fsync' if call == 'fsync' else 'Path.rename'}", no_space)
+                patch.setattr(
+                    f"lumatile.storage.local_directory.{'os.fsync' if call == 'fsync' else 'Path.rename'}", no_space
+                )
                 return super().commit(frames, replaces)
 
     return Failing

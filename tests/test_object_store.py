@@ -15,12 +15,13 @@ import pytest
 from tests.s3_server import Proxy, S3Server
 
 import lumatile as lt
-from lumatile import merge, object_client, object_directory, object_tiles, writer
+from lumatile import merge, writer
 from lumatile.errors import CorruptStoreError, FlushError, NotFoundError, SinkError, StoreDeniedError, StoreError
 from lumatile.format.point_planes import source_rows
-from lumatile.object_directory import ObjectStore
-from lumatile.object_tiles import ObjectTiles
 from lumatile.settings import RecordingSettings
+from lumatile.storage import object_client, object_directory, object_tiles
+from lumatile.storage.object_directory import ObjectStore
+from lumatile.storage.object_tiles import ObjectTiles
 from lumatile.store import open_store
 from lumatile.verify import verify
 from lumatile.writer import SegmentWriter
@@ -242,8 +243,8 @@ def test_small_segments_are_merged_and_those_replaced_are_deleted(store, server,
 KILLED = """
 import sys, time
 import numpy as np
-from lumatile.object_directory import ObjectDirectory
-from lumatile.object_file import ObjectFile
+from lumatile.storage.object_directory import ObjectDirectory
+from lumatile.storage.object_file import ObjectFile
 from lumatile.format.point_planes import source_rows
 from lumatile.settings import RecordingSettings
 from lumatile.writer import SegmentWriter

@@ -13,14 +13,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lumatile import direct_file, writer
+from lumatile import writer
 from lumatile.buffers import POOL
-from lumatile.direct_file import PAGE, STAGING, DirectFile
 from lumatile.errors import InvalidValueError, SinkError
 from lumatile.format.schema import FRAMES
 from lumatile.format.tile_rows import TileRows
 from lumatile.settings import RecordingSettings
-from lumatile.write_behind import WriteBehind
+from lumatile.storage import direct_file
+from lumatile.storage.direct_file import PAGE, STAGING, DirectFile
+from lumatile.storage.write_behind import WriteBehind
 from lumatile.writer import SegmentWriter
 
 

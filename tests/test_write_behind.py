@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from lumatile.write_behind import DEPTH, WriteBehind
+from lumatile.storage.write_behind import DEPTH, WriteBehind
 
 
 @pytest.fixture

@@ -25,8 +25,8 @@ from lumatile.frame import Frame
 from lumatile.frame_tiles import FrameTiles
 from lumatile.index import Index
 from lumatile.instants import GREATEST, as_instant
-from lumatile.recording_place import RecordingPlace
 from lumatile.rows import GROUPS, Codes, RowBatch, Rows
+from lumatile.storage.recording_storage import RecordingPlace
 from lumatile.values import DATA_KINDS, Kind
 
 OPEN_FILES = 64

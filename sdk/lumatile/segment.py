@@ -12,9 +12,9 @@ from crc32c import crc32c
 from lumatile.format.schema import FORMAT_VERSION, FRAMES
 from lumatile.format.segment_names import FramesFile, new_segment_name
 from lumatile.format.tiles_writer import TilesFile, head_size
-from lumatile.recording_place import RecordingPlace
 from lumatile.settings import RecordingSettings
-from lumatile.write_behind import WriteBehind
+from lumatile.storage.recording_storage import RecordingPlace
+from lumatile.storage.write_behind import WriteBehind
 
 
 class Segment:

@@ -7,8 +7,8 @@ import re
 from typing import Any, Literal, Protocol, cast
 
 from lumatile.errors import InvalidValueError, SinkError
-from lumatile.places import OBJECT_SCHEMES
 from lumatile.settings import RecordingSettings
+from lumatile.storage.open_storage import OBJECT_SCHEMES
 from lumatile.values import LoggedValue
 
 Durable = Literal["store", "spool"]

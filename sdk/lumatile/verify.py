@@ -16,7 +16,7 @@ from lumatile.errors import CorruptStoreError
 from lumatile.format.frames_file import Frames, read_frames_file
 from lumatile.format.segment_names import FramesFile
 from lumatile.format.tiles_writer import index_rows
-from lumatile.recording_place import RecordingPlace
+from lumatile.storage.recording_storage import RecordingPlace
 from lumatile.store import Store, open_store
 
 

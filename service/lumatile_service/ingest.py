@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from os import PathLike
 
 from lumatile.errors import SinkError
-from lumatile.places import open_place
 from lumatile.settings import RecordingSettings
+from lumatile.storage.open_storage import open_place
 from lumatile.values import LoggedValue
 from lumatile.writer import SegmentWriter
 from lumatile_kernels import Backend

@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from lumatile.errors import SinkError
-from lumatile.local_directory import LocalStore
-from lumatile.places import open_place
+from lumatile.storage.local_directory import LocalStore
+from lumatile.storage.open_storage import open_place
 from lumatile_kernels import select_backend
 from lumatile_service.access import Access
 from lumatile_service.endpoint import Endpoint, own_address

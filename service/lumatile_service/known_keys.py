@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from lumatile.errors import CorruptStoreError, StoreFormatError
 from lumatile.format.frames_file import read_frames_file
 from lumatile.format.segment_names import FramesFile
-from lumatile.recording_place import RecordingPlace
+from lumatile.storage.recording_storage import RecordingPlace
 
 log = logging.getLogger(__name__)
 

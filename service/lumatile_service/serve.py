@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from lumatile.errors import InvalidValueError, SinkError
-from lumatile.places import open_place
+from lumatile.storage.open_storage import open_place
 from lumatile_service.access import Access
 from lumatile_service.endpoint import LOOPBACK, Endpoint
 from lumatile_service.front import Front

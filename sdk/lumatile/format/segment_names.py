@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from lumatile.errors import InvalidValueError
 
 if TYPE_CHECKING:
-    from lumatile.recording_place import RecordingPlace
+    from lumatile.storage.recording_storage import RecordingPlace
 
 NAME_BYTES = 200
 """Longest name of a recording's folder."""

@@ -12,10 +12,10 @@ import pyarrow as pa
 from crc32c import crc32c
 from numpy.typing import NDArray
 
-from lumatile.direct_file import PAGE
 from lumatile.format.schema import TILES
 from lumatile.format.tile_rows import TileRows
-from lumatile.recording_place import TilesSink
+from lumatile.storage.direct_file import PAGE
+from lumatile.storage.recording_storage import TilesSink
 
 ALIGNMENT = 256
 """A batch's payload starts at a multiple of this many bytes in the file."""

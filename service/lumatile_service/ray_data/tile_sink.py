@@ -20,9 +20,9 @@ from ray.data.block import BlockAccessor
 from ray.data.datasource import Datasink
 
 from lumatile.errors import InvalidTypeError, SinkError, shown, warn
-from lumatile.places import open_place
 from lumatile.reading import open_store
 from lumatile.settings import RecordingSettings
+from lumatile.storage.open_storage import open_place
 from lumatile_service.ray_data.write_task import LogRow, Row, Written, write_rows
 
 BYTES_PER_WRITE = 32 << 20

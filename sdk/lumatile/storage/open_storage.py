@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from lumatile.errors import InvalidValueError
-from lumatile.recording_place import StorePlace
+from lumatile.storage.recording_storage import StorePlace
 
 OBJECT_SCHEMES = ("az", "gs", "s3")
 """Of stores in buckets."""
@@ -23,7 +23,7 @@ def open_place(store: str | PathLike[str]) -> StorePlace:
     match = re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", text)
     scheme = match[1].lower() if match else None
     if scheme in OBJECT_SCHEMES:
-        from lumatile.object_directory import ObjectStore
+        from lumatile.storage.object_directory import ObjectStore
 
         return ObjectStore(text)
     if scheme not in (None, "file"):
@@ -31,6 +31,6 @@ def open_place(store: str | PathLike[str]) -> StorePlace:
             f"a store must be a path or a URL of file://, {', '.join(f'{name}://' for name in OBJECT_SCHEMES)}, "
             f"not {text!r}"
         )
-    from lumatile.local_directory import LocalStore
+    from lumatile.storage.local_directory import LocalStore
 
     return LocalStore(path=Path(unquote(urlsplit(text).path) if scheme else text).absolute())

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lumatile.buffers import POOL
-from lumatile.write_behind import WriteBehind
+from lumatile.storage.write_behind import WriteBehind
 
 PAGE = 4096
 """O_DIRECT wants addresses, offsets and sizes in multiples of this many bytes."""

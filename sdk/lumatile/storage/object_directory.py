@@ -17,10 +17,10 @@ from lumatile.format.segment_names import (
     segment_time,
     tiles_name,
 )
-from lumatile.object_client import ObjectClient
-from lumatile.object_file import ObjectFile
-from lumatile.object_tiles import ObjectTiles
-from lumatile.write_behind import WriteBehind
+from lumatile.storage.object_client import ObjectClient
+from lumatile.storage.object_file import ObjectFile
+from lumatile.storage.object_tiles import ObjectTiles
+from lumatile.storage.write_behind import WriteBehind
 
 COMMITS = 3
 """How often a commit whose answer is lost is asked for, each time with the client library's own retries."""

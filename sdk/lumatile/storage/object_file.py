@@ -7,8 +7,8 @@ from functools import partial
 from typing import Any
 
 from lumatile.buffers import POOL
-from lumatile.object_client import Upload
-from lumatile.write_behind import WriteBehind
+from lumatile.storage.object_client import Upload
+from lumatile.storage.write_behind import WriteBehind
 
 STAGING = 1 << 20
 """Size of the buffer that small pieces gather in, in bytes."""

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from lumatile.direct_file import DirectFile
 from lumatile.errors import SinkError, StoreFormatError
 from lumatile.format.segment_names import FramesFile, frames_files, recording_directory_name, sync_directory, tiles_name
 from lumatile.format.tiles_reader import MappedTiles
-from lumatile.write_behind import WriteBehind
+from lumatile.storage.direct_file import DirectFile
+from lumatile.storage.write_behind import WriteBehind
 
 
 @dataclass(frozen=True, kw_only=True)

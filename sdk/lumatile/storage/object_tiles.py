@@ -16,7 +16,7 @@ from lumatile.format.arrow_layout import END_BYTES, BatchLayout, LayoutError, fo
 from lumatile.format.schema import TILES
 from lumatile.format.tile_rows import TileRows
 from lumatile.format.tiles_reader import RowsOfFrame, read_batch, read_columns
-from lumatile.object_client import ObjectClient
+from lumatile.storage.object_client import ObjectClient
 
 TAIL_BYTES = 64 << 10
 """The end of an object that is fetched first, and kept: the footer, and all of a small object."""

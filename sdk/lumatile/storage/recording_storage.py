@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from lumatile.format.segment_names import FramesFile
     from lumatile.format.tiles_reader import TilesReader
-    from lumatile.write_behind import WriteBehind
+    from lumatile.storage.write_behind import WriteBehind
 
 
 class TilesSink(Protocol):

@@ -1,0 +1,1 @@
+"""Where the bytes of a store lie: local directories and buckets."""
