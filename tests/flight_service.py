@@ -15,7 +15,7 @@ import psutil
 import pyarrow as pa
 
 import lumatile as lt
-from lumatile.verify import verify
+from lumatile.read.verify import verify
 
 NO_PICKLE = """
 import os, sys

@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import lumatile as lt
 from lumatile.errors import FlushError, InvalidValueError
-from lumatile.verify import verify
+from lumatile.read.verify import verify
 from lumatile_service.batch import LogCall, ingest, streams
 from lumatile_service.batch.contents import segmentation_png
 from lumatile_service.batch.formats import find_reader

@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 import lumatile as lt
 from lumatile.errors import InvalidValueError
-from lumatile.verify import verify
+from lumatile.read.verify import verify
 from lumatile_service.batch import SourceFiles, ingest
 from lumatile_service.batch.formats.coco import read
 from lumatile_service.batch.formats.coco_masks import paint

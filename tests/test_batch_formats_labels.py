@@ -10,7 +10,7 @@ from skimage import data
 from typer.testing import CliRunner
 
 import lumatile as lt
-from lumatile.verify import verify
+from lumatile.read.verify import verify
 from lumatile_service.batch import SourceFiles, ingest
 from lumatile_service.batch.formats import FORMATS
 from lumatile_service.batch.formats.cityscapes import LABELS, LABELS_URI

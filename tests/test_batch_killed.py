@@ -15,7 +15,7 @@ from tests.videos import CAT
 from tests.videos import write as write_video
 
 import lumatile as lt
-from lumatile.verify import verify
+from lumatile.read.verify import verify
 from lumatile_service.batch import ingest
 
 COUNT = 48

@@ -13,7 +13,7 @@ from tests.shards import encoded
 
 import lumatile as lt
 from lumatile.errors import InvalidValueError
-from lumatile.verify import verify
+from lumatile.read.verify import verify
 from lumatile_service.batch import ingest
 from lumatile_service.batch.formats import find_reader, parquet
 from lumatile_service.batch.plan import plan

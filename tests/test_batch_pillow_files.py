@@ -16,7 +16,7 @@ from skimage import data
 
 import lumatile as lt
 from lumatile.errors import ImageFileError
-from lumatile.verify import verify
+from lumatile.read.verify import verify
 from lumatile_service.batch import LogCall, ingest
 from lumatile_service.batch.contents import image_file, pillow_image
 from lumatile_service.batch.source_files import SourceFiles

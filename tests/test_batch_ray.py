@@ -25,9 +25,9 @@ from tests.videos import write as write_video
 
 import lumatile as lt
 from lumatile.errors import FlushError, InvalidValueError, SinkError
-from lumatile.frame import Frame
+from lumatile.read.frame import Frame
+from lumatile.read.verify import verify
 from lumatile.settings import RecordingSettings
-from lumatile.verify import verify
 from lumatile_service.batch import LogCall, SourceFiles, ingest, ray_batches
 from lumatile_service.batch.contents import image_file, segmentation_png
 from lumatile_service.batch.formats import FORMATS

@@ -11,7 +11,7 @@ from PIL import Image
 from tests.videos import CAT, PANNED, errors_of, frames_of, packed, write
 
 import lumatile as lt
-from lumatile.verify import verify
+from lumatile.read.verify import verify
 from lumatile_service.batch import ingest
 from lumatile_service.batch.formats import video
 from lumatile_service.batch.formats.video import read

@@ -11,7 +11,7 @@ from skimage import data
 from tests.shards import CAT, IDS, MILLIMETRES, PHOTOS, encoded, frames_of, npy, write
 
 import lumatile as lt
-from lumatile.verify import verify
+from lumatile.read.verify import verify
 from lumatile_service.batch import ingest
 from lumatile_service.batch.formats import find_reader, webdataset
 from lumatile_service.batch.source_files import SourceFiles

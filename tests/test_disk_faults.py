@@ -12,7 +12,7 @@ import pytest
 
 import lumatile as lt
 from lumatile.errors import FlushError
-from lumatile.verify import verify
+from lumatile.read.verify import verify
 
 from .flight_service import Server, check, fresh, image, logger, poll, quiet
 from .strace import CALLS, faulty, needs_strace, suffered

@@ -18,7 +18,7 @@ from simplejpeg import encode_jpeg
 
 import lumatile as lt
 from lumatile.errors import FlushError, LumatileWarning
-from lumatile.verify import verify
+from lumatile.read.verify import verify
 from lumatile_kernels.host.numpy_backend import NumpyBackend
 from lumatile_service import embedded
 

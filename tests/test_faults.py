@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lumatile.read.store import open_store
+from lumatile.read.verify import verify
 from lumatile.settings import RecordingSettings
 from lumatile.storage import local_directory
-from lumatile.store import open_store
-from lumatile.verify import verify
 from lumatile.writer import SegmentWriter
 
 from .strace import faulty, needs_strace, suffered

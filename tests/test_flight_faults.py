@@ -11,7 +11,7 @@ import pytest
 
 import lumatile as lt
 from lumatile.acknowledgements import SILENCE_SECONDS
-from lumatile.verify import verify
+from lumatile.read.verify import verify
 
 from .flight_service import LOGGER, Child, Server, check, fresh, image, logger, poll, quiet, stored_keys
 

@@ -12,7 +12,7 @@ from pyarrow import flight
 
 import lumatile as lt
 from lumatile.format.schema import LOG
-from lumatile.verify import verify
+from lumatile.read.verify import verify
 from lumatile.wire import encode
 
 from .flight_hand import Hand, changed, logged

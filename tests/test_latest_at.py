@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lumatile.errors import InvalidTypeError, InvalidValueError
+from lumatile.read.store import open_store
 from lumatile.settings import RecordingSettings
-from lumatile.store import open_store
 from lumatile.writer import SegmentWriter
 
 PATHS = ["", "a", "a/b", "a/b/c", "ab"]

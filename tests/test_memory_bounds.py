@@ -7,7 +7,7 @@ import numpy as np
 import psutil
 
 import lumatile as lt
-from lumatile.verify import verify
+from lumatile.read.verify import verify
 
 from .flight_service import Child, Server, fresh, poll, quiet
 

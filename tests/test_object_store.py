@@ -18,12 +18,12 @@ import lumatile as lt
 from lumatile import merge, writer
 from lumatile.errors import CorruptStoreError, FlushError, NotFoundError, SinkError, StoreDeniedError, StoreError
 from lumatile.format.point_planes import source_rows
+from lumatile.read.store import open_store
+from lumatile.read.verify import verify
 from lumatile.settings import RecordingSettings
 from lumatile.storage import object_client, object_directory, object_tiles
 from lumatile.storage.object_directory import ObjectStore
 from lumatile.storage.object_tiles import ObjectTiles
-from lumatile.store import open_store
-from lumatile.verify import verify
 from lumatile.writer import SegmentWriter
 from lumatile_kernels import select_backend
 from lumatile_service.cli import main

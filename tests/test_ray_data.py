@@ -18,8 +18,8 @@ import lumatile as lt
 from lumatile import merge
 from lumatile.errors import FlushError, InvalidTypeError, InvalidValueError, LumatileWarning, NotFoundError
 from lumatile.log.recording import RecordingStream
+from lumatile.read.verify import verify
 from lumatile.settings import RecordingSettings
-from lumatile.verify import verify
 
 pytest.importorskip("ray")
 pytest.importorskip("pandas")

@@ -9,7 +9,7 @@ from tests.rerun_files import equal, rows, written
 from tests.shards import encoded
 
 import lumatile as lt
-from lumatile.verify import verify
+from lumatile.read.verify import verify
 from lumatile_service.batch import ingest
 from lumatile_service.batch.formats import rerun_rrd
 from lumatile_service.batch.source_files import SourceFiles

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 import lumatile as lt
 from lumatile.errors import InvalidValueError
-from lumatile.verify import verify
+from lumatile.read.verify import verify
 from lumatile_service.batch import ingest
 from lumatile_service.batch.formats import find_reader, rerun_rrd
 from lumatile_service.batch.source_files import SourceFiles

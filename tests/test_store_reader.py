@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import lumatile as lt
-from lumatile import recording_reader
 from lumatile.errors import (
     CorruptStoreError,
     InvalidTypeError,
@@ -20,9 +19,10 @@ from lumatile.errors import (
     StoreFormatError,
 )
 from lumatile.format.tile_rows import TileRows
-from lumatile.frame_tiles import FrameTiles
+from lumatile.read import recording_reader
+from lumatile.read.frame_tiles import FrameTiles
+from lumatile.read.store import open_store
 from lumatile.settings import RecordingSettings
-from lumatile.store import open_store
 from lumatile.writer import SegmentWriter
 
 RNG = np.random.default_rng(0)

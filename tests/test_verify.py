@@ -8,10 +8,10 @@ import pytest
 
 import lumatile as lt
 from lumatile.errors import StoreFormatError
+from lumatile.read.store import open_store
+from lumatile.read.verify import verify
 from lumatile.settings import RecordingSettings
 from lumatile.storage.local_directory import LocalDirectory
-from lumatile.store import open_store
-from lumatile.verify import verify
 from lumatile.writer import SegmentWriter
 
 

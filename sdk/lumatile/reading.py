@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lumatile.store import Store
+    from lumatile.read.store import Store
 
 
 def open_store(path: str | os.PathLike[str]) -> Store:
@@ -14,6 +14,6 @@ def open_store(path: str | os.PathLike[str]) -> Store:
 
     Raises StoreError where it cannot be read, StoreFormatError where it is no store or of a newer format version.
     """
-    from lumatile import store
+    from lumatile.read import store
 
     return store.open_store(path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from lumatile.frame import Frame
+from lumatile.read.frame import Frame
 from lumatile_service.point_view import PointView, draw_points
 
 WHITE = 255

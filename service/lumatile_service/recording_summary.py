@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lumatile.recording_reader import RecordingReader
+from lumatile.read.recording_reader import RecordingReader
 
 
 def summarise(recording: RecordingReader) -> dict[str, Any]:

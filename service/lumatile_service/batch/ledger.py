@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from lumatile.recording_reader import RecordingReader
+from lumatile.read.recording_reader import RecordingReader
 from lumatile.storage.open_storage import open_place
 from lumatile_service.batch.log_call import LogCall
 

@@ -9,9 +9,9 @@ import typer
 from rich.markup import escape
 
 import lumatile as lt
-from lumatile.frame import Frame
-from lumatile.recording_reader import RecordingReader
-from lumatile.store import Store
+from lumatile.read.frame import Frame
+from lumatile.read.recording_reader import RecordingReader
+from lumatile.read.store import Store
 from lumatile_service.cli.instant import At, frame_at
 from lumatile_service.cli.ls import show
 from lumatile_service.cli.output import Json, StorePath, console, instant, print_json, size, table

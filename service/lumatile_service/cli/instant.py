@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from lumatile.errors import InvalidValueError, NotFoundError
-from lumatile.frame import Frame
-from lumatile.recording_reader import RecordingReader
+from lumatile.read.frame import Frame
+from lumatile.read.recording_reader import RecordingReader
 
 At = Annotated[
     str | None,

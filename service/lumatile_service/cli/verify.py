@@ -7,8 +7,8 @@ from typing import Any
 import typer
 from rich.markup import escape
 
-from lumatile.verify import Report
-from lumatile.verify import verify as verify_store
+from lumatile.read.verify import Report
+from lumatile.read.verify import verify as verify_store
 from lumatile_service.cli.output import Json, StorePath, console, print_json, size
 
 

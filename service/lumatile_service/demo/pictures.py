@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import lumatile as lt
-from lumatile.frame import Frame
-from lumatile.recording_reader import RecordingReader
+from lumatile.read.frame import Frame
+from lumatile.read.recording_reader import RecordingReader
 from lumatile_kernels.decode.png import encode_png
 from lumatile_kernels.tables import turbo
 from lumatile_service.demo.real_data import COIN_SIZES

@@ -7,7 +7,7 @@ import json
 from typing import Any
 
 from lumatile.annotations import AnnotationContext
-from lumatile.frame import Frame
+from lumatile.read.frame import Frame
 
 PALETTE = 65536
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from lumatile.frame import Frame
+from lumatile.read.frame import Frame
 from lumatile.values import DATA_KINDS
 
 DIGITS = 6

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lumatile.errors import LumatileError, SourceNotKeptError, shown
-from lumatile.frame import Frame
+from lumatile.read.frame import Frame
 from lumatile.values import DATA_KINDS, Kind
 from lumatile_kernels.decode.errors import DecoderUnavailableError
 from lumatile_kernels.decode.png import encode_png

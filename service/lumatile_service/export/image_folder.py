@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lumatile.frame import Frame
+from lumatile.read.frame import Frame
 from lumatile_service.export.classes import Classes
 from lumatile_service.export.file_names import FileNames, directory_name
 from lumatile_service.export.frame_file import Floats, FrameFile, frame_files

@@ -16,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lumatile.frame import Frame
+from lumatile.read.frame import Frame
 from lumatile.values import Kind
 from lumatile_service.export.classes import Classes
 from lumatile_service.export.extension_columns import ExtensionColumns

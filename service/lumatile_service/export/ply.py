@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lumatile.point_cloud import PointCloud
+from lumatile.read.point_cloud import PointCloud
 
 TYPES = {"f4": "float", "f8": "double", "u1": "uchar", "u2": "ushort"}
 """Of numpy -> of PLY."""

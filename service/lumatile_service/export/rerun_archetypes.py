@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from lumatile.annotations import Annotation
 from lumatile.errors import InvalidValueError, SourceNotKeptError
-from lumatile.frame import Frame
-from lumatile.frame_row import DRAW_ORDERS
+from lumatile.read.frame import Frame
+from lumatile.read.frame_row import DRAW_ORDERS
 
 Components = Mapping[str, pa.Array]
 """Rerun's name of a component, "Image:buffer" -> its instances."""

@@ -16,8 +16,8 @@ import numpy as np
 import pyarrow as pa
 
 from lumatile.errors import shown
-from lumatile.frame import Frame
-from lumatile.recording_reader import RecordingReader
+from lumatile.read.frame import Frame
+from lumatile.read.recording_reader import RecordingReader
 from lumatile.values import DATA_KINDS
 from lumatile_service.export.exported import Exported
 from lumatile_service.export.rerun_archetypes import Components, RerunArchetypes

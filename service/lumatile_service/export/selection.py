@@ -6,8 +6,8 @@ from collections.abc import Iterator, Sequence
 
 from lumatile.entity_paths import normalise_entity_path
 from lumatile.errors import NotFoundError
-from lumatile.frame import Frame
-from lumatile.recording_reader import RecordingReader
+from lumatile.read.frame import Frame
+from lumatile.read.recording_reader import RecordingReader
 
 NO_VALUES = ("annotation_context",)
 """Kinds that are no values of their own: they go along with what they color."""

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from lumatile.frame import Frame
-from lumatile.recording_reader import RecordingReader
+from lumatile.read.frame import Frame
+from lumatile.read.recording_reader import RecordingReader
 from lumatile.storage.open_storage import open_place
 from lumatile.values import LoggedValue
 from lumatile_service.ray_data.snapshot import frames_of

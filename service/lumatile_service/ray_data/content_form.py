@@ -12,7 +12,7 @@ from ray.data.block import BlockAccessor
 from ray.data.extensions import ArrowPythonObjectArray
 
 from lumatile.errors import LumatileError
-from lumatile.frame import Frame
+from lumatile.read.frame import Frame
 from lumatile.values import DATA_KINDS
 
 

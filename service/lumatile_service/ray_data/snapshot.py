@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from lumatile.entity_paths import normalise_entity_path
 from lumatile.errors import InvalidValueError, NotFoundError, StoreError
 from lumatile.format.segment_names import FramesFile, frames_files
-from lumatile.frame import Frame
+from lumatile.read.frame import Frame
+from lumatile.read.recording_reader import RecordingReader
 from lumatile.reading import open_store
-from lumatile.recording_reader import RecordingReader
 from lumatile.storage.open_storage import open_place
 from lumatile.storage.recording_storage import RecordingPlace
 from lumatile.values import Kind

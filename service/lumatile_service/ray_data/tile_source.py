@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from lumatile.errors import CorruptStoreError, InvalidValueError
 from lumatile.format.point_planes import PLANES as POINT_PLANES
 from lumatile.format.schema import FRAMES, TILES
-from lumatile.frame import RASTER, Frame
-from lumatile.frame_tiles import FrameTiles, StoredTile
+from lumatile.read.frame import RASTER, Frame
+from lumatile.read.frame_tiles import FrameTiles, StoredTile
 from lumatile_service.ray_data.recording_source import RecordingSource
 from lumatile_service.ray_data.snapshot import Part, Snapshot, names_of
 

@@ -21,11 +21,11 @@ from lumatile.errors import (
 )
 from lumatile.format.frames_file import Frames, read_frames_file
 from lumatile.format.segment_names import FramesFile
-from lumatile.frame import Frame
-from lumatile.frame_tiles import FrameTiles
-from lumatile.index import Index
-from lumatile.instants import GREATEST, as_instant
-from lumatile.rows import GROUPS, Codes, RowBatch, Rows
+from lumatile.read.frame import Frame
+from lumatile.read.frame_tiles import FrameTiles
+from lumatile.read.index import Index
+from lumatile.read.instants import GREATEST, as_instant
+from lumatile.read.rows import GROUPS, Codes, RowBatch, Rows
 from lumatile.storage.recording_storage import RecordingPlace
 from lumatile.values import DATA_KINDS, Kind
 

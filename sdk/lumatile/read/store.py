@@ -8,7 +8,7 @@ from os import PathLike
 from lumatile.errors import CorruptStoreError, NotFoundError
 from lumatile.format.frames_file import read_frames_file
 from lumatile.format.segment_names import segment_time
-from lumatile.recording_reader import RecordingReader
+from lumatile.read.recording_reader import RecordingReader
 from lumatile.storage.open_storage import open_place
 from lumatile.storage.recording_storage import RecordingPlace, StorePlace
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lumatile.format.point_planes import decode_labels, decode_numbers
-from lumatile.frame_tiles import FrameTiles
+from lumatile.read.frame_tiles import FrameTiles
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from lumatile.errors import CorruptStoreError
-from lumatile.rows import RowBatch
+from lumatile.read.rows import RowBatch
 from lumatile.values import Kind
 
 DRAW_ORDERS = {"image": -10.0, "depth": -10.0, "segmentation": -10.0, "points": 30.0}

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from lumatile.rows import GROUPS, Rows
+from lumatile.read.rows import GROUPS, Rows
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -16,8 +16,8 @@ from lumatile.errors import CorruptStoreError
 from lumatile.format.frames_file import Frames, read_frames_file
 from lumatile.format.segment_names import FramesFile
 from lumatile.format.tiles_writer import index_rows
+from lumatile.read.store import Store, open_store
 from lumatile.storage.recording_storage import RecordingPlace
-from lumatile.store import Store, open_store
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from lumatile.errors import InvalidTypeError, NotFoundError, SourceNotKeptError
 from lumatile.format.point_planes import PLANES, decode_numbers, decode_source
-from lumatile.frame_row import FrameRow
-from lumatile.frame_tiles import TEXELS, FrameTiles
-from lumatile.point_cloud import PointCloud, PointColumns
-from lumatile.rows import RowBatch
-from lumatile.source import depth_from_tiles, from_plane, image_from_tiles
+from lumatile.read.frame_row import FrameRow
+from lumatile.read.frame_tiles import TEXELS, FrameTiles
+from lumatile.read.point_cloud import PointCloud, PointColumns
+from lumatile.read.rows import RowBatch
+from lumatile.read.source import depth_from_tiles, from_plane, image_from_tiles
 from lumatile.values import Kind
 from lumatile_kernels.layout import level_sizes
 

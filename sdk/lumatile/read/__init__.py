@@ -1,0 +1,1 @@
+"""Reading a store: recordings, frames, queries and verification."""
