@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import lumatile as lt
-from lumatile.memory import VALUES
+from lumatile.sink.memory import VALUES
 from lumatile_kernels import BackendUnavailableError, select_backend
 
 os.environ["LUMATILE_SPOOL"] = "off"  # tests of it say where it is; nothing is written into the user's directories

@@ -11,8 +11,8 @@ from pyarrow import flight
 import lumatile as lt
 from lumatile.acknowledgements import Acknowledgement
 from lumatile.format.schema import LOG
-from lumatile.memory import VALUES
 from lumatile.settings import RecordingSettings
+from lumatile.sink.memory import VALUES
 from lumatile.wire import encode
 
 from .flight_service import image

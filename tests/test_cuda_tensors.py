@@ -13,7 +13,7 @@ import pytest
 from tests.cuda_on_cpu.device import CpuDevice
 
 import lumatile as lt
-from lumatile.memory import VALUES
+from lumatile.sink.memory import VALUES
 from lumatile_kernels.cuda import arrays, tensors
 from lumatile_kernels.cuda.arrays import DeviceArray
 

@@ -15,8 +15,8 @@ from lumatile.errors import FlushError
 from lumatile.flight_connection import FINISH_SECONDS, FlightConnection
 from lumatile.flight_sink import FlightSink
 from lumatile.format.schema import LOG
-from lumatile.memory import VALUES
 from lumatile.settings import RecordingSettings
+from lumatile.sink.memory import VALUES
 from lumatile.spill import Spill
 from lumatile.spool import Spool
 from lumatile.spool_directory import HeldFile

@@ -181,7 +181,7 @@ CUTS = """
 import faulthandler, random, sys, time
 import numpy as np, lumatile as lt
 from lumatile.flight_connection import FlightConnection
-from lumatile.memory import VALUES
+from lumatile.sink.memory import VALUES
 from lumatile.settings import RecordingSettings
 
 faulthandler.enable()

@@ -200,7 +200,7 @@ def test_the_end_waits_a_bounded_time_and_says_how_many_values_are_lost(run):
     code, _, err = run("""
         from lumatile.log import processes
         from lumatile.log import recording
-        from lumatile.memory import MemorySink
+        from lumatile.sink.memory import MemorySink
 
         class StuckSink(MemorySink):
             def flush(self, timeout=None):

@@ -8,9 +8,9 @@ import pytest
 
 import lumatile as lt
 from lumatile.errors import FlushError, InvalidValueError, LumatileWarning
-from lumatile.gaps import Gaps
 from lumatile.merge import merge
 from lumatile.settings import RecordingSettings
+from lumatile.sink.gaps import Gaps
 from lumatile.storage import local_directory
 from lumatile.storage.open_storage import open_place
 from lumatile.storage.write_behind import WriteBehind

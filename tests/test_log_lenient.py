@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import lumatile as lt
-from lumatile.memory import VALUES
+from lumatile.sink.memory import VALUES
 from lumatile.values import LoggedValue
 
 PIXELS = np.zeros((4, 4), np.uint8)

@@ -87,7 +87,7 @@ DEAF = """
 import sys
 from dataclasses import replace
 import numpy as np, lumatile as lt
-from lumatile.memory import VALUES
+from lumatile.sink.memory import VALUES
 from lumatile.format.schema import LOG
 from lumatile.wire import encode
 from tests.flight_hand import Hand

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from lumatile.queue import ByteQueue, QueueClosedError
+from lumatile.sink.queue import ByteQueue, QueueClosedError
 
 
 def test_items_come_out_in_order_and_bytes_are_counted():

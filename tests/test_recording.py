@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 import lumatile as lt
-from lumatile import sinks
 from lumatile.errors import SinkError
 from lumatile.log import current, recording
-from lumatile.memory import VALUES, MemorySink
+from lumatile.sink import sinks
+from lumatile.sink.memory import VALUES, MemorySink
 
 
 @pytest.fixture(autouse=True)

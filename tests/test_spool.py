@@ -12,8 +12,8 @@ import pytest
 
 import lumatile as lt
 from lumatile import spool_writer, wire
-from lumatile.memory import VALUES
 from lumatile.settings import RecordingSettings
+from lumatile.sink.memory import VALUES
 from lumatile.spool import Spool
 from lumatile.spool_directory import SpoolBusyError, SpoolDirectory, SpoolError, spools
 from lumatile.spool_record import HEADER_BYTES
@@ -343,7 +343,7 @@ import numpy as np
 
 import lumatile as lt
 from lumatile import spool_writer, wire
-from lumatile.memory import VALUES
+from lumatile.sink.memory import VALUES
 from lumatile.settings import RecordingSettings
 from lumatile.spool import Spool
 

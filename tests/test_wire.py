@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import lumatile as lt
 from lumatile import wire
 from lumatile.format.schema import LOG
-from lumatile.memory import VALUES
+from lumatile.sink.memory import VALUES
 from lumatile.values import LoggedValue, TimePoint
 from lumatile.wire import Decoder, Limits, Refused, UnsendableError, WireError, encode
 

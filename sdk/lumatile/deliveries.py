@@ -7,10 +7,10 @@ import threading
 import time
 
 from lumatile.acknowledgements import Acknowledgement
-from lumatile.gaps import Gaps
 from lumatile.pending_flush import PendingFlush
-from lumatile.queue import ByteQueue
-from lumatile.sinks import Durable
+from lumatile.sink.gaps import Gaps
+from lumatile.sink.queue import ByteQueue
+from lumatile.sink.sinks import Durable
 from lumatile.spill import Spill
 from lumatile.values import LoggedValue
 from lumatile.window import Window

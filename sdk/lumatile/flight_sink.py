@@ -23,10 +23,10 @@ from lumatile.credentials import call_options, connect
 from lumatile.deliveries import TICK_SECONDS, Deliveries
 from lumatile.errors import FlushError, SinkError, warn
 from lumatile.flight_connection import OPTIONS, FlightConnection
-from lumatile.gaps import Gaps
-from lumatile.queue import ByteQueue, QueueClosedError
 from lumatile.settings import RecordingSettings
-from lumatile.sinks import Durable
+from lumatile.sink.gaps import Gaps
+from lumatile.sink.queue import ByteQueue, QueueClosedError
+from lumatile.sink.sinks import Durable
 from lumatile.spill import Spill
 from lumatile.spool import Spool
 from lumatile.spool_reader import Unit

@@ -17,10 +17,10 @@ from typing import Any
 
 from lumatile.errors import FlushError, SinkError, warn
 from lumatile.format.tile_rows import TileRows
-from lumatile.gaps import Gaps
-from lumatile.queue import ByteQueue, QueueClosedError
 from lumatile.settings import RecordingSettings
-from lumatile.sinks import Durable
+from lumatile.sink.gaps import Gaps
+from lumatile.sink.queue import ByteQueue, QueueClosedError
+from lumatile.sink.sinks import Durable
 from lumatile.values import LoggedValue
 from lumatile.writer import SegmentWriter
 from lumatile_kernels import select_backend

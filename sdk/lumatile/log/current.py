@@ -8,7 +8,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from lumatile.errors import shown, warn
-from lumatile.sinks import Durable
+from lumatile.sink.sinks import Durable
 
 if TYPE_CHECKING:
     from lumatile.log.recording import RecordingStream

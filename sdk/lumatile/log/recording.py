@@ -24,7 +24,7 @@ from lumatile.log.log_points import log_point, log_points
 from lumatile.log.set_times import reset_time, set_time_nanos, set_time_seconds, set_time_sequence
 from lumatile.log.timelines import Timelines
 from lumatile.settings import RecordingSettings
-from lumatile.sinks import Durable, Sink, open_sink
+from lumatile.sink.sinks import Durable, Sink, open_sink
 from lumatile.values import DATA_KINDS, Content, Kind, LoggedValue, held_bytes
 
 P = ParamSpec("P")

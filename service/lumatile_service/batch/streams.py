@@ -12,8 +12,8 @@ from os import PathLike
 
 from lumatile.errors import FlushError
 from lumatile.log.recording import RecordingStream
-from lumatile.memory import VALUES
 from lumatile.settings import RecordingSettings
+from lumatile.sink.memory import VALUES
 from lumatile_kernels import select_backend
 from lumatile_service.batch.tally import Tally
 from lumatile_service.contexts import KnownContexts

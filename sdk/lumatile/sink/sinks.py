@@ -18,7 +18,7 @@ SINKS = {
     "grpc": "lumatile.service_sink:open_service",
     "grpc+tls": "lumatile.service_sink:open_service",
     **dict.fromkeys(OBJECT_SCHEMES, "lumatile_service.embedded:open_embedded"),
-    "memory": "lumatile.memory:open_memory",
+    "memory": "lumatile.sink.memory:open_memory",
     "ray": "lumatile_service.ray_sink:open_ray",
 }
 """scheme -> "module:function"; the function takes (url, settings, **options) and returns a Sink."""

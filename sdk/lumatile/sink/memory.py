@@ -6,7 +6,7 @@ from collections import defaultdict
 
 from lumatile.errors import SinkError
 from lumatile.settings import RecordingSettings
-from lumatile.sinks import Durable
+from lumatile.sink.sinks import Durable
 from lumatile.values import LoggedValue
 
 VALUES: defaultdict[str, list[LoggedValue]] = defaultdict(list)

@@ -1,0 +1,1 @@
+"""Sinks take logged values: the protocol, the table of URL schemes, and the queue in front of a sink."""
