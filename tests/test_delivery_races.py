@@ -18,8 +18,8 @@ from lumatile.format.schema import LOG
 from lumatile.settings import RecordingSettings
 from lumatile.sink.memory import VALUES
 from lumatile.spill import Spill
-from lumatile.spool import Spool
-from lumatile.spool_directory import HeldFile
+from lumatile.spool.directory import HeldFile
+from lumatile.spool.spool import Spool
 
 from .flight_service import image, poll
 

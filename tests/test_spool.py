@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 import lumatile as lt
-from lumatile import spool_writer, wire
+from lumatile import wire
 from lumatile.settings import RecordingSettings
 from lumatile.sink.memory import VALUES
-from lumatile.spool import Spool
-from lumatile.spool_directory import SpoolBusyError, SpoolDirectory, SpoolError, spools
-from lumatile.spool_record import HEADER_BYTES
-from lumatile.spool_writer import SpoolFullError
+from lumatile.spool import writer as spool_writer
+from lumatile.spool.directory import SpoolBusyError, SpoolDirectory, SpoolError, spools
+from lumatile.spool.record import HEADER_BYTES
+from lumatile.spool.spool import Spool
+from lumatile.spool.writer import SpoolFullError
 from lumatile.wire import Decoder, Limits
 
 from .strace import faulty, needs_strace
@@ -84,7 +85,7 @@ def test_what_was_appended_is_sent_in_order_by_its_writer_and_by_the_next_proces
 
 def test_large_values_come_in_parts_and_segments_stay_small(spool, values, monkeypatch):
     monkeypatch.setattr(wire, "PART_BYTES", 1000)
-    monkeypatch.setattr("lumatile.spool_record.BATCH_BYTES", 100)
+    monkeypatch.setattr("lumatile.spool.record.BATCH_BYTES", 100)
     monkeypatch.setattr(spool_writer, "SEGMENT_BYTES", 4000)
     spool.append(values)
     sizes = [file.stat().st_size for file in spool.path.glob("*.segment")]
@@ -188,7 +189,7 @@ def test_flipped_bits_in_the_middle_cost_their_record_which_is_said_counted_and_
 
 def test_flipped_bits_in_a_part_cost_the_whole_value_and_nothing_else(spool, values, monkeypatch):
     monkeypatch.setattr(wire, "PART_BYTES", 1000)
-    monkeypatch.setattr("lumatile.spool_record.BATCH_BYTES", 100)
+    monkeypatch.setattr("lumatile.spool.record.BATCH_BYTES", 100)
     spool.append(values[:4])
     path = die(spool)
     size = segment(path).stat().st_size
@@ -211,7 +212,7 @@ def test_a_segment_that_is_gone_is_damage(spool, values, monkeypatch):
 
 
 def test_the_cap_is_kept_and_there_is_room_again_when_values_are_acknowledged(tmp_path, values, monkeypatch):
-    monkeypatch.setattr("lumatile.spool_record.BATCH_BYTES", 100)
+    monkeypatch.setattr("lumatile.spool.record.BATCH_BYTES", 100)
     spool = Spool(tmp_path, URL, SETTINGS, capacity=30_000)
     taken = spool.append(values)
     assert 3 < taken < 6
@@ -243,7 +244,7 @@ def small_disk(tmp_path):
 
 def test_a_full_disk_takes_what_fits_and_goes_on_when_there_is_room(small_disk, values, monkeypatch):
     monkeypatch.setattr(spool_writer, "FLOOR_PART", 1 << 60)
-    monkeypatch.setattr("lumatile.spool_record.BATCH_BYTES", 100)
+    monkeypatch.setattr("lumatile.spool.record.BATCH_BYTES", 100)
     ballast = small_disk / "ballast"
     ballast.write_bytes(bytes((1 << 20) - 60_000))
     spool = Spool(small_disk, URL, SETTINGS)
@@ -342,10 +343,11 @@ from pathlib import Path
 import numpy as np
 
 import lumatile as lt
-from lumatile import spool_writer, wire
+from lumatile import wire
+from lumatile.spool import writer as spool_writer
 from lumatile.sink.memory import VALUES
 from lumatile.settings import RecordingSettings
-from lumatile.spool import Spool
+from lumatile.spool.spool import Spool
 
 spool_writer.SEGMENT_BYTES = 40_000
 recording = lt.new_recording("app", "run", sink="memory://x", strict=True)

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 import lumatile as lt
-from lumatile import spool_writer
 from lumatile.errors import FlushError
-from lumatile.spool_directory import spools
+from lumatile.spool import writer as spool_writer
+from lumatile.spool.directory import spools
 
 from .flight_service import Child, Server, check, image, logger, poll
 

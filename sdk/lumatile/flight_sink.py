@@ -28,8 +28,8 @@ from lumatile.sink.gaps import Gaps
 from lumatile.sink.queue import ByteQueue, QueueClosedError
 from lumatile.sink.sinks import Durable
 from lumatile.spill import Spill
-from lumatile.spool import Spool
-from lumatile.spool_reader import Unit
+from lumatile.spool.reader import Unit
+from lumatile.spool.spool import Spool
 from lumatile.values import LoggedValue
 from lumatile.window import on_host
 from lumatile.wire import UnsendableError

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 
-from lumatile.spool_reader import Position
+from lumatile.spool.reader import Position
 
 STALLED_SECONDS = 5.0
 """A service that has acknowledged nothing for so long does not get on: a flush is content with the spool."""

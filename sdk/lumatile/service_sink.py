@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, urlsplit, urlunsplit
 from lumatile.errors import InvalidValueError
 from lumatile.flight_sink import FlightSink
 from lumatile.settings import RecordingSettings
-from lumatile.spool import CAPACITY, Spool
+from lumatile.spool.spool import CAPACITY, Spool
 from lumatile.spool_push import Adoption
 
 OFF = "off"

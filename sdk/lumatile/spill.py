@@ -6,8 +6,8 @@ import logging
 import time
 from collections.abc import Sequence
 
-from lumatile.spool import Spool
-from lumatile.spool_reader import Unit
+from lumatile.spool.reader import Unit
+from lumatile.spool.spool import Spool
 from lumatile.values import LoggedValue
 
 log = logging.getLogger(__name__)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from lumatile.errors import FlushError, LumatileError
 from lumatile.flight_sink import FlightSink
-from lumatile.spool import Spool
-from lumatile.spool_directory import SpoolBusyError, describe, spools
+from lumatile.spool.directory import SpoolBusyError, describe, spools
+from lumatile.spool.spool import Spool
 
 log = logging.getLogger(__name__)
 

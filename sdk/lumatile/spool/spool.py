@@ -14,9 +14,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from lumatile.settings import RecordingSettings
-from lumatile.spool_directory import SpoolDirectory
-from lumatile.spool_reader import Position, SpoolReader, Unit
-from lumatile.spool_writer import SpoolWriter
+from lumatile.spool.directory import SpoolDirectory
+from lumatile.spool.reader import Position, SpoolReader, Unit
+from lumatile.spool.writer import SpoolWriter
 from lumatile.values import LoggedValue
 
 log = logging.getLogger(__name__)

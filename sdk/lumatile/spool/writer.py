@@ -11,9 +11,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from lumatile.errors import SinkError
-from lumatile.spool_directory import HeldFile, SpoolDirectory, sync_directory
-from lumatile.spool_reader import Position, Unit
-from lumatile.spool_record import Header, records
+from lumatile.spool.directory import HeldFile, SpoolDirectory, sync_directory
+from lumatile.spool.reader import Position, Unit
+from lumatile.spool.record import Header, records
 from lumatile.values import LoggedValue
 from lumatile.wire import UnsendableError
 

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from lumatile.spool_directory import HeldFile, SpoolDirectory
-from lumatile.spool_record import (
+from lumatile.spool.directory import HeldFile, SpoolDirectory
+from lumatile.spool.record import (
     HEADER_BYTES,
     DamagedRecordError,
     Header,
