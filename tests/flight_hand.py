@@ -9,11 +9,11 @@ import pyarrow as pa
 from pyarrow import flight
 
 import lumatile as lt
-from lumatile.acknowledgements import Acknowledgement
 from lumatile.format.schema import LOG
 from lumatile.settings import RecordingSettings
 from lumatile.sink.memory import VALUES
-from lumatile.wire import encode
+from lumatile.wire.acknowledgements import Acknowledgement
+from lumatile.wire.decoding import encode
 
 from .flight_service import image
 

@@ -34,7 +34,7 @@ SERVER = f"""
 {NO_PICKLE}
 import faulthandler, json, logging
 from pathlib import Path
-from lumatile.wire import Limits
+from lumatile.wire.decoding import Limits
 from lumatile_kernels import select_backend
 from lumatile_service.flight_server import IngestServer
 from lumatile_service.ingest import Ingest

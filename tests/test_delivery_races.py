@@ -10,7 +10,6 @@ import pytest
 from pyarrow import flight
 
 import lumatile as lt
-from lumatile.acknowledgements import SILENCE_SECONDS, Acknowledgement
 from lumatile.errors import FlushError
 from lumatile.flight_connection import FINISH_SECONDS, FlightConnection
 from lumatile.flight_sink import FlightSink
@@ -20,6 +19,7 @@ from lumatile.sink.memory import VALUES
 from lumatile.spill import Spill
 from lumatile.spool.directory import HeldFile
 from lumatile.spool.spool import Spool
+from lumatile.wire.acknowledgements import SILENCE_SECONDS, Acknowledgement
 
 from .flight_service import image, poll
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import lumatile as lt
-from lumatile.acknowledgements import SILENCE_SECONDS
 from lumatile.read.verify import verify
+from lumatile.wire.acknowledgements import SILENCE_SECONDS
 
 from .flight_service import LOGGER, Child, Server, check, fresh, image, logger, poll, quiet, stored_keys
 

@@ -17,7 +17,7 @@ import lumatile as lt
 from lumatile.errors import InvalidValueError, SinkError
 from lumatile.flight_sink import FlightSink
 from lumatile.settings import RecordingSettings
-from lumatile.wire import encode
+from lumatile.wire.decoding import encode
 from lumatile_service import ray_actors
 from lumatile_service.endpoint import Endpoint, own_address, port_range
 from lumatile_service.front import Front

@@ -13,7 +13,7 @@ from pyarrow import flight
 import lumatile as lt
 from lumatile.format.schema import LOG
 from lumatile.read.verify import verify
-from lumatile.wire import encode
+from lumatile.wire.decoding import encode
 
 from .flight_hand import Hand, changed, logged
 from .flight_service import Server, check, fresh, logger, poll, quiet, stored_keys

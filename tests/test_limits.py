@@ -8,7 +8,7 @@ from pyarrow import flight
 import lumatile as lt
 from lumatile.errors import FlushError
 from lumatile.format.schema import LOG
-from lumatile.wire import encode
+from lumatile.wire.decoding import encode
 from lumatile_kernels import select_backend
 from lumatile_service.flight_server import IngestServer
 from lumatile_service.ingest import Ingest, RecordingIngest

@@ -19,7 +19,7 @@ from pyarrow import flight
 import lumatile as lt
 from lumatile.errors import FlushError
 from lumatile.format.schema import LOG
-from lumatile.wire import encode
+from lumatile.wire.decoding import encode
 from lumatile.writer import SegmentWriter
 from lumatile_service.ingest_node import IngestNode
 from lumatile_service.metrics import ServiceCollector

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 import lumatile as lt
-from lumatile import wire
 from lumatile.settings import RecordingSettings
 from lumatile.sink.memory import VALUES
 from lumatile.spool import writer as spool_writer
@@ -19,7 +18,8 @@ from lumatile.spool.directory import SpoolBusyError, SpoolDirectory, SpoolError,
 from lumatile.spool.record import HEADER_BYTES
 from lumatile.spool.spool import Spool
 from lumatile.spool.writer import SpoolFullError
-from lumatile.wire import Decoder, Limits
+from lumatile.wire import decoding as wire
+from lumatile.wire.decoding import Decoder, Limits
 
 from .strace import faulty, needs_strace
 from .tmpfs import tmpfs
@@ -343,7 +343,7 @@ from pathlib import Path
 import numpy as np
 
 import lumatile as lt
-from lumatile import wire
+from lumatile.wire import decoding as wire
 from lumatile.spool import writer as spool_writer
 from lumatile.sink.memory import VALUES
 from lumatile.settings import RecordingSettings

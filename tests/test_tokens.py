@@ -11,7 +11,7 @@ import pytest
 from pyarrow import flight
 
 import lumatile as lt
-from lumatile.credentials import bearer_token, call_options, connect
+from lumatile.wire.credentials import bearer_token, call_options, connect
 from lumatile_kernels import select_backend
 from lumatile_service.flight_server import IngestServer
 from lumatile_service.ingest import Ingest

@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import lumatile as lt
-from lumatile import wire
 from lumatile.format.schema import LOG
 from lumatile.sink.memory import VALUES
 from lumatile.values import LoggedValue, TimePoint
-from lumatile.wire import Decoder, Limits, Refused, UnsendableError, WireError, encode
+from lumatile.wire import decoding as wire
+from lumatile.wire.decoding import Decoder, Limits, Refused, UnsendableError, WireError, encode
 
 LIMITS = Limits()
 

@@ -6,7 +6,6 @@ import logging
 import threading
 import time
 
-from lumatile.acknowledgements import Acknowledgement
 from lumatile.pending_flush import PendingFlush
 from lumatile.sink.gaps import Gaps
 from lumatile.sink.queue import ByteQueue
@@ -14,6 +13,7 @@ from lumatile.sink.sinks import Durable
 from lumatile.spill import Spill
 from lumatile.values import LoggedValue
 from lumatile.window import Window
+from lumatile.wire.acknowledgements import Acknowledgement
 
 log = logging.getLogger(__name__)
 

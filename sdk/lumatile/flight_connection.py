@@ -15,12 +15,12 @@ import pyarrow as pa
 from pyarrow import flight
 
 from lumatile import flight_forks
-from lumatile.acknowledgements import SILENCE_SECONDS, Acknowledgement
-from lumatile.credentials import call_options, connect
 from lumatile.format.schema import LOG
 from lumatile.settings import RecordingSettings
 from lumatile.values import LoggedValue
-from lumatile.wire import END, FLUSH, UnsendableError, encode
+from lumatile.wire.acknowledgements import SILENCE_SECONDS, Acknowledgement
+from lumatile.wire.credentials import call_options, connect
+from lumatile.wire.decoding import END, FLUSH, UnsendableError, encode
 
 log = logging.getLogger(__name__)
 

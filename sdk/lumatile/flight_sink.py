@@ -18,8 +18,6 @@ from functools import partial
 
 from pyarrow import flight
 
-from lumatile.acknowledgements import Acknowledgement
-from lumatile.credentials import call_options, connect
 from lumatile.deliveries import TICK_SECONDS, Deliveries
 from lumatile.errors import FlushError, SinkError, warn
 from lumatile.flight_connection import OPTIONS, FlightConnection
@@ -32,7 +30,9 @@ from lumatile.spool.reader import Unit
 from lumatile.spool.spool import Spool
 from lumatile.values import LoggedValue
 from lumatile.window import on_host
-from lumatile.wire import UnsendableError
+from lumatile.wire.acknowledgements import Acknowledgement
+from lumatile.wire.credentials import call_options, connect
+from lumatile.wire.decoding import UnsendableError
 
 log = logging.getLogger(__name__)
 

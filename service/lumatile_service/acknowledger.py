@@ -11,8 +11,8 @@ from typing import Self
 import pyarrow as pa
 from pyarrow import flight
 
-from lumatile.acknowledgements import HEARTBEAT_SECONDS, Acknowledgement, ranges
-from lumatile.wire import Refused
+from lumatile.wire.acknowledgements import HEARTBEAT_SECONDS, Acknowledgement, ranges
+from lumatile.wire.decoding import Refused
 
 log = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from pyarrow import flight
 from lumatile.errors import InvalidValueError, SinkError
 from lumatile.format.schema import LOG
 from lumatile.settings import RecordingSettings
-from lumatile.wire import END, Decoder, Limits, Refused, WireError
+from lumatile.wire.decoding import END, Decoder, Limits, Refused, WireError
 from lumatile_service.acknowledger import Acknowledger, Health
 from lumatile_service.ingest import BusyError, Ingest, RecordingIngest
 from lumatile_service.tokens import CallToken

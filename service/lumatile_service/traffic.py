@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal, get_args
 
 from lumatile.values import LoggedValue
-from lumatile.wire import RefusedReason
+from lumatile.wire.decoding import RefusedReason
 from lumatile_service.histogram import Histogram
 from lumatile_service.meter import Meter
 

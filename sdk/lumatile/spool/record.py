@@ -14,7 +14,7 @@ from lumatile.buffers import POOL
 from lumatile.errors import LumatileError
 from lumatile.format.schema import LOG
 from lumatile.values import LoggedValue
-from lumatile.wire import BATCH_BYTES, encode
+from lumatile.wire.decoding import BATCH_BYTES, encode
 
 MAGIC = b"LMSPOOL1"
 

@@ -15,7 +15,7 @@ from lumatile.spool.directory import HeldFile, SpoolDirectory, sync_directory
 from lumatile.spool.reader import Position, Unit
 from lumatile.spool.record import Header, records
 from lumatile.values import LoggedValue
-from lumatile.wire import UnsendableError
+from lumatile.wire.decoding import UnsendableError
 
 SEGMENT_BYTES = 128 << 20
 """Largest segment."""

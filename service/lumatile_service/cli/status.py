@@ -11,8 +11,8 @@ import typer
 from pyarrow import flight
 from rich.markup import escape
 
-from lumatile.credentials import call_options, connect
 from lumatile.errors import InvalidValueError
+from lumatile.wire.credentials import call_options, connect
 from lumatile_service.cli.output import Json, console, print_json, size, table
 from lumatile_service.endpoint import Endpoint
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from lumatile.wire import Refused
+from lumatile.wire.decoding import Refused
 
 HEARTBEAT_SECONDS = 0.5
 """A service says something this often, be it nothing."""

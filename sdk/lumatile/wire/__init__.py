@@ -1,0 +1,1 @@
+"""Messages between an SDK process and a service: encoding, decoding, acknowledgements and credentials."""
