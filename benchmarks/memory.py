@@ -14,7 +14,7 @@ from benchmarks.options import Options
 from benchmarks.recording import recording_into
 from benchmarks.scratch import scratch
 from benchmarks.table import Bar, Table
-from lumatile.writer import SEGMENT_BYTES
+from lumatile.write.writer import SEGMENT_BYTES
 
 QUEUE_BYTES = 2**28
 TIMES = 10

@@ -16,7 +16,7 @@ from lumatile.read.store import open_store
 from lumatile.read.verify import verify
 from lumatile.settings import RecordingSettings
 from lumatile.storage import local_directory
-from lumatile.writer import SegmentWriter
+from lumatile.write.writer import SegmentWriter
 
 from .strace import faulty, needs_strace, suffered
 
@@ -28,10 +28,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lumatile import merge
+from lumatile.write import merge
 from lumatile.format.point_planes import source_rows
 from lumatile.settings import RecordingSettings
-from lumatile.writer import SegmentWriter
+from lumatile.write.writer import SegmentWriter
 
 store, first, last = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 merge.FAN_IN = 4

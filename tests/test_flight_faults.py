@@ -272,7 +272,7 @@ def _without_a_spool(monkeypatch):
 
 
 def test_a_recording_whose_writer_dies_is_opened_again(tmp_path, monkeypatch):
-    from lumatile.writer import SegmentWriter
+    from lumatile.write.writer import SegmentWriter
     from lumatile_kernels import select_backend
     from lumatile_service.flight_server import IngestServer
     from lumatile_service.ingest import Ingest

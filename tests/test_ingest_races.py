@@ -8,13 +8,13 @@ import pytest
 
 import lumatile as lt
 from lumatile.errors import FlushError, InvalidValueError, LumatileWarning
-from lumatile.merge import merge
 from lumatile.settings import RecordingSettings
 from lumatile.sink.gaps import Gaps
 from lumatile.storage import local_directory
 from lumatile.storage.open_storage import open_place
 from lumatile.storage.write_behind import WriteBehind
-from lumatile.writer import SegmentWriter
+from lumatile.write.merge import merge
+from lumatile.write.writer import SegmentWriter
 from lumatile_kernels import BackendUnavailableError, select_backend
 from lumatile_service import acknowledger, embedded
 from lumatile_service.acknowledger import Acknowledger, Health
@@ -139,7 +139,7 @@ def test_recordings_that_cannot_be_opened_take_nobodys_place(tmp_path):
 def test_one_recording_that_cannot_be_flushed_keeps_no_other_from_being_drained(tmp_path, monkeypatch):
     node = IngestNode("node", str(tmp_path), host="127.0.0.1", advertise=None, ports=[0])
     monkeypatch.setattr(embedded, "ATTEMPTS", 1)
-    monkeypatch.setattr("lumatile.writer.SEGMENT_SECONDS", 60.0)
+    monkeypatch.setattr("lumatile.write.writer.SEGMENT_SECONDS", 60.0)
     told = []
     (value,) = logged(1)
     for name in ("bad", "run"):

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from lumatile.errors import InvalidTypeError, InvalidValueError
 from lumatile.read.store import open_store
 from lumatile.settings import RecordingSettings
-from lumatile.writer import SegmentWriter
+from lumatile.write.writer import SegmentWriter
 
 PATHS = ["", "a", "a/b", "a/b/c", "ab"]
 DATA = ["image", "depth", "segmentation", "points"]

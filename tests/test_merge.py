@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from lumatile import merge
 from lumatile.errors import StoreDeniedError
 from lumatile.format.tile_rows import TileRows
 from lumatile.read.store import open_store
 from lumatile.read.verify import verify
 from lumatile.settings import RecordingSettings
 from lumatile.storage.local_directory import LocalDirectory
-from lumatile.writer import SegmentWriter
+from lumatile.write import merge
+from lumatile.write.writer import SegmentWriter
 
 SETTINGS = RecordingSettings(application_id="app", recording_id="run")
 

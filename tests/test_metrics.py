@@ -20,7 +20,7 @@ import lumatile as lt
 from lumatile.errors import FlushError
 from lumatile.format.schema import LOG
 from lumatile.wire.decoding import encode
-from lumatile.writer import SegmentWriter
+from lumatile.write.writer import SegmentWriter
 from lumatile_service.ingest_node import IngestNode
 from lumatile_service.metrics import ServiceCollector
 from lumatile_service.traffic import Traffic

@@ -15,7 +15,6 @@ import pytest
 from tests.s3_server import Proxy, S3Server
 
 import lumatile as lt
-from lumatile import merge, writer
 from lumatile.errors import CorruptStoreError, FlushError, NotFoundError, SinkError, StoreDeniedError, StoreError
 from lumatile.format.point_planes import source_rows
 from lumatile.read.store import open_store
@@ -24,7 +23,8 @@ from lumatile.settings import RecordingSettings
 from lumatile.storage import object_client, object_directory, object_tiles
 from lumatile.storage.object_directory import ObjectStore
 from lumatile.storage.object_tiles import ObjectTiles
-from lumatile.writer import SegmentWriter
+from lumatile.write import merge, writer
+from lumatile.write.writer import SegmentWriter
 from lumatile_kernels import select_backend
 from lumatile_service.cli import main
 from lumatile_service.ingest import Ingest
@@ -247,7 +247,7 @@ from lumatile.storage.object_directory import ObjectDirectory
 from lumatile.storage.object_file import ObjectFile
 from lumatile.format.point_planes import source_rows
 from lumatile.settings import RecordingSettings
-from lumatile.writer import SegmentWriter
+from lumatile.write.writer import SegmentWriter
 
 def stop(*_):
     print("now", flush=True)

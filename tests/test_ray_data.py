@@ -15,11 +15,11 @@ import pytest
 from skimage import data
 
 import lumatile as lt
-from lumatile import merge
 from lumatile.errors import FlushError, InvalidTypeError, InvalidValueError, LumatileWarning, NotFoundError
 from lumatile.log.recording import RecordingStream
 from lumatile.read.verify import verify
 from lumatile.settings import RecordingSettings
+from lumatile.write import merge
 
 pytest.importorskip("ray")
 pytest.importorskip("pandas")

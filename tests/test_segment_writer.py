@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lumatile import writer
 from lumatile.buffers import POOL
 from lumatile.errors import InvalidValueError, SinkError
 from lumatile.format.schema import FRAMES
@@ -22,7 +21,8 @@ from lumatile.settings import RecordingSettings
 from lumatile.storage import direct_file
 from lumatile.storage.direct_file import PAGE, STAGING, DirectFile
 from lumatile.storage.write_behind import WriteBehind
-from lumatile.writer import SegmentWriter
+from lumatile.write import writer
+from lumatile.write.writer import SegmentWriter
 
 
 def crc32c(data):

@@ -23,7 +23,7 @@ from lumatile.read import recording_reader
 from lumatile.read.frame_tiles import FrameTiles
 from lumatile.read.store import open_store
 from lumatile.settings import RecordingSettings
-from lumatile.writer import SegmentWriter
+from lumatile.write.writer import SegmentWriter
 
 RNG = np.random.default_rng(0)
 PICTURE = RNG.integers(0, 256, (600, 700, 3), np.uint8)

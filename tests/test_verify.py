@@ -12,7 +12,7 @@ from lumatile.read.store import open_store
 from lumatile.read.verify import verify
 from lumatile.settings import RecordingSettings
 from lumatile.storage.local_directory import LocalDirectory
-from lumatile.writer import SegmentWriter
+from lumatile.write.writer import SegmentWriter
 
 
 @pytest.fixture

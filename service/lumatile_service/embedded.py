@@ -22,7 +22,7 @@ from lumatile.sink.gaps import Gaps
 from lumatile.sink.queue import ByteQueue, QueueClosedError
 from lumatile.sink.sinks import Durable
 from lumatile.values import LoggedValue
-from lumatile.writer import SegmentWriter
+from lumatile.write.writer import SegmentWriter
 from lumatile_kernels import select_backend
 from lumatile_service.contexts import KnownContexts
 from lumatile_service.pipeline import DecodedValue, Pipeline

@@ -15,7 +15,7 @@ from lumatile.errors import SinkError
 from lumatile.settings import RecordingSettings
 from lumatile.storage.open_storage import open_place
 from lumatile.values import LoggedValue
-from lumatile.writer import SegmentWriter
+from lumatile.write.writer import SegmentWriter
 from lumatile_kernels import Backend
 from lumatile_service.acknowledger import Health
 from lumatile_service.embedded import EmbeddedSink

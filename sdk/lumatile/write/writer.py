@@ -13,11 +13,11 @@ from crc32c import crc32c
 from lumatile.errors import SinkError, StoreError
 from lumatile.format.schema import FRAMES
 from lumatile.format.tile_rows import TileRows
-from lumatile.merge import Merger
-from lumatile.segment import Segment, first_use
 from lumatile.settings import RecordingSettings
 from lumatile.storage.open_storage import open_place
 from lumatile.storage.write_behind import WriteBehind
+from lumatile.write.merge import Merger
+from lumatile.write.segment import Segment, first_use
 
 SEGMENT_BYTES = 128 << 20
 """A segment closes after the value that crosses this size."""

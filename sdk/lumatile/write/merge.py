@@ -18,10 +18,10 @@ from lumatile.format.frames_file import read_frames_file
 from lumatile.format.segment_names import FramesFile, segment_time
 from lumatile.format.tiles_reader import TilesReader
 from lumatile.format.tiles_writer import TilesFile
-from lumatile.segment import Segment
 from lumatile.settings import RecordingSettings
 from lumatile.storage.recording_storage import RecordingPlace
 from lumatile.storage.write_behind import WriteBehind
+from lumatile.write.segment import Segment
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""Writing a store: segments, commits and merges."""
