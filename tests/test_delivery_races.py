@@ -10,13 +10,13 @@ import pytest
 from pyarrow import flight
 
 import lumatile as lt
+from lumatile.delivery.connection import FINISH_SECONDS, FlightConnection
+from lumatile.delivery.flight_sink import FlightSink
+from lumatile.delivery.spill import Spill
 from lumatile.errors import FlushError
-from lumatile.flight_connection import FINISH_SECONDS, FlightConnection
-from lumatile.flight_sink import FlightSink
 from lumatile.format.schema import LOG
 from lumatile.settings import RecordingSettings
 from lumatile.sink.memory import VALUES
-from lumatile.spill import Spill
 from lumatile.spool.directory import HeldFile
 from lumatile.spool.spool import Spool
 from lumatile.wire.acknowledgements import SILENCE_SECONDS, Acknowledgement
@@ -167,7 +167,7 @@ INTERRUPTED = """
 import os, signal, socket, sys, threading
 import numpy as np
 import lumatile as lt
-from lumatile.deliveries import Deliveries
+from lumatile.delivery.flushes import Deliveries
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins with it ignored
 silent = socket.create_server(("127.0.0.1", 0))  # takes connections, and says nothing

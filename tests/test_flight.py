@@ -366,7 +366,7 @@ def test_a_child_forked_while_another_flight_client_is_open_is_told_and_does_not
     code = """
         import os, sys, time
         import numpy as np, lumatile as lt
-        from lumatile import flight_forks
+        from lumatile.delivery import forks as flight_forks
         from pyarrow import flight
 
         recording = lt.new_recording("app", "broken", sink=sys.argv[1])

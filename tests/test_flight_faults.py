@@ -180,7 +180,7 @@ def test_a_network_cut_and_heal(tmp_path, network):
 CUTS = """
 import faulthandler, random, sys, time
 import numpy as np, lumatile as lt
-from lumatile.flight_connection import FlightConnection
+from lumatile.delivery.connection import FlightConnection
 from lumatile.sink.memory import VALUES
 from lumatile.settings import RecordingSettings
 
@@ -216,7 +216,7 @@ import os, sys, time
 import numpy as np
 import lumatile as lt
 from lumatile.log import recording
-from lumatile.flight_sink import FlightSink
+from lumatile.delivery.flight_sink import FlightSink
 
 servers, go = sys.argv[1:3], sys.argv[3]
 

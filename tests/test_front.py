@@ -14,8 +14,8 @@ import pytest
 from pyarrow import flight
 
 import lumatile as lt
+from lumatile.delivery.flight_sink import FlightSink
 from lumatile.errors import InvalidValueError, SinkError
-from lumatile.flight_sink import FlightSink
 from lumatile.settings import RecordingSettings
 from lumatile.wire.decoding import encode
 from lumatile_service import ray_actors

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
+from lumatile.delivery.flight_sink import FlightSink
+from lumatile.delivery.service_sink import open_service
 from lumatile.errors import InvalidValueError
-from lumatile.flight_sink import FlightSink
-from lumatile.service_sink import open_service
 from lumatile.settings import RecordingSettings
 from lumatile_service.ray_actors import named_addresses
 

@@ -15,8 +15,8 @@ Durable = Literal["store", "spool"]
 
 SINKS = {
     "file": "lumatile_service.embedded:open_embedded",
-    "grpc": "lumatile.service_sink:open_service",
-    "grpc+tls": "lumatile.service_sink:open_service",
+    "grpc": "lumatile.delivery.service_sink:open_service",
+    "grpc+tls": "lumatile.delivery.service_sink:open_service",
     **dict.fromkeys(OBJECT_SCHEMES, "lumatile_service.embedded:open_embedded"),
     "memory": "lumatile.sink.memory:open_memory",
     "ray": "lumatile_service.ray_sink:open_ray",

@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from lumatile.service_sink import spool_options
+from lumatile.delivery.adoption import Pushed, push
+from lumatile.delivery.service_sink import spool_options
 from lumatile.spool.directory import SpoolBusyError, SpoolError, spools
-from lumatile.spool_push import Pushed, push
 from lumatile_service.cli.output import Json, console, print_json, size
 
 Directory = Annotated[

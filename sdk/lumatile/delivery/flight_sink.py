@@ -18,18 +18,18 @@ from functools import partial
 
 from pyarrow import flight
 
-from lumatile.deliveries import TICK_SECONDS, Deliveries
+from lumatile.delivery.connection import OPTIONS, FlightConnection
+from lumatile.delivery.flushes import TICK_SECONDS, Deliveries
+from lumatile.delivery.spill import Spill
+from lumatile.delivery.window import on_host
 from lumatile.errors import FlushError, SinkError, warn
-from lumatile.flight_connection import OPTIONS, FlightConnection
 from lumatile.settings import RecordingSettings
 from lumatile.sink.gaps import Gaps
 from lumatile.sink.queue import ByteQueue, QueueClosedError
 from lumatile.sink.sinks import Durable
-from lumatile.spill import Spill
 from lumatile.spool.reader import Unit
 from lumatile.spool.spool import Spool
 from lumatile.values import LoggedValue
-from lumatile.window import on_host
 from lumatile.wire.acknowledgements import Acknowledgement
 from lumatile.wire.credentials import call_options, connect
 from lumatile.wire.decoding import UnsendableError

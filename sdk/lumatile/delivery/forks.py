@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from lumatile.errors import SinkError
 
 if TYPE_CHECKING:
-    from lumatile.flight_connection import FlightConnection
+    from lumatile.delivery.connection import FlightConnection
 
 GRPC_SECONDS = 5.0
 """Longest wait for gRPC to end after its last connection; it takes 20 ms on an idle machine."""

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
+from lumatile.delivery.adoption import Adoption
+from lumatile.delivery.flight_sink import FlightSink
 from lumatile.errors import InvalidValueError
-from lumatile.flight_sink import FlightSink
 from lumatile.settings import RecordingSettings
 from lumatile.spool.spool import CAPACITY, Spool
-from lumatile.spool_push import Adoption
 
 OFF = "off"
 

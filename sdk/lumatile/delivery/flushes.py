@@ -6,13 +6,13 @@ import logging
 import threading
 import time
 
+from lumatile.delivery.spill import Spill
+from lumatile.delivery.window import Window
 from lumatile.pending_flush import PendingFlush
 from lumatile.sink.gaps import Gaps
 from lumatile.sink.queue import ByteQueue
 from lumatile.sink.sinks import Durable
-from lumatile.spill import Spill
 from lumatile.values import LoggedValue
-from lumatile.window import Window
 from lumatile.wire.acknowledgements import Acknowledgement
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from dataclasses import asdict
 import pyarrow as pa
 from pyarrow import flight
 
-from lumatile import flight_forks
+from lumatile.delivery import forks as flight_forks
 from lumatile.format.schema import LOG
 from lumatile.settings import RecordingSettings
 from lumatile.values import LoggedValue

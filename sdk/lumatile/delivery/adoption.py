@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from lumatile.delivery.flight_sink import FlightSink
 from lumatile.errors import FlushError, LumatileError
-from lumatile.flight_sink import FlightSink
 from lumatile.spool.directory import SpoolBusyError, describe, spools
 from lumatile.spool.spool import Spool
 

@@ -1,0 +1,1 @@
+"""Delivery of logged values to a service, over Arrow Flight and by way of the spool."""
