@@ -20,8 +20,9 @@ from typer.testing import CliRunner
 import lumatile as lt
 from lumatile.errors import FlushError, InvalidValueError
 from lumatile.read.verify import verify
-from lumatile_service.batch import LogCall, ingest, streams
+from lumatile_service.batch import LogCall, ingest
 from lumatile_service.batch.contents import segmentation_png
+from lumatile_service.batch.engine import streams
 from lumatile_service.batch.formats import find_reader
 from lumatile_service.batch.formats.tum_rgbd import associate
 from lumatile_service.batch.job import TooManyErrorsError
@@ -99,7 +100,7 @@ JOB = """
 import sys
 from lumatile_service.batch import ingest
 from lumatile_service.batch.log_call import LogCall
-from lumatile_service.batch.call_logger import CallLogger
+from lumatile_service.batch.engine.call_logger import CallLogger
 
 before = CallLogger.log
 def do(self, call, recording):

@@ -24,7 +24,7 @@ PICTURES = [np.ascontiguousarray(np.roll(CAT[:64, :64], i, 1)) for i in range(CO
 JOB = """
 import sys
 from lumatile_service.batch import ingest
-from lumatile_service.batch.call_logger import CallLogger
+from lumatile_service.batch.engine.call_logger import CallLogger
 
 before = CallLogger.log
 def do(self, call, recording):

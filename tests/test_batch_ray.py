@@ -28,8 +28,9 @@ from lumatile.errors import FlushError, InvalidValueError, SinkError
 from lumatile.read.frame import Frame
 from lumatile.read.verify import verify
 from lumatile.settings import RecordingSettings
-from lumatile_service.batch import LogCall, SourceFiles, ingest, ray_batches
+from lumatile_service.batch import LogCall, SourceFiles, ingest
 from lumatile_service.batch.contents import image_file, segmentation_png
+from lumatile_service.batch.engine import ray_batches
 from lumatile_service.batch.formats import FORMATS
 from lumatile_service.batch.job import TooManyErrorsError
 from lumatile_service.batch.ledger import Ledger

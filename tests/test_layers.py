@@ -17,7 +17,7 @@ HOMES = {
     "ray": {
         "service/lumatile_service/ray_session.py",
         "service/lumatile_service/ray_actors.py",
-        "service/lumatile_service/batch/ray_batches.py",
+        "service/lumatile_service/batch/engine/ray_batches.py",
         "service/lumatile_service/ray_data/content_form.py",
         "service/lumatile_service/ray_data/recording_source.py",
         "service/lumatile_service/ray_data/tile_sink.py",

@@ -159,7 +159,7 @@ def test_bytes_that_were_changed_never_end_the_job(tmp_path):
 JOB = """
 import sys
 from lumatile_service.batch import ingest
-from lumatile_service.batch.call_logger import CallLogger
+from lumatile_service.batch.engine.call_logger import CallLogger
 
 before = CallLogger.log
 def do(self, call, recording):

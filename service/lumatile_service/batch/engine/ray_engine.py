@@ -19,7 +19,7 @@ def run_on_ray(job: Job, *, address: str | None) -> None:
         with contextlib.ExitStack() as stack:
             if address is not None or not _connected():
                 stack.enter_context(ray_session(address, object_store_bytes=OBJECT_STORE_BYTES))
-            from lumatile_service.batch.ray_batches import run
+            from lumatile_service.batch.engine.ray_batches import run
 
             run(job)
     except ModuleNotFoundError as e:

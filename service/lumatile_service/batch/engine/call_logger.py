@@ -7,9 +7,9 @@ from contextlib import suppress
 
 from lumatile.log.recording import RecordingStream
 from lumatile.values import Content
+from lumatile_service.batch.engine.streams import Streams
 from lumatile_service.batch.ledger import Ledger, content_hash
 from lumatile_service.batch.log_call import LogCall
-from lumatile_service.batch.streams import Streams
 from lumatile_service.batch.tally import Tally
 
 

@@ -8,11 +8,11 @@ import threading
 from collections.abc import Iterator
 
 from lumatile.log.recording import RecordingStream
-from lumatile_service.batch.call_logger import CallLogger
+from lumatile_service.batch.engine.call_logger import CallLogger
+from lumatile_service.batch.engine.streams import Streams
 from lumatile_service.batch.job import Job
 from lumatile_service.batch.ledger import Ledger
 from lumatile_service.batch.log_call import LogCall
-from lumatile_service.batch.streams import Streams
 
 MOST_THREADS = 16
 """More wait for each other, in one process."""
