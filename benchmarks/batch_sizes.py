@@ -19,7 +19,7 @@ from benchmarks.options import Options
 from benchmarks.rounds import Contender, take_turns
 from benchmarks.table import Table
 from lumatile_service.batch import LogCall, SourceFiles, ingest
-from lumatile_service.batch.contents import depth_png, segmentation_png
+from lumatile_service.batch.formats.contents import depth_png, segmentation_png
 from lumatile_service.batch.formats.kitti import log_scan
 
 ROUNDS = 3

@@ -21,9 +21,9 @@ import lumatile as lt
 from lumatile.errors import FlushError, InvalidValueError
 from lumatile.read.verify import verify
 from lumatile_service.batch import LogCall, ingest
-from lumatile_service.batch.contents import segmentation_png
 from lumatile_service.batch.engine import streams
 from lumatile_service.batch.formats import find_reader
+from lumatile_service.batch.formats.contents import segmentation_png
 from lumatile_service.batch.formats.tum_rgbd import associate
 from lumatile_service.batch.job import TooManyErrorsError
 from lumatile_service.batch.source_files import SourceFiles, natural

@@ -18,7 +18,7 @@ import lumatile as lt
 from lumatile.errors import ImageFileError
 from lumatile.read.verify import verify
 from lumatile_service.batch import LogCall, ingest
-from lumatile_service.batch.contents import image_file, pillow_image
+from lumatile_service.batch.formats.contents import image_file, pillow_image
 from lumatile_service.batch.source_files import SourceFiles
 
 NOT_UPRIGHT = {"exif_imagemagick_orientation.png", "xmp_tags_orientation.png", "xmp_tags_orientation_exiftool.png"}

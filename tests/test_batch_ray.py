@@ -29,9 +29,9 @@ from lumatile.read.frame import Frame
 from lumatile.read.verify import verify
 from lumatile.settings import RecordingSettings
 from lumatile_service.batch import LogCall, SourceFiles, ingest
-from lumatile_service.batch.contents import image_file, segmentation_png
 from lumatile_service.batch.engine import ray_batches
 from lumatile_service.batch.formats import FORMATS
+from lumatile_service.batch.formats.contents import image_file, segmentation_png
 from lumatile_service.batch.job import TooManyErrorsError
 from lumatile_service.batch.ledger import Ledger
 from lumatile_service.ray_session import ray_session

@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 import lumatile as lt
 from lumatile.errors import InvalidValueError, NotFoundError
 from lumatile_service.batch import ingest
-from lumatile_service.batch.contents import image_file
+from lumatile_service.batch.formats.contents import image_file
 from lumatile_service.batch.source_files import natural
 from lumatile_service.cli.app import app
 from lumatile_service.export import export, parquet

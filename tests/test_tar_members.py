@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from lumatile_service.batch.tar_members import BrokenArchiveError, tar_members
+from lumatile_service.batch.formats.tar_members import BrokenArchiveError, tar_members
 
 
 def encoded(array):

@@ -16,7 +16,7 @@ from lumatile.annotations import AnnotationInfo, ClassDescription
 from lumatile.errors import ImageFileError
 from lumatile.log.recording import RecordingStream
 from lumatile.values import Kind
-from lumatile_service.batch.contents import JPEG, PNG, gray_png, pillow_image
+from lumatile_service.batch.formats.contents import JPEG, PNG, gray_png, pillow_image
 from lumatile_service.batch.rrd_pixels import rerun_pixels
 
 POINT_TYPES = {"positions": "<f4", "colors": "<u4", "radii": "<f4", "class_ids": "<u2", "keypoint_ids": "<u2"}

@@ -14,10 +14,10 @@ from typing import Any, Protocol
 
 from lumatile.errors import InvalidValueError
 from lumatile.settings import RecordingSettings
-from lumatile_service.batch.contents import ignore_warnings
 from lumatile_service.batch.engine.local_engine import run_here
 from lumatile_service.batch.engine.ray_engine import run_on_ray
 from lumatile_service.batch.formats import find_reader
+from lumatile_service.batch.formats.contents import ignore_warnings
 from lumatile_service.batch.job import Engine, Job, derived_id, reason_of
 from lumatile_service.batch.ledger import errors_of
 from lumatile_service.batch.source_files import SourceFiles

@@ -27,9 +27,9 @@ from ray.data.block import BlockMetadata
 from ray.exceptions import RayError, RayTaskError
 
 from lumatile.errors import SinkError
-from lumatile_service.batch.contents import ignore_warnings
 from lumatile_service.batch.engine.call_logger import CallLogger
 from lumatile_service.batch.engine.streams import Streams
+from lumatile_service.batch.formats.contents import ignore_warnings
 from lumatile_service.batch.job import Job
 from lumatile_service.batch.ledger import Ledger
 from lumatile_service.batch.log_call import LogCall, Reader

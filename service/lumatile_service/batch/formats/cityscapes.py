@@ -24,7 +24,7 @@ import numpy as np
 from lumatile.errors import ImageFileError
 from lumatile.log.recording import RecordingStream
 from lumatile.values import Kind
-from lumatile_service.batch.contents import gray_png, image_file, segmentation_png
+from lumatile_service.batch.formats.contents import gray_png, image_file, segmentation_png
 from lumatile_service.batch.log_call import LogCall
 from lumatile_service.batch.source_files import SourceFiles
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from functools import partial
 
-from lumatile_service.batch.contents import image_file
+from lumatile_service.batch.formats.contents import image_file
 from lumatile_service.batch.log_call import LogCall
 from lumatile_service.batch.source_files import SourceFiles
 

@@ -19,7 +19,7 @@ import numpy as np
 from lumatile.errors import InvalidValueError
 from lumatile.log.recording import RecordingStream
 from lumatile.values import Kind
-from lumatile_service.batch.contents import depth_png, image_file, segmentation_png
+from lumatile_service.batch.formats.contents import depth_png, image_file, segmentation_png
 from lumatile_service.batch.log_call import LogCall
 from lumatile_service.batch.source_files import SourceFiles
 

@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from lumatile.content.extensions import extension_json
 from lumatile.errors import ImageFileError, InvalidValueError
-from lumatile_service.batch.contents import image_file, looks_like_image
+from lumatile_service.batch.formats.contents import image_file, looks_like_image
 from lumatile_service.batch.formats.image_folder import SUFFIXES
 from lumatile_service.batch.log_call import LogCall, entity_or, refused
 from lumatile_service.batch.source_files import SourceFiles

@@ -14,7 +14,7 @@ from functools import partial
 from urllib.parse import quote
 
 from lumatile.errors import ImageFileError
-from lumatile_service.batch.contents import image_file
+from lumatile_service.batch.formats.contents import image_file
 from lumatile_service.batch.log_call import LogCall, entity_or, refused
 from lumatile_service.batch.rrd_archetypes import ARCHETYPES, Value, value_of
 from lumatile_service.batch.rrd_file import BrokenRrdError, RrdRecording, opened_rrd

@@ -13,7 +13,7 @@ import re
 from collections import defaultdict
 from functools import partial
 
-from lumatile_service.batch.contents import depth_png, image_file, segmentation_png
+from lumatile_service.batch.formats.contents import depth_png, image_file, segmentation_png
 from lumatile_service.batch.log_call import LogCall
 from lumatile_service.batch.source_files import SourceFiles
 

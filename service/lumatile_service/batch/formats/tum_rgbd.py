@@ -12,7 +12,7 @@ from decimal import Decimal
 from functools import partial
 
 from lumatile.errors import InvalidValueError
-from lumatile_service.batch.contents import depth_png, image_file
+from lumatile_service.batch.formats.contents import depth_png, image_file
 from lumatile_service.batch.log_call import LogCall
 from lumatile_service.batch.source_files import SourceFiles
 

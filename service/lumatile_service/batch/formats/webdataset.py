@@ -20,12 +20,12 @@ from lumatile.content.extensions import extension_json
 from lumatile.errors import ImageFileError, InvalidValueError
 from lumatile.log.recording import RecordingStream
 from lumatile.values import Kind
-from lumatile_service.batch.contents import Ext, depth_png, image_file, segmentation_png
+from lumatile_service.batch.formats.contents import Ext, depth_png, image_file, segmentation_png
 from lumatile_service.batch.formats.image_folder import SUFFIXES
+from lumatile_service.batch.formats.npy import npy_array, npy_header
+from lumatile_service.batch.formats.tar_members import TarMember, tar_members
 from lumatile_service.batch.log_call import LogCall, entity_or, refused
-from lumatile_service.batch.npy import npy_array, npy_header
 from lumatile_service.batch.source_files import SourceFiles
-from lumatile_service.batch.tar_members import TarMember, tar_members
 
 SHARDS = (".tar", ".tar.gz", ".tgz")
 
