@@ -17,8 +17,8 @@ import lumatile as lt
 from lumatile.errors import InvalidValueError
 from lumatile.read.verify import verify
 from lumatile_service.batch import SourceFiles, ingest
-from lumatile_service.batch.formats.coco import read
-from lumatile_service.batch.formats.coco_masks import paint
+from lumatile_service.batch.formats.coco.masks import paint
+from lumatile_service.batch.formats.coco.reader import read
 from lumatile_service.cli.app import app
 
 CAT, FLOWER = data.cat(), load_sample_images().images[1]

@@ -26,7 +26,7 @@ HOMES = {
     "nvidia": {"kernels/lumatile_kernels/decode/dali_pipelines.py"},
     "obstore": {"sdk/lumatile/storage/object_client.py"},
     "av": {"service/lumatile_service/batch/video_frames.py"},
-    "pycocotools": {"service/lumatile_service/batch/formats/coco_masks.py"},
+    "pycocotools": {"service/lumatile_service/batch/formats/coco/masks.py"},
     "rerun": {
         "service/lumatile_service/batch/rrd_file.py",
         "service/lumatile_service/export/rerun_archetypes.py",

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from lumatile.errors import InvalidValueError
 from lumatile_service.batch.formats import (
     cityscapes,
-    coco,
     image_folder,
     kitti,
     parquet,
@@ -19,6 +18,7 @@ from lumatile_service.batch.formats import (
     video,
     webdataset,
 )
+from lumatile_service.batch.formats.coco import reader as coco
 from lumatile_service.batch.log_call import Reader
 from lumatile_service.batch.source_files import SourceFiles
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from lumatile.errors import InvalidValueError, shown
 from lumatile.log.recording import RecordingStream
-from lumatile_service.batch.formats.coco_masks import check_pycocotools, paint
+from lumatile_service.batch.formats.coco.masks import check_pycocotools, paint
 from lumatile_service.batch.formats.contents import image_file
 from lumatile_service.batch.log_call import DatasetWarning, LogCall
 from lumatile_service.batch.source_files import SourceFiles
