@@ -28,7 +28,7 @@ HOMES = {
     "av": {"service/lumatile_service/batch/video_frames.py"},
     "pycocotools": {"service/lumatile_service/batch/formats/coco/masks.py"},
     "rerun": {
-        "service/lumatile_service/batch/rrd_file.py",
+        "service/lumatile_service/batch/formats/rerun/file.py",
         "service/lumatile_service/export/rerun_archetypes.py",
     },
     "prometheus_client": {"service/lumatile_service/metrics.py"},

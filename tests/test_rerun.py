@@ -11,7 +11,7 @@ from tests.shards import encoded
 import lumatile as lt
 from lumatile.read.verify import verify
 from lumatile_service.batch import ingest
-from lumatile_service.batch.formats import rerun_rrd
+from lumatile_service.batch.formats.rerun import reader as rerun_rrd
 from lumatile_service.batch.source_files import SourceFiles
 from lumatile_service.export.rerun_rrd import write_rrd
 

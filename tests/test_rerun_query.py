@@ -8,8 +8,8 @@ from rerun.chunk import RrdReader
 from tests.rerun_files import written
 
 import lumatile as lt
-from lumatile_service.batch.rrd_file import RrdFile
-from lumatile_service.batch.rrd_values import RrdValues
+from lumatile_service.batch.formats.rerun.file import RrdFile
+from lumatile_service.batch.formats.rerun.values import RrdValues
 from lumatile_service.export.rerun_rrd import write_rrd
 
 FRAMES = 12

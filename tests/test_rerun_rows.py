@@ -9,10 +9,11 @@ from tests.rerun_files import written
 
 import lumatile as lt
 from lumatile.errors import ImageFileError
-from lumatile_service.batch import ingest, rrd_values
-from lumatile_service.batch.rrd_file import RrdFile
-from lumatile_service.batch.rrd_pixels import rerun_pixels
-from lumatile_service.batch.rrd_values import RrdValues
+from lumatile_service.batch import ingest
+from lumatile_service.batch.formats.rerun import values as rrd_values
+from lumatile_service.batch.formats.rerun.file import RrdFile
+from lumatile_service.batch.formats.rerun.pixels import rerun_pixels
+from lumatile_service.batch.formats.rerun.values import RrdValues
 from lumatile_service.export.rerun_rrd import write_rrd
 
 PHOTO = data.astronaut()[:256, :320]

@@ -18,7 +18,8 @@ import lumatile as lt
 from lumatile.errors import InvalidValueError
 from lumatile.read.verify import verify
 from lumatile_service.batch import ingest
-from lumatile_service.batch.formats import find_reader, rerun_rrd
+from lumatile_service.batch.formats import find_reader
+from lumatile_service.batch.formats.rerun import reader as rerun_rrd
 from lumatile_service.batch.source_files import SourceFiles
 from lumatile_service.cli.app import app
 
@@ -216,7 +217,7 @@ def test_a_recording_in_a_bucket_is_read_as_one_on_disk(tmp_path, monkeypatch):
 
 MEMORY = """
 import re, sys
-from lumatile_service.batch.formats import rerun_rrd
+from lumatile_service.batch.formats.rerun import reader as rerun_rrd
 from lumatile_service.batch.source_files import SourceFiles
 calls = iter(rerun_rrd.read(SourceFiles(sys.argv[1])))
 total = sum(len(next(calls).read()) for _ in range(int(sys.argv[2])))

@@ -12,13 +12,13 @@ from lumatile_service.batch.formats import (
     image_folder,
     kitti,
     parquet,
-    rerun_rrd,
     scannet,
     tum_rgbd,
     video,
     webdataset,
 )
 from lumatile_service.batch.formats.coco import reader as coco
+from lumatile_service.batch.formats.rerun import reader as rerun_rrd
 from lumatile_service.batch.log_call import Reader
 from lumatile_service.batch.source_files import SourceFiles
 

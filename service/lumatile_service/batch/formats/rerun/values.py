@@ -13,9 +13,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from lumatile.log.timelines import TimelineKind
-from lumatile_service.batch.rrd_archetypes import ARCHETYPES, COMPONENTS, SILENT
-from lumatile_service.batch.rrd_file import BrokenRrdError, RrdChunk, RrdFile, RrdRecording
-from lumatile_service.batch.rrd_rows import ABSENT, ROW_ID, Rows, Shown, shown, without_repeats
+from lumatile_service.batch.formats.rerun.archetypes import ARCHETYPES, COMPONENTS, SILENT
+from lumatile_service.batch.formats.rerun.file import BrokenRrdError, RrdChunk, RrdFile, RrdRecording
+from lumatile_service.batch.formats.rerun.rows import ABSENT, ROW_ID, Rows, Shown, shown, without_repeats
 
 CACHE_BYTES = 128 << 20
 """Chunks that are kept, since values of other chunks may have a part in them."""

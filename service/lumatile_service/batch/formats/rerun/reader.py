@@ -15,10 +15,10 @@ from urllib.parse import quote
 
 from lumatile.errors import ImageFileError
 from lumatile_service.batch.formats.contents import image_file
+from lumatile_service.batch.formats.rerun.archetypes import ARCHETYPES, Value, value_of
+from lumatile_service.batch.formats.rerun.file import BrokenRrdError, RrdRecording, opened_rrd
+from lumatile_service.batch.formats.rerun.values import RrdValue, RrdValues
 from lumatile_service.batch.log_call import LogCall, entity_or, refused
-from lumatile_service.batch.rrd_archetypes import ARCHETYPES, Value, value_of
-from lumatile_service.batch.rrd_file import BrokenRrdError, RrdRecording, opened_rrd
-from lumatile_service.batch.rrd_values import RrdValue, RrdValues
 from lumatile_service.batch.source_files import SourceFiles
 
 logger = logging.getLogger(__name__)

@@ -17,7 +17,7 @@ from lumatile.errors import ImageFileError
 from lumatile.log.recording import RecordingStream
 from lumatile.values import Kind
 from lumatile_service.batch.formats.contents import JPEG, PNG, gray_png, pillow_image
-from lumatile_service.batch.rrd_pixels import rerun_pixels
+from lumatile_service.batch.formats.rerun.pixels import rerun_pixels
 
 POINT_TYPES = {"positions": "<f4", "colors": "<u4", "radii": "<f4", "class_ids": "<u2", "keypoint_ids": "<u2"}
 """Rerun's columns of points, but for labels -> their numbers. Colors are 0xRRGGBBAA."""
