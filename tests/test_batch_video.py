@@ -13,8 +13,8 @@ from tests.videos import CAT, PANNED, errors_of, frames_of, packed, write
 import lumatile as lt
 from lumatile.read.verify import verify
 from lumatile_service.batch import ingest
-from lumatile_service.batch.formats import video
-from lumatile_service.batch.formats.video import read
+from lumatile_service.batch.formats.video import reader as video
+from lumatile_service.batch.formats.video.reader import read
 from lumatile_service.batch.source_files import SourceFiles
 
 

@@ -7,8 +7,8 @@ import pytest
 from tests.videos import CAT, PANNED, frames_of, packed, planar, write
 
 from lumatile_service.batch import ingest
-from lumatile_service.batch.video_colors import MATRICES
-from lumatile_service.batch.video_frames import turned
+from lumatile_service.batch.formats.video.colors import MATRICES
+from lumatile_service.batch.formats.video.frames import turned
 
 KR_KB = {
     1: (0.2126, 0.0722),

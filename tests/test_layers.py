@@ -25,7 +25,7 @@ HOMES = {
     "cupy": {"kernels/lumatile_kernels/cuda/device.py", "kernels/lumatile_kernels/cuda/compile.py"},
     "nvidia": {"kernels/lumatile_kernels/decode/dali_pipelines.py"},
     "obstore": {"sdk/lumatile/storage/object_client.py"},
-    "av": {"service/lumatile_service/batch/video_frames.py"},
+    "av": {"service/lumatile_service/batch/formats/video/frames.py"},
     "pycocotools": {"service/lumatile_service/batch/formats/coco/masks.py"},
     "rerun": {
         "service/lumatile_service/batch/formats/rerun/file.py",

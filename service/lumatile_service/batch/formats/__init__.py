@@ -7,18 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from lumatile.errors import InvalidValueError
-from lumatile_service.batch.formats import (
-    cityscapes,
-    image_folder,
-    kitti,
-    parquet,
-    scannet,
-    tum_rgbd,
-    video,
-    webdataset,
-)
+from lumatile_service.batch.formats import cityscapes, image_folder, kitti, parquet, scannet, tum_rgbd, webdataset
 from lumatile_service.batch.formats.coco import reader as coco
 from lumatile_service.batch.formats.rerun import reader as rerun_rrd
+from lumatile_service.batch.formats.video import reader as video
 from lumatile_service.batch.log_call import Reader
 from lumatile_service.batch.source_files import SourceFiles
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from lumatile_service.batch.video_colors import FULL, LIMITED, BrokenVideoError, FrameColors
+from lumatile_service.batch.formats.video.colors import FULL, LIMITED, BrokenVideoError, FrameColors
 
 DEMUXERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,asf,flv,ivf,mpeg,mpegts,mpegvideo,m4v,h264,hevc,obu,mxf,ogg,nut,dv"

@@ -12,9 +12,9 @@ from lumatile.errors import ImageFileError
 from lumatile.log.recording import RecordingStream
 from lumatile_kernels.decode.image_header import PIXEL_LIMIT
 from lumatile_service.batch.formats.image_folder import SUFFIXES as IMAGES
+from lumatile_service.batch.formats.video.frames import VideoFrame, video_frames
 from lumatile_service.batch.log_call import LogCall, entity_or, refused
 from lumatile_service.batch.source_files import SourceFiles
-from lumatile_service.batch.video_frames import VideoFrame, video_frames
 
 SUFFIXES = (
     ".mp4",
