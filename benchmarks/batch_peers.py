@@ -144,7 +144,7 @@ def _timed(work: Callable[[], object], out: Path) -> float:
 
 @contextmanager
 def _ray() -> Iterator[None]:
-    from lumatile_service.ray_session import ray_session
+    from lumatile_service.cluster.ray_session import ray_session
 
     with ray_session(None, object_store_bytes=512 << 20):
         import ray

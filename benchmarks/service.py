@@ -20,7 +20,7 @@ from benchmarks.options import Options
 from benchmarks.rounds import Contender, Timings, clock, take_turns
 from benchmarks.scratch import scratch
 from benchmarks.table import Bar, Table
-from lumatile_service.malloc import MALLOC
+from lumatile_service.cluster.malloc import MALLOC
 
 ROUNDS = 8
 FRAMES = 12

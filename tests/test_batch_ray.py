@@ -34,7 +34,7 @@ from lumatile_service.batch.formats import FORMATS
 from lumatile_service.batch.formats.contents import image_file, segmentation_png
 from lumatile_service.batch.job import TooManyErrorsError
 from lumatile_service.batch.ledger import Ledger
-from lumatile_service.ray_session import ray_session
+from lumatile_service.cluster.ray_session import ray_session
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of Ray and what it imports

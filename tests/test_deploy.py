@@ -21,7 +21,7 @@ from PIL import Image
 
 import lumatile as lt
 from lumatile_service.cli.app import app
-from lumatile_service.serve import DRAIN_SECONDS
+from lumatile_service.cluster.serve import DRAIN_SECONDS
 
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"

@@ -18,12 +18,12 @@ from lumatile.delivery.flight_sink import FlightSink
 from lumatile.errors import InvalidValueError, SinkError
 from lumatile.settings import RecordingSettings
 from lumatile.wire.decoding import encode
-from lumatile_service import ray_actors
+from lumatile_service.cluster import ray_actors
+from lumatile_service.cluster.placement import Placement, place
 from lumatile_service.endpoint import Endpoint, own_address, port_range
 from lumatile_service.front import Front
 from lumatile_service.ingest_node import IngestNode
 from lumatile_service.meter import RATE_SECONDS, Meter
-from lumatile_service.placement import Placement, place
 
 from .flight_hand import Hand, logged
 
@@ -262,13 +262,13 @@ def test_without_a_package_serve_says_what_to_install(package, tmp_path):
 
 def test_the_command_line_loads_no_ray():
     loaded = "[name for name in ('ray', 'prometheus_client') if name in sys.modules]"
-    code = f"import sys, lumatile_service.cli.app, lumatile_service.serve; print({loaded})"
+    code = f"import sys, lumatile_service.cli.app, lumatile_service.cluster.serve; print({loaded})"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 STOPPED = """
 import os, signal, sys, threading
-from lumatile_service.serve import _stop_signal
+from lumatile_service.cluster.serve import _stop_signal
 
 
 def at_the_worst_moment(frame, event, _):

@@ -15,8 +15,8 @@ PACKAGES = ("kernels/lumatile_kernels", "sdk/lumatile", "service/lumatile_servic
 
 HOMES = {
     "ray": {
-        "service/lumatile_service/ray_session.py",
-        "service/lumatile_service/ray_actors.py",
+        "service/lumatile_service/cluster/ray_session.py",
+        "service/lumatile_service/cluster/ray_actors.py",
         "service/lumatile_service/batch/engine/ray_batches.py",
         "service/lumatile_service/ray_data/content_form.py",
         "service/lumatile_service/ray_data/recording_source.py",

@@ -15,7 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 import lumatile as lt
-from lumatile_service.malloc import MALLOC
+from lumatile_service.cluster.malloc import MALLOC
 
 pytest.importorskip("ray")
 

@@ -19,7 +19,7 @@ SINKS = {
     "grpc+tls": "lumatile.delivery.service_sink:open_service",
     **dict.fromkeys(OBJECT_SCHEMES, "lumatile_service.embedded:open_embedded"),
     "memory": "lumatile.sink.memory:open_memory",
-    "ray": "lumatile_service.ray_sink:open_ray",
+    "ray": "lumatile_service.cluster.ray_sink:open_ray",
 }
 """scheme -> "module:function"; the function takes (url, settings, **options) and returns a Sink."""
 

@@ -45,8 +45,8 @@ def serve(
     ends.
     """
     from lumatile_service.access import Access
-    from lumatile_service.serve import ServeOptions
-    from lumatile_service.serve import serve as run
+    from lumatile_service.cluster.serve import ServeOptions
+    from lumatile_service.cluster.serve import serve as run
 
     options = ServeOptions(
         store=store,

@@ -7,7 +7,7 @@ import sys
 
 from lumatile.errors import InvalidValueError
 from lumatile_service.batch.job import Job
-from lumatile_service.ray_session import ray_session
+from lumatile_service.cluster.ray_session import ray_session
 
 OBJECT_STORE_BYTES = 512 << 20
 """Of a Ray of its own: what shards hold goes through it."""

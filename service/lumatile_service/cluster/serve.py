@@ -16,14 +16,14 @@ import pyarrow as pa
 from lumatile.errors import InvalidValueError, SinkError
 from lumatile.storage.open_storage import open_place
 from lumatile_service.access import Access
+from lumatile_service.cluster.ray_session import ray_session
 from lumatile_service.endpoint import LOOPBACK, Endpoint
 from lumatile_service.front import Front
 from lumatile_service.ingest_node import make_store
-from lumatile_service.ray_session import ray_session
 
 if TYPE_CHECKING:
+    from lumatile_service.cluster.ray_actors import IngestActors
     from lumatile_service.http_server import HttpServer
-    from lumatile_service.ray_actors import IngestActors
 
 DRAIN_SECONDS = 60.0
 """Longest time for making durable what was received before."""
@@ -117,7 +117,7 @@ def _line(options: ServeOptions, actors: IngestActors, front: Front, http: HttpS
 def _start(options: ServeOptions, stack: contextlib.ExitStack) -> tuple[IngestActors, Front]:
     """Ray, which `stack` ends, and in it the actors, and the front."""
     stack.enter_context(ray_session(options.ray_address))
-    from lumatile_service.ray_actors import IngestActors
+    from lumatile_service.cluster.ray_actors import IngestActors
 
     actors = IngestActors(
         options.location,

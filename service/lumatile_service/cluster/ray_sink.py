@@ -8,7 +8,7 @@ from lumatile.delivery.flight_sink import FlightSink
 from lumatile.delivery.service_sink import open_service
 from lumatile.errors import InvalidValueError
 from lumatile.settings import RecordingSettings
-from lumatile_service.ray_actors import named_addresses
+from lumatile_service.cluster.ray_actors import named_addresses
 
 
 def open_ray(url: str, settings: RecordingSettings) -> FlightSink:

@@ -1,0 +1,1 @@
+"""The service on Ray: its actors, their placement and its processes."""
