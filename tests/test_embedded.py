@@ -20,7 +20,7 @@ import lumatile as lt
 from lumatile.errors import FlushError, LumatileWarning
 from lumatile.read.verify import verify
 from lumatile_kernels.host.numpy_backend import NumpyBackend
-from lumatile_service import embedded
+from lumatile_service.embedded import sink as embedded
 
 from .tmpfs import tmpfs
 

@@ -14,10 +14,10 @@ from lumatile.values import LoggedValue
 Durable = Literal["store", "spool"]
 
 SINKS = {
-    "file": "lumatile_service.embedded:open_embedded",
+    "file": "lumatile_service.embedded.sink:open_embedded",
     "grpc": "lumatile.delivery.service_sink:open_service",
     "grpc+tls": "lumatile.delivery.service_sink:open_service",
-    **dict.fromkeys(OBJECT_SCHEMES, "lumatile_service.embedded:open_embedded"),
+    **dict.fromkeys(OBJECT_SCHEMES, "lumatile_service.embedded.sink:open_embedded"),
     "memory": "lumatile.sink.memory:open_memory",
     "ray": "lumatile_service.cluster.ray_sink:open_ray",
 }

@@ -13,7 +13,7 @@ from lumatile.errors import FlushError, LumatileWarning
 from lumatile.log.recording import RecordingStream
 from lumatile.settings import RecordingSettings
 from lumatile.values import Content
-from lumatile_service.patience import Patience
+from lumatile_service.embedded.patience import Patience
 from lumatile_service.ray_data.attempts import EarlierAttempts
 
 Row = dict[str, Any]

@@ -16,8 +16,8 @@ from lumatile.settings import RecordingSettings
 from lumatile.sink.memory import VALUES
 from lumatile_kernels import select_backend
 from lumatile_service.batch.tally import Tally
-from lumatile_service.contexts import KnownContexts
-from lumatile_service.patience import Patience
+from lumatile_service.embedded.contexts import KnownContexts
+from lumatile_service.embedded.patience import Patience
 from lumatile_service.traffic import ErrorReason
 
 QUEUE_BYTES = 4 << 20

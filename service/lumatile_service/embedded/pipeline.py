@@ -24,8 +24,8 @@ from lumatile_kernels.decode.image_header import check_pixel_limit, read_header
 from lumatile_kernels.decode.jpeg import JpegDecoder, select_jpeg_decoder
 from lumatile_kernels.layout import level_sizes
 from lumatile_kernels.threads import Threads
-from lumatile_service.compression import compress
-from lumatile_service.contexts import KnownContexts
+from lumatile_service.embedded.compression import compress
+from lumatile_service.embedded.contexts import KnownContexts
 
 log = logging.getLogger(__name__)
 

@@ -24,8 +24,8 @@ from lumatile.sink.sinks import Durable
 from lumatile.values import LoggedValue
 from lumatile.write.writer import SegmentWriter
 from lumatile_kernels import select_backend
-from lumatile_service.contexts import KnownContexts
-from lumatile_service.pipeline import DecodedValue, Pipeline
+from lumatile_service.embedded.contexts import KnownContexts
+from lumatile_service.embedded.pipeline import DecodedValue, Pipeline
 from lumatile_service.traffic import ErrorReason
 
 log = logging.getLogger(__name__)
