@@ -37,7 +37,7 @@ cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_
 for _ in range(count):
     cluster.add_node(num_cpus=2)
 ray.init(cluster.address, namespace="lumatile", logging_level="error", log_to_driver=False)
-from lumatile_service.access import Access
+from lumatile_service.ingest.access import Access
 from lumatile_service.cluster.ray_actors import IngestActors
 
 actors = IngestActors(store, actors=count, host="127.0.0.1", advertise=None, ports=(0,), access=Access())

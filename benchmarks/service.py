@@ -34,8 +34,8 @@ SERVER = """
 import sys
 from pathlib import Path
 from lumatile_kernels import select_backend
-from lumatile_service.flight_server import IngestServer
-from lumatile_service.ingest import Ingest
+from lumatile_service.ingest.flight_server import IngestServer
+from lumatile_service.ingest.recordings import Ingest
 
 server = IngestServer("grpc://127.0.0.1:0", Ingest(Path(sys.argv[1]), lambda: select_backend("auto")))
 print(server.port, flush=True)

@@ -36,9 +36,9 @@ import faulthandler, json, logging
 from pathlib import Path
 from lumatile.wire.decoding import Limits
 from lumatile_kernels import select_backend
-from lumatile_service.flight_server import IngestServer
-from lumatile_service.ingest import Ingest
-from lumatile_service.tokens import TokenFile, token_middleware
+from lumatile_service.ingest.flight_server import IngestServer
+from lumatile_service.ingest.recordings import Ingest
+from lumatile_service.ingest.tokens import TokenFile, token_middleware
 
 sys.addaudithook(_no_pickle)
 faulthandler.enable()

@@ -20,7 +20,7 @@ import lumatile as lt
 from lumatile.errors import FlushError, LumatileWarning
 from lumatile.settings import RecordingSettings
 from lumatile_kernels import select_backend
-from lumatile_service.ingest import Ingest
+from lumatile_service.ingest.recordings import Ingest
 
 from .flight_service import Server, check, image, poll, settings_of, stored_keys, stored_tiles
 

@@ -274,8 +274,8 @@ def _without_a_spool(monkeypatch):
 def test_a_recording_whose_writer_dies_is_opened_again(tmp_path, monkeypatch):
     from lumatile.write.writer import SegmentWriter
     from lumatile_kernels import select_backend
-    from lumatile_service.flight_server import IngestServer
-    from lumatile_service.ingest import Ingest
+    from lumatile_service.ingest.flight_server import IngestServer
+    from lumatile_service.ingest.recordings import Ingest
 
     append, fails = SegmentWriter.append, threading.Event()
 
@@ -304,8 +304,8 @@ def test_a_recording_whose_writer_dies_is_opened_again(tmp_path, monkeypatch):
 
 def test_a_server_that_is_drained_ends_its_streams_and_loses_nothing(tmp_path):
     from lumatile_kernels import select_backend
-    from lumatile_service.flight_server import IngestServer
-    from lumatile_service.ingest import Ingest
+    from lumatile_service.ingest.flight_server import IngestServer
+    from lumatile_service.ingest.recordings import Ingest
 
     ingest = Ingest(tmp_path, lambda: select_backend("numpy"))
     with Server(tmp_path) as other, IngestServer("grpc://127.0.0.1:0", ingest) as server:

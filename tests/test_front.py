@@ -21,8 +21,8 @@ from lumatile.wire.decoding import encode
 from lumatile_service.cluster import ray_actors
 from lumatile_service.cluster.placement import Placement, place
 from lumatile_service.endpoint import Endpoint, own_address, port_range
-from lumatile_service.front import Front
-from lumatile_service.ingest_node import IngestNode
+from lumatile_service.ingest.front import Front
+from lumatile_service.ingest.ingest_node import IngestNode
 from lumatile_service.meter import RATE_SECONDS, Meter
 
 from .flight_hand import Hand, logged

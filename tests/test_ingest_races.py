@@ -16,13 +16,13 @@ from lumatile.storage.write_behind import WriteBehind
 from lumatile.write.merge import merge
 from lumatile.write.writer import SegmentWriter
 from lumatile_kernels import BackendUnavailableError, select_backend
-from lumatile_service import acknowledger
-from lumatile_service.acknowledger import Acknowledger, Health
 from lumatile_service.embedded import sink as embedded
 from lumatile_service.embedded.sink import open_embedded
-from lumatile_service.ingest import Ingest, RecordingIngest
-from lumatile_service.ingest_node import IngestNode
-from lumatile_service.known_keys import KnownKeys
+from lumatile_service.ingest import acknowledger
+from lumatile_service.ingest.acknowledger import Acknowledger, Health
+from lumatile_service.ingest.ingest_node import IngestNode
+from lumatile_service.ingest.known_keys import KnownKeys
+from lumatile_service.ingest.recordings import Ingest, RecordingIngest
 from lumatile_service.traffic import Traffic
 
 from .flight_hand import logged

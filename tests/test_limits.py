@@ -10,8 +10,8 @@ from lumatile.errors import FlushError
 from lumatile.format.schema import LOG
 from lumatile.wire.decoding import encode
 from lumatile_kernels import select_backend
-from lumatile_service.flight_server import IngestServer
-from lumatile_service.ingest import Ingest, RecordingIngest
+from lumatile_service.ingest.flight_server import IngestServer
+from lumatile_service.ingest.recordings import Ingest, RecordingIngest
 
 from .flight_hand import Hand, logged
 from .flight_service import Server, check, image, logger, poll, quiet

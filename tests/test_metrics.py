@@ -21,7 +21,7 @@ from lumatile.errors import FlushError
 from lumatile.format.schema import LOG
 from lumatile.wire.decoding import encode
 from lumatile.write.writer import SegmentWriter
-from lumatile_service.ingest_node import IngestNode
+from lumatile_service.ingest.ingest_node import IngestNode
 from lumatile_service.metrics import ServiceCollector
 from lumatile_service.traffic import Traffic
 

@@ -27,7 +27,7 @@ from lumatile.write import merge, writer
 from lumatile.write.writer import SegmentWriter
 from lumatile_kernels import select_backend
 from lumatile_service.cli import main
-from lumatile_service.ingest import Ingest
+from lumatile_service.ingest.recordings import Ingest
 
 RNG = np.random.default_rng(0)
 PICTURE = RNG.integers(0, 256, (600, 700, 3), np.uint8)

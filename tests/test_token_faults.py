@@ -8,7 +8,7 @@ import pytest
 import lumatile as lt
 from lumatile.errors import FlushError
 from lumatile.spool.directory import spools
-from lumatile_service.tokens import CHECK_SECONDS
+from lumatile_service.ingest.tokens import CHECK_SECONDS
 
 from .flight_service import Server, check, image, logger, poll, quiet, stored_keys
 

@@ -13,9 +13,9 @@ from pyarrow import flight
 import lumatile as lt
 from lumatile.wire.credentials import bearer_token, call_options, connect
 from lumatile_kernels import select_backend
-from lumatile_service.flight_server import IngestServer
-from lumatile_service.ingest import Ingest
-from lumatile_service.tokens import TokenFile, token_middleware
+from lumatile_service.ingest.flight_server import IngestServer
+from lumatile_service.ingest.recordings import Ingest
+from lumatile_service.ingest.tokens import TokenFile, token_middleware
 
 WRITER, READER, BOTH = "w" * 20, "r" * 20, "b" * 20
 

@@ -44,9 +44,9 @@ def serve(
     Prints one line with its addresses once it takes values. SIGTERM or SIGINT: makes durable what was received, and
     ends.
     """
-    from lumatile_service.access import Access
     from lumatile_service.cluster.serve import ServeOptions
     from lumatile_service.cluster.serve import serve as run
+    from lumatile_service.ingest.access import Access
 
     options = ServeOptions(
         store=store,

@@ -13,12 +13,12 @@ from ray.exceptions import RayError
 from ray.util import list_named_actors
 
 from lumatile.errors import FlushError, SinkError
-from lumatile_service.access import Access
 from lumatile_service.cluster.malloc import MALLOC
 from lumatile_service.cluster.placement import place
 from lumatile_service.cluster.ray_session import NAMESPACE
 from lumatile_service.endpoint import LOOPBACK
-from lumatile_service.ingest_node import IngestNode
+from lumatile_service.ingest.access import Access
+from lumatile_service.ingest.ingest_node import IngestNode
 
 log = logging.getLogger(__name__)
 

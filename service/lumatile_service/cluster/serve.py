@@ -15,11 +15,11 @@ import pyarrow as pa
 
 from lumatile.errors import InvalidValueError, SinkError
 from lumatile.storage.open_storage import open_place
-from lumatile_service.access import Access
 from lumatile_service.cluster.ray_session import ray_session
 from lumatile_service.endpoint import LOOPBACK, Endpoint
-from lumatile_service.front import Front
-from lumatile_service.ingest_node import make_store
+from lumatile_service.ingest.access import Access
+from lumatile_service.ingest.front import Front
+from lumatile_service.ingest.ingest_node import make_store
 
 if TYPE_CHECKING:
     from lumatile_service.cluster.ray_actors import IngestActors

@@ -24,9 +24,9 @@ from lumatile.errors import InvalidValueError, SinkError
 from lumatile.format.schema import LOG
 from lumatile.settings import RecordingSettings
 from lumatile.wire.decoding import END, Decoder, Limits, Refused, WireError
-from lumatile_service.acknowledger import Acknowledger, Health
-from lumatile_service.ingest import BusyError, Ingest, RecordingIngest
-from lumatile_service.tokens import CallToken
+from lumatile_service.ingest.acknowledger import Acknowledger, Health
+from lumatile_service.ingest.recordings import BusyError, Ingest, RecordingIngest
+from lumatile_service.ingest.tokens import CallToken
 from lumatile_service.traffic import ErrorReason
 
 log = logging.getLogger(__name__)

@@ -13,10 +13,10 @@ from lumatile.errors import SinkError
 from lumatile.storage.local_directory import LocalStore
 from lumatile.storage.open_storage import open_place
 from lumatile_kernels import select_backend
-from lumatile_service.access import Access
 from lumatile_service.endpoint import Endpoint, own_address
-from lumatile_service.flight_server import IngestServer
-from lumatile_service.ingest import Ingest
+from lumatile_service.ingest.access import Access
+from lumatile_service.ingest.flight_server import IngestServer
+from lumatile_service.ingest.recordings import Ingest
 
 
 class IngestNode:

@@ -8,7 +8,7 @@ from typing import Any
 
 from lumatile.errors import InvalidValueError
 from lumatile_service.endpoint import Endpoint
-from lumatile_service.tokens import TokenFile, token_middleware
+from lumatile_service.ingest.tokens import TokenFile, token_middleware
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,10 +17,10 @@ from lumatile.storage.open_storage import open_place
 from lumatile.values import LoggedValue
 from lumatile.write.writer import SegmentWriter
 from lumatile_kernels import Backend
-from lumatile_service.acknowledger import Health
 from lumatile_service.embedded.pipeline import Pipeline
 from lumatile_service.embedded.sink import EmbeddedSink
-from lumatile_service.known_keys import KnownKeys
+from lumatile_service.ingest.acknowledger import Health
+from lumatile_service.ingest.known_keys import KnownKeys
 from lumatile_service.traffic import Traffic
 
 log = logging.getLogger(__name__)

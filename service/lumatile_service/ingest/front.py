@@ -9,7 +9,7 @@ from typing import Any
 from pyarrow import flight
 
 from lumatile.format.schema import LOG
-from lumatile_service.flight_server import ClosedServer, clear_errors
+from lumatile_service.ingest.flight_server import ClosedServer, clear_errors
 
 
 class Front(ClosedServer):
