@@ -23,7 +23,7 @@ from lumatile_service.cluster.placement import Placement, place
 from lumatile_service.endpoint import Endpoint, own_address, port_range
 from lumatile_service.ingest.front import Front
 from lumatile_service.ingest.ingest_node import IngestNode
-from lumatile_service.meter import RATE_SECONDS, Meter
+from lumatile_service.metrics.meter import RATE_SECONDS, Meter
 
 from .flight_hand import Hand, logged
 

@@ -11,8 +11,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
 from lumatile_service.endpoint import Endpoint
-from lumatile_service.http_server import HttpServer
 from lumatile_service.ingest.ingest_node import IngestNode
+from lumatile_service.metrics.http_server import HttpServer
 
 from .flight_service import poll
 

@@ -23,7 +23,7 @@ from lumatile_service.ingest.acknowledger import Acknowledger, Health
 from lumatile_service.ingest.ingest_node import IngestNode
 from lumatile_service.ingest.known_keys import KnownKeys
 from lumatile_service.ingest.recordings import Ingest, RecordingIngest
-from lumatile_service.traffic import Traffic
+from lumatile_service.metrics.traffic import Traffic
 
 from .flight_hand import logged
 from .flight_service import poll, stored_keys

@@ -31,7 +31,7 @@ HOMES = {
         "service/lumatile_service/batch/formats/rerun/file.py",
         "service/lumatile_service/export/rerun_archetypes.py",
     },
-    "prometheus_client": {"service/lumatile_service/metrics.py"},
+    "prometheus_client": {"service/lumatile_service/metrics/prometheus.py"},
 }
 """package -> the only files that may import it."""
 

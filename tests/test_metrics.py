@@ -22,8 +22,8 @@ from lumatile.format.schema import LOG
 from lumatile.wire.decoding import encode
 from lumatile.write.writer import SegmentWriter
 from lumatile_service.ingest.ingest_node import IngestNode
-from lumatile_service.metrics import ServiceCollector
-from lumatile_service.traffic import Traffic
+from lumatile_service.metrics.prometheus import ServiceCollector
+from lumatile_service.metrics.traffic import Traffic
 
 from .flight_hand import Hand, changed, logged
 from .flight_service import poll

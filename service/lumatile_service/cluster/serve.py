@@ -23,7 +23,7 @@ from lumatile_service.ingest.ingest_node import make_store
 
 if TYPE_CHECKING:
     from lumatile_service.cluster.ray_actors import IngestActors
-    from lumatile_service.http_server import HttpServer
+    from lumatile_service.metrics.http_server import HttpServer
 
 DRAIN_SECONDS = 60.0
 """Longest time for making durable what was received before."""
@@ -99,7 +99,7 @@ def serve(options: ServeOptions) -> None:
 
 def _http(endpoint: Endpoint) -> HttpServer:
     """A server that says, until it knows actors, that there are none. Raises SinkError."""
-    from lumatile_service.http_server import HttpServer
+    from lumatile_service.metrics.http_server import HttpServer
 
     try:
         return HttpServer(endpoint)

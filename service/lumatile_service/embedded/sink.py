@@ -26,7 +26,7 @@ from lumatile.write.writer import SegmentWriter
 from lumatile_kernels import select_backend
 from lumatile_service.embedded.contexts import KnownContexts
 from lumatile_service.embedded.pipeline import DecodedValue, Pipeline
-from lumatile_service.traffic import ErrorReason
+from lumatile_service.metrics.traffic import ErrorReason
 
 log = logging.getLogger(__name__)
 

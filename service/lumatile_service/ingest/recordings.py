@@ -21,7 +21,7 @@ from lumatile_service.embedded.pipeline import Pipeline
 from lumatile_service.embedded.sink import EmbeddedSink
 from lumatile_service.ingest.acknowledger import Health
 from lumatile_service.ingest.known_keys import KnownKeys
-from lumatile_service.traffic import Traffic
+from lumatile_service.metrics.traffic import Traffic
 
 log = logging.getLogger(__name__)
 

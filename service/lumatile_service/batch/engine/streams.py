@@ -18,7 +18,7 @@ from lumatile_kernels import select_backend
 from lumatile_service.batch.tally import Tally
 from lumatile_service.embedded.contexts import KnownContexts
 from lumatile_service.embedded.patience import Patience
-from lumatile_service.traffic import ErrorReason
+from lumatile_service.metrics.traffic import ErrorReason
 
 QUEUE_BYTES = 4 << 20
 """Of a stream's queue, at most, where the tiles are made on the host: to read further ahead takes a core from that."""

@@ -9,8 +9,8 @@ from typing import Any, Literal, get_args
 
 from lumatile.values import LoggedValue
 from lumatile.wire.decoding import RefusedReason
-from lumatile_service.histogram import Histogram
-from lumatile_service.meter import Meter
+from lumatile_service.metrics.histogram import Histogram
+from lumatile_service.metrics.meter import Meter
 
 ErrorReason = Literal[
     "store_write",

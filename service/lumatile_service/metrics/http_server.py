@@ -16,7 +16,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 from wsgiref.types import StartResponse, WSGIEnvironment
 
 from lumatile_service.endpoint import Endpoint
-from lumatile_service.metrics import metrics_app
+from lumatile_service.metrics.prometheus import metrics_app
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,1 @@
+"""What a service counts and measures, and how that is served."""
