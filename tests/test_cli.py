@@ -12,7 +12,7 @@ from PIL import Image
 
 import lumatile as lt
 from lumatile_service.cli import main
-from lumatile_service.point_view import PointView, draw_points
+from lumatile_service.show.point_view import PointView, draw_points
 
 POSITIONS = np.array([[0.0, 0, 5], [4, 0, 5], [0, 3, 5], [4, 3, 5], [0, 0, 9]])
 RGB = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [255, 255, 255]], np.uint8)

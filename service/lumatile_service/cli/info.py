@@ -15,7 +15,7 @@ from lumatile.read.store import Store
 from lumatile_service.cli.instant import At, frame_at
 from lumatile_service.cli.ls import show
 from lumatile_service.cli.output import Json, StorePath, console, instant, print_json, size, table
-from lumatile_service.recording_summary import summarise
+from lumatile_service.show.recording_summary import summarise
 
 
 def info(

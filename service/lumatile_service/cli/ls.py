@@ -8,7 +8,7 @@ from rich.markup import escape
 
 import lumatile as lt
 from lumatile_service.cli.output import Json, StorePath, console, instant, print_json, size, table
-from lumatile_service.recording_summary import summarise
+from lumatile_service.show.recording_summary import summarise
 
 
 def ls(store: StorePath, *, as_json: Json = False) -> None:

@@ -12,8 +12,8 @@ from lumatile.errors import InvalidValueError, NotFoundError
 from lumatile_kernels.decode.png import encode_png
 from lumatile_service.cli.instant import At, frame_at
 from lumatile_service.cli.output import Json, StorePath, print_json
-from lumatile_service.picture import frame_picture
-from lumatile_service.point_view import PointView
+from lumatile_service.show.picture import frame_picture
+from lumatile_service.show.point_view import PointView
 
 
 def render(

@@ -15,8 +15,8 @@ from lumatile_kernels.decode.png import encode_png
 from lumatile_kernels.tables import turbo
 from lumatile_service.demo.real_data import COIN_SIZES
 from lumatile_service.demo.sheet import MARGIN, MUTED, Sheet
-from lumatile_service.picture import frame_picture
-from lumatile_service.point_view import PointView
+from lumatile_service.show.picture import frame_picture
+from lumatile_service.show.point_view import PointView
 
 GAP = 16
 PANEL = (371, 250)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lumatile.read.frame import Frame
-from lumatile_service.point_view import PointView, draw_points
+from lumatile_service.show.point_view import PointView, draw_points
 
 WHITE = 255
 
