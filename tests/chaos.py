@@ -13,9 +13,9 @@ from pathlib import Path
 
 import numpy as np
 import psutil
-from tests.flight_service import Server, check, logger, poll, quiet, stored_keys
-from tests.service_process import Service
-from tests.strace import NO_STRACE, faulty
+from tests.support.flight_service import Server, check, logger, poll, quiet, stored_keys
+from tests.support.service_process import Service
+from tests.support.strace import NO_STRACE, faulty
 
 WORKERS = 4
 """Processes that log at the same time."""

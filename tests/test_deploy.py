@@ -23,7 +23,7 @@ import lumatile as lt
 from lumatile_service.cli.app import app
 from lumatile_service.cluster.serve import DRAIN_SECONDS
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 DEPLOY = ROOT / "deploy"
 GUIDE = ROOT / "docs" / "deploy.md"
 KUBERNETES = sorted((DEPLOY / "kubernetes").rglob("*.yaml"))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 PACKAGES = ("kernels/lumatile_kernels", "sdk/lumatile", "service/lumatile_service")
 
 HOMES = {

@@ -11,7 +11,7 @@ import pytest
 import lumatile as lt
 from lumatile_kernels.layout import pyramid_layout
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
     path
     for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"))
