@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import pyarrow as pa
 from pyarrow import flight
+from tests.support.flight_service import image
 
 import lumatile as lt
 from lumatile.format.schema import LOG
@@ -14,8 +15,6 @@ from lumatile.settings import RecordingSettings
 from lumatile.sink.memory import VALUES
 from lumatile.wire.acknowledgements import Acknowledgement
 from lumatile.wire.decoding import encode
-
-from .flight_service import image
 
 
 class Hand:

@@ -8,6 +8,7 @@ import time
 
 import pytest
 from pyarrow import flight
+from tests.support.flight_service import image, poll
 
 import lumatile as lt
 from lumatile.delivery.connection import FINISH_SECONDS, FlightConnection
@@ -20,8 +21,6 @@ from lumatile.sink.memory import VALUES
 from lumatile.spool.directory import HeldFile
 from lumatile.spool.spool import Spool
 from lumatile.wire.acknowledgements import SILENCE_SECONDS, Acknowledgement
-
-from .flight_service import image, poll
 
 SETTINGS = RecordingSettings(application_id="app", recording_id="run")
 AWAY = "grpc://127.0.0.1:1"

@@ -15,14 +15,13 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 from pyarrow import flight
+from tests.support.flight_service import Server, check, image, poll, settings_of, stored_keys, stored_tiles
 
 import lumatile as lt
 from lumatile.errors import FlushError, LumatileWarning
 from lumatile.settings import RecordingSettings
 from lumatile_kernels import select_backend
 from lumatile_service.ingest.recordings import Ingest
-
-from .flight_service import Server, check, image, poll, settings_of, stored_keys, stored_tiles
 
 pytestmark = pytest.mark.filterwarnings("error")
 

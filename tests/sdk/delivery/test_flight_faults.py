@@ -8,12 +8,11 @@ import time
 
 import numpy as np
 import pytest
+from tests.support.flight_service import LOGGER, Child, Server, check, fresh, image, logger, poll, quiet, stored_keys
 
 import lumatile as lt
 from lumatile.read.verify import verify
 from lumatile.wire.acknowledgements import SILENCE_SECONDS
-
-from .flight_service import LOGGER, Child, Server, check, fresh, image, logger, poll, quiet, stored_keys
 
 
 def test_kill_9_of_the_sdk_process(tmp_path):

@@ -4,13 +4,12 @@ import datetime as dt
 import time
 
 import pytest
+from tests.support.flight_service import Server, check, image, logger, poll, quiet, stored_keys
 
 import lumatile as lt
 from lumatile.errors import FlushError
 from lumatile.spool.directory import spools
 from lumatile_service.ingest.tokens import CHECK_SECONDS
-
-from .flight_service import Server, check, image, logger, poll, quiet, stored_keys
 
 OLD, NEW, READER = "old-" * 5, "new-" * 5, "read-" * 5
 

@@ -9,6 +9,8 @@ import sys
 
 import numpy as np
 import pytest
+from tests.support.strace import faulty, needs_strace
+from tests.support.tmpfs import tmpfs
 
 import lumatile as lt
 from lumatile.settings import RecordingSettings
@@ -20,9 +22,6 @@ from lumatile.spool.spool import Spool
 from lumatile.spool.writer import SpoolFullError
 from lumatile.wire import decoding as wire
 from lumatile.wire.decoding import Decoder, Limits
-
-from .strace import faulty, needs_strace
-from .tmpfs import tmpfs
 
 SETTINGS = RecordingSettings(application_id="app", recording_id="run")
 URL = "grpc://127.0.0.1:1"

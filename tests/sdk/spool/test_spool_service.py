@@ -12,13 +12,12 @@ import warnings
 
 import numpy as np
 import pytest
+from tests.support.flight_service import Child, Server, check, image, logger, poll
 
 import lumatile as lt
 from lumatile.errors import FlushError
 from lumatile.spool import writer as spool_writer
 from lumatile.spool.directory import spools
-
-from .flight_service import Child, Server, check, image, logger, poll
 
 
 @pytest.fixture

@@ -9,14 +9,13 @@ from functools import partial
 
 import numpy as np
 import pytest
+from tests.support.flight_service import Server, check, fresh, image, logger, poll, quiet
+from tests.support.strace import CALLS, faulty, needs_strace, suffered
+from tests.support.tmpfs import tmpfs
 
 import lumatile as lt
 from lumatile.errors import FlushError
 from lumatile.read.verify import verify
-
-from .flight_service import Server, check, fresh, image, logger, poll, quiet
-from .strace import CALLS, faulty, needs_strace, suffered
-from .tmpfs import tmpfs
 
 
 @pytest.fixture(autouse=True)

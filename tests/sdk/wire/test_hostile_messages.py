@@ -9,14 +9,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import flight
+from tests.support.flight_hand import Hand, changed, logged
+from tests.support.flight_service import Server, check, fresh, logger, poll, quiet, stored_keys
 
 import lumatile as lt
 from lumatile.format.schema import LOG
 from lumatile.read.verify import verify
 from lumatile.wire.decoding import encode
-
-from .flight_hand import Hand, changed, logged
-from .flight_service import Server, check, fresh, logger, poll, quiet, stored_keys
 
 
 @pytest.fixture(autouse=True)

@@ -11,14 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.support.strace import faulty, needs_strace, suffered
 
 from lumatile.read.store import open_store
 from lumatile.read.verify import verify
 from lumatile.settings import RecordingSettings
 from lumatile.storage import local_directory
 from lumatile.write.writer import SegmentWriter
-
-from .strace import faulty, needs_strace, suffered
 
 SETTINGS = RecordingSettings(application_id="app", recording_id="run")
 

@@ -15,14 +15,13 @@ import numpy as np
 import psutil
 import pytest
 from simplejpeg import encode_jpeg
+from tests.support.tmpfs import tmpfs
 
 import lumatile as lt
 from lumatile.errors import FlushError, LumatileWarning
 from lumatile.read.verify import verify
 from lumatile_kernels.host.numpy_backend import NumpyBackend
 from lumatile_service.embedded import sink as embedded
-
-from .tmpfs import tmpfs
 
 
 def picture(seed, height=70, width=90):

@@ -5,11 +5,10 @@ import time
 
 import numpy as np
 import psutil
+from tests.support.flight_service import Child, Server, fresh, poll, quiet
 
 import lumatile as lt
 from lumatile.read.verify import verify
-
-from .flight_service import Child, Server, fresh, poll, quiet
 
 QUEUE = 16 << 20
 """Bound of either queue, in bytes."""

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from pyarrow import flight
+from tests.support.flight_hand import Hand, logged
 
 import lumatile as lt
 from lumatile.delivery.flight_sink import FlightSink
@@ -24,8 +25,6 @@ from lumatile_service.endpoint import Endpoint, own_address, port_range
 from lumatile_service.ingest.front import Front
 from lumatile_service.ingest.ingest_node import IngestNode
 from lumatile_service.metrics.meter import RATE_SECONDS, Meter
-
-from .flight_hand import Hand, logged
 
 INGEST = flight.FlightDescriptor.for_command(b"ingest")
 

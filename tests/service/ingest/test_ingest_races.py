@@ -5,6 +5,8 @@ import time
 from dataclasses import replace
 
 import pytest
+from tests.support.flight_hand import logged
+from tests.support.flight_service import poll, stored_keys
 
 import lumatile as lt
 from lumatile.errors import FlushError, InvalidValueError, LumatileWarning
@@ -24,9 +26,6 @@ from lumatile_service.ingest.ingest_node import IngestNode
 from lumatile_service.ingest.known_keys import KnownKeys
 from lumatile_service.ingest.recordings import Ingest, RecordingIngest
 from lumatile_service.metrics.traffic import Traffic
-
-from .flight_hand import logged
-from .flight_service import poll, stored_keys
 
 SETTINGS = RecordingSettings(application_id="flight", recording_id="run")
 

@@ -4,6 +4,8 @@ import re
 
 import pytest
 from pyarrow import flight
+from tests.support.flight_hand import Hand, logged
+from tests.support.flight_service import Server, check, image, logger, poll, quiet
 
 import lumatile as lt
 from lumatile.errors import FlushError
@@ -12,9 +14,6 @@ from lumatile.wire.decoding import encode
 from lumatile_kernels import select_backend
 from lumatile_service.ingest.flight_server import IngestServer
 from lumatile_service.ingest.recordings import Ingest, RecordingIngest
-
-from .flight_hand import Hand, logged
-from .flight_service import Server, check, image, logger, poll, quiet
 
 
 @pytest.fixture(autouse=True)

@@ -9,12 +9,11 @@ import urllib.request
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
+from tests.support.flight_service import poll
 
 from lumatile_service.endpoint import Endpoint
 from lumatile_service.ingest.ingest_node import IngestNode
 from lumatile_service.metrics.http_server import HttpServer
-
-from .flight_service import poll
 
 
 @pytest.fixture

@@ -15,6 +15,9 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse
 from prometheus_client.registry import CollectorRegistry
 from pyarrow import flight
+from tests.support.flight_hand import Hand, changed, logged
+from tests.support.flight_service import poll
+from tests.support.jpeg_files import PHOTO, encoded
 
 import lumatile as lt
 from lumatile.errors import FlushError
@@ -24,10 +27,6 @@ from lumatile.write.writer import SegmentWriter
 from lumatile_service.ingest.ingest_node import IngestNode
 from lumatile_service.metrics.prometheus import ServiceCollector
 from lumatile_service.metrics.traffic import Traffic
-
-from .flight_hand import Hand, changed, logged
-from .flight_service import poll
-from .jpeg_files import PHOTO, encoded
 
 UNITS = ("values", "bytes", "seconds", "segments", "errors", "recordings", "streams")
 
