@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lumatile_kernels.layout import TileIndex
+
+if TYPE_CHECKING:  # for an annotation only: cuda.device imports this module
+    from lumatile_kernels.cuda.device import Device
 
 TileFormat = Literal["linear", "srgb8", "rgba32float"]
 """How images are stored: rgba16float, rgba8unorm-srgb or rgba32float."""
@@ -96,6 +99,11 @@ class Backend(Protocol):
     @property
     def name(self) -> BackendName:
         """Its name, as stored and shown."""
+        ...
+
+    @property
+    def device(self) -> Device | None:
+        """The GPU that it computes on; None for a backend that computes on the host."""
         ...
 
     @property

@@ -13,6 +13,7 @@ from lumatile_kernels.backend import Allocate, OffHost, allocate_array
 class HostBackend:
     """Takes one frame at a time, from the host's memory; see `Backend`."""
 
+    device = None
     ahead_bytes = 0
     pin = None
 

@@ -99,7 +99,7 @@ class Pipeline:
                 decoder = self._decoder
                 if decoder is None:
                     decoder = self._decoder = select_jpeg_decoder(
-                        "auto", getattr(self._backend, "device", None), threads=self._decoding_threads
+                        "auto", self._backend.device, threads=self._decoding_threads
                     )
                 images = decoder.decode([file for _, file in files], allocate=POOL.take)
             for (i, _), image in zip(files, images, strict=True):
