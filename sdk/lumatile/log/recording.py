@@ -10,8 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import Any, Generic, ParamSpec, Self, TypeVar, cast
 
 from lumatile.content.extensions import extension_json
@@ -24,13 +23,12 @@ from lumatile.log.log_points import log_point, log_points
 from lumatile.log.set_times import reset_time, set_time_nanos, set_time_seconds, set_time_sequence
 from lumatile.log.timelines import Timelines
 from lumatile.settings import RecordingSettings
-from lumatile.sink.sinks import Durable, Sink, open_sink
+from lumatile.sink.sinks import DEFAULT_SINK, Durable, Sink, SinkAt, SinkFactory
+from lumatile.urls import absolute
 from lumatile.values import DATA_KINDS, Content, Kind, LoggedValue, held_bytes
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-DEFAULT_SINK = "./lumatile-store"
 
 
 class _Method(Generic[P]):
@@ -77,19 +75,16 @@ class RecordingStream:
     def __init__(
         self,
         settings: RecordingSettings,
-        url: str | None = None,
-        options: Mapping[str, Any] = MappingProxyType({}),
+        sink: SinkFactory = DEFAULT_SINK,
         *,
         producer: bytes | None = None,
     ) -> None:
-        """A stream whose sink opens at the first value.
+        """A stream whose sink opens at the first value, by `sink`.
 
-        `url`: of the sink; None: $LUMATILE_SINK, else ./lumatile-store. `options`: for `open_sink`.
         `producer`: 16 bytes, of one who does a stream again: the same values get the same keys; None: random.
         """
         self._settings = settings
-        self._url = url
-        self._options = options
+        self._factory = sink
         self._refusal = ""
         """Why values are not taken; empty while they are."""
         self.timelines = Timelines()
@@ -260,11 +255,11 @@ class RecordingStream:
         Raises SinkError where it cannot be opened, InvalidValueError for a URL or backend that there is not; when it
         is open, FlushError if not everything that was logged before is durable.
         """
-        self._change_sink(_absolute(store), {} if backend == "auto" else {"backend": backend})
+        self._change_sink(SinkAt(url=_absolute(store), backend=None if backend == "auto" else backend))
 
     def connect(self, url: str) -> None:
         """Log to `url` from now on; flushes and closes the sink before. Raises as `save` does."""
-        self._change_sink(_absolute(url), {})
+        self._change_sink(SinkAt(url=_absolute(url)))
 
     def flush(self, timeout: float | None = None) -> Durable:
         """Wait until all values logged before are durable; says where: "store" or "spool".
@@ -292,7 +287,7 @@ class RecordingStream:
         """True: bad calls raise a LumatileError; False: they warn, and leave an error row."""
         self._settings = replace(self._settings, strict=bool(strict))
 
-    def _change_sink(self, url: str, options: Mapping[str, Any]) -> None:
+    def _change_sink(self, factory: SinkFactory) -> None:
         failure: SinkError | None = None
         with self._lock:
             before, self._sink = self._sink, None
@@ -300,7 +295,7 @@ class RecordingStream:
                 self._settle(lambda: None if before is None else before.close())
             except SinkError as e:
                 failure = e
-            self._url, self._options, self._refusal = url, options, ""
+            self._factory, self._refusal = factory, ""
             self._opened()
         if failure is not None:
             raise failure
@@ -314,16 +309,15 @@ class RecordingStream:
             if self._refusal:
                 raise SinkError(self._refusal)
             if self._sink is None:
-                url = self._url or _absolute(os.environ.get("LUMATILE_SINK") or DEFAULT_SINK)
                 processes.opened(self)
                 try:
                     with processes.IMPORTING:
-                        self._sink = open_sink(url, self._settings, **self._options)
+                        self._sink = self._factory(self._settings)
                 except LumatileError as e:
                     self._refusal = str(e)
                     raise
                 except Exception as e:
-                    self._refusal = f"{shown(url)} cannot be opened: {_text(e)}"
+                    self._refusal = f"{self._factory} cannot be opened: {_text(e)}"
                     raise (InvalidValueError if isinstance(e, ValueError) else SinkError)(self._refusal) from e
             return self._sink
 
@@ -357,15 +351,14 @@ class RecordingStream:
             warn(str(e))  # the error that ends the block goes on
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return RecordingStream, (self._settings, self._url, dict(self._options))
+        return RecordingStream, (self._settings, self._factory)
 
 
 def _absolute(url: str | os.PathLike[str]) -> str:
-    """A path from where the process stands now; a URL as it is. Raises InvalidTypeError for neither."""
+    """Return a path as an absolute one, a URL unchanged. Raises InvalidTypeError for neither."""
     if not isinstance(url, str | os.PathLike):
         raise InvalidTypeError(f"a sink must be a path or a URL, not {shown(url)}")
-    url = os.fspath(url)
-    return url if "://" in url else str(Path(url).absolute())
+    return absolute(url)
 
 
 def _text(error: Exception) -> str:

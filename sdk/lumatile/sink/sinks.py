@@ -1,27 +1,32 @@
-"""Where a recording's values go, found by URL scheme."""
+"""Where a recording's values go: what a sink is, and how one is opened for a URL."""
 
 from __future__ import annotations
 
 import importlib
-import re
-from typing import Any, Literal, Protocol, cast
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
 
-from lumatile.errors import InvalidValueError, SinkError
+from lumatile.errors import InvalidValueError, SinkError, shown
 from lumatile.settings import RecordingSettings
 from lumatile.storage.open_storage import OBJECT_SCHEMES
+from lumatile.urls import absolute, scheme_of
 from lumatile.values import LoggedValue
 
 Durable = Literal["store", "spool"]
 
+STORE_SCHEMES = ("file", *OBJECT_SCHEMES)
+"""Schemes of sinks that write a store in this process; a path is one of "file"."""
+
 SINKS = {
-    "file": "lumatile_service.embedded.sink:open_embedded",
+    **dict.fromkeys(STORE_SCHEMES, "lumatile_service.embedded.sink:open_embedded"),
     "grpc": "lumatile.delivery.service_sink:open_service",
     "grpc+tls": "lumatile.delivery.service_sink:open_service",
-    **dict.fromkeys(OBJECT_SCHEMES, "lumatile_service.embedded.sink:open_embedded"),
     "memory": "lumatile.sink.memory:open_memory",
     "ray": "lumatile_service.cluster.ray_sink:open_ray",
 }
-"""scheme -> "module:function"; the function takes (url, settings, **options) and returns a Sink."""
+"""scheme -> "module:function"; the function takes (url, settings), of a store also `backend`, and returns a Sink."""
 
 
 class Sink(Protocol):
@@ -46,19 +51,49 @@ class Sink(Protocol):
         ...
 
 
-def open_sink(url: str, settings: RecordingSettings, **options: Any) -> Sink:
-    """The sink for `url`: a path or a URL with a scheme in `SINKS`.
+SinkFactory: TypeAlias = Callable[[RecordingSettings], Sink]
+"""Opens the sink of a recording with these settings. A recording that is pickled needs one that can be pickled."""
 
-    Raises InvalidValueError for an unknown scheme, SinkError where it cannot be opened.
+
+@dataclass(frozen=True, kw_only=True)
+class SinkAt:
+    """A SinkFactory for a URL."""
+
+    url: str | None = None
+    """A path or a URL with a scheme in `SINKS`; None: $LUMATILE_SINK, else ./lumatile-store, when the sink opens."""
+    backend: str | None = None
+    """The backend that makes the tiles of a store that this process writes; None: the best one."""
+
+    def __call__(self, settings: RecordingSettings) -> Sink:
+        """Open the sink; see `open_sink`."""
+        return open_sink(self._location, settings, backend=self.backend)
+
+    def __str__(self) -> str:
+        return shown(self._location)
+
+    @property
+    def _location(self) -> str:
+        return self.url or absolute(os.environ.get("LUMATILE_SINK") or "./lumatile-store")
+
+
+DEFAULT_SINK = SinkAt()
+
+
+def open_sink(url: str, settings: RecordingSettings, *, backend: str | None = None) -> Sink:
+    """Open the sink at `url`, a path or a URL with a scheme in `SINKS`; `backend`: as in `SinkAt`.
+
+    Raises InvalidValueError for an unknown scheme, and for a backend where no store is written here; SinkError where
+    the sink cannot be opened.
     """
-    match = re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", url)
-    scheme = match.group(1).lower() if match else "file"
+    scheme = scheme_of(url) or "file"
     if scheme not in SINKS:
         raise InvalidValueError(f"sink must be a path or a URL with a scheme in {sorted(SINKS)}, not {url!r}")
+    if backend is not None and scheme not in STORE_SCHEMES:
+        raise InvalidValueError(f"backend must be left out where no store is written here, not {backend!r} for {url!r}")
     module, function = SINKS[scheme].split(":")
     try:
-        opener = getattr(importlib.import_module(module), function)
+        opener: Callable[..., Sink] = getattr(importlib.import_module(module), function)
     except ModuleNotFoundError as e:
         extra = "service" if scheme == "ray" else "local"
         raise SinkError(f"sink {url!r} needs the module {e.name}: install lumatile[{extra}]") from e
-    return cast("Sink", opener(url, settings, **options))
+    return opener(url, settings) if backend is None else opener(url, settings, backend=backend)

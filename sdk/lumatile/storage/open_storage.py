@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from os import PathLike, fspath
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from lumatile.errors import InvalidValueError
 from lumatile.storage.recording_storage import StorePlace
+from lumatile.urls import scheme_of
 
 OBJECT_SCHEMES = ("az", "gs", "s3")
 """Of stores in buckets."""
@@ -20,8 +20,7 @@ def open_place(store: str | PathLike[str]) -> StorePlace:
     Raises InvalidValueError for another scheme, StoreError where a package for it is missing.
     """
     text = fspath(store)
-    match = re.match(r"([A-Za-z][A-Za-z0-9+.-]+)://", text)
-    scheme = match[1].lower() if match else None
+    scheme = scheme_of(text)
     if scheme in OBJECT_SCHEMES:
         from lumatile.storage.object_directory import ObjectStore
 

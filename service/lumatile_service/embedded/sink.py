@@ -52,18 +52,20 @@ def open_embedded(
     threads: int | None = None,
     segment_bytes: int | None = None,
     segment_seconds: float | None = None,
-    **listeners: Callable[..., Any],
+    on_durable: Callable[[Sequence[LoggedValue], int], None] = lambda *_: None,
+    on_error: Callable[[ErrorReason], None] = lambda _: None,
+    admit: Callable[[LoggedValue], LoggedValue | None] = lambda value: value,
 ) -> EmbeddedSink:
     """The sink that writes into the store at `url`: a path, a file:// URL or a bucket's URL.
 
-    `threads`: that compute, None: one a core. `contexts`: as Pipeline takes them, `listeners`: as EmbeddedSink does.
-    `segment_bytes`, `segment_seconds`: as SegmentWriter takes them.
+    `threads`: that compute, None: one a core. `contexts`: as Pipeline takes them. `segment_bytes`,
+    `segment_seconds`: as SegmentWriter takes them. `on_durable`, `on_error`, `admit`: as EmbeddedSink takes them.
     Raises SinkError where the store cannot be written, BackendUnavailableError for a backend that cannot run here.
     """
     chosen = select_backend(backend, threads=threads)
     pipeline = Pipeline(settings, backend=chosen, contexts=contexts, threads=threads)  # first: a writer has threads
     writer = SegmentWriter(url, settings, segment_bytes=segment_bytes, segment_seconds=segment_seconds)
-    return EmbeddedSink(writer, pipeline, settings, **listeners)
+    return EmbeddedSink(writer, pipeline, settings, on_durable=on_durable, on_error=on_error, admit=admit)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

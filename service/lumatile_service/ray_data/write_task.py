@@ -14,6 +14,7 @@ from lumatile.log.recording import RecordingStream
 from lumatile.settings import RecordingSettings
 from lumatile.values import Content
 from lumatile_service.embedded.patience import Patience
+from lumatile_service.embedded.sink import open_embedded
 from lumatile_service.ray_data.attempts import EarlierAttempts
 
 Row = dict[str, Any]
@@ -63,14 +64,16 @@ def write_rows(
     earlier = EarlierAttempts(store, settings.recording_id, producer, read=again)
     bears = Patience(patience)
     watch = _Watch(bears)
-    options = {
-        "backend": backend,
-        "threads": threads,
-        "admit": earlier.admit,
-        "on_durable": watch.stored,
-        "on_error": watch.failed,
-    }
-    recording = RecordingStream(settings, store, options, producer=producer)
+    sink = partial(
+        open_embedded,
+        store,
+        backend=backend,
+        threads=threads,
+        admit=earlier.admit,
+        on_durable=watch.stored,
+        on_error=watch.failed,
+    )
+    recording = RecordingStream(settings, sink, producer=producer)
     bears.recording = recording
     try:
         with warnings.catch_warnings():

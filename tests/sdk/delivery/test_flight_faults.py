@@ -214,8 +214,8 @@ RACE = """
 import os, sys, time
 import numpy as np
 import lumatile as lt
-from lumatile.log import recording
 from lumatile.delivery.flight_sink import FlightSink
+from lumatile.sink import sinks
 
 servers, go = sys.argv[1:3], sys.argv[3]
 
@@ -224,7 +224,7 @@ def addresses():  # the first one once, then the other
     return [servers.pop(0)] if len(servers) > 1 else servers
 
 
-recording.open_sink = lambda url, settings: FlightSink(url, settings, addresses=addresses)
+sinks.open_sink = lambda url, settings, *, backend: FlightSink(url, settings, addresses=addresses)
 rec = lt.new_recording("flight", "run", sink="grpc://anywhere")
 for i in range(20):
     rec.set_time_sequence("i", i)

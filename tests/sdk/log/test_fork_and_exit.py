@@ -199,7 +199,7 @@ def test_the_end_waits_a_bounded_time_and_says_how_many_values_are_lost(run):
     began = time.monotonic()
     code, _, err = run("""
         from lumatile.log import processes
-        from lumatile.log import recording
+        from lumatile.sink import sinks
         from lumatile.sink.memory import MemorySink
 
         class StuckSink(MemorySink):
@@ -211,7 +211,7 @@ def test_the_end_waits_a_bounded_time_and_says_how_many_values_are_lost(run):
                 self.flush(timeout)
 
         processes.EXIT_WAIT = 1.0
-        recording.open_sink = lambda url, settings: StuckSink([])
+        sinks.open_sink = lambda url, settings, *, backend: StuckSink([])
         for i in range(3):
             lt.init("app", f"run {i}").log_image("image", PIXELS)
     """)

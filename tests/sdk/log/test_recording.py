@@ -10,7 +10,7 @@ import pytest
 
 import lumatile as lt
 from lumatile.errors import SinkError
-from lumatile.log import current, recording
+from lumatile.log import current
 from lumatile.sink import sinks
 from lumatile.sink.memory import VALUES, MemorySink
 
@@ -53,19 +53,20 @@ class BrokenSink(MemorySink):
 def opened(monkeypatch):
     """URL -> the sink that was opened for it; scheme broken://."""
     opened = {}
+    really_open = sinks.open_sink
 
-    def open_sink(url, settings, **options):
+    def open_sink(url, settings, *, backend=None):
         if not url.startswith("broken:"):
-            return sinks.open_sink(url, settings, **options)
+            return really_open(url, settings, backend=backend)
         if "refuses" in url:
             raise SinkError(f"{url} cannot be written")
         if "bug" in url:
             raise RuntimeError("a bug in the sink")
         opened[url] = BrokenSink(VALUES[url])
-        opened[url].options = options
+        opened[url].backend = backend
         return opened[url]
 
-    monkeypatch.setattr(recording, "open_sink", open_sink)
+    monkeypatch.setattr(sinks, "open_sink", open_sink)
     yield opened
     for url in opened:
         VALUES.pop(url, None)
@@ -233,11 +234,17 @@ def test_the_default_sink_opens_at_the_first_value(monkeypatch, opened):
 
 def test_the_last_default_is_a_store_in_the_current_directory(monkeypatch, tmp_path):
     asked = []
-    monkeypatch.setattr(recording, "open_sink", lambda url, _: asked.append(url) or MemorySink([]))
+    monkeypatch.setattr(sinks, "open_sink", lambda url, *_, **__: asked.append(url) or MemorySink([]))
     made = lt.init("app")
     lt.log_point("p", [0, 0])
     assert asked == [str(tmp_path / "lumatile-store")]
     made.disconnect()
+
+
+def test_a_backend_is_refused_where_no_store_is_written_here(name):
+    made = lt.new_recording("app")
+    with pytest.raises(ValueError, match="backend must be left out where no store is written here, not 'numpy' for"):
+        made.save(f"memory://{name}", backend="numpy")
 
 
 def test_a_sink_that_cannot_be_opened_is_said_at_the_start(opened):
@@ -299,7 +306,7 @@ def test_save_and_connect_close_the_sink_before(opened, name):
     lt.save("broken://third", backend="numpy")
     lt.log_point("3", [0, 0])
     assert (paths("broken://first"), paths(name), paths("broken://third")) == (["1"], ["2"], ["3"])
-    assert opened["broken://third"].options == {"backend": "numpy"}
+    assert opened["broken://third"].backend == "numpy"
     assert [VALUES[key][0].seq for key in ("broken://first", name, "broken://third")] == [0, 1, 2]
     made.disconnect()
     assert opened["broken://third"].closed

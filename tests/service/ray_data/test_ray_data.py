@@ -19,6 +19,7 @@ from lumatile.errors import FlushError, InvalidTypeError, InvalidValueError, Lum
 from lumatile.log.recording import RecordingStream
 from lumatile.read.verify import verify
 from lumatile.settings import RecordingSettings
+from lumatile.sink.sinks import SinkAt
 from lumatile.write import merge
 
 pytest.importorskip("ray")
@@ -385,7 +386,7 @@ def frames_of(store, **options):
 def stream(store, producer):
     """A stream whose values have known keys."""
     settings = RecordingSettings(application_id="tests", recording_id="run")
-    return RecordingStream(settings, str(store), producer=producer)
+    return RecordingStream(settings, SinkAt(url=str(store)), producer=producer)
 
 
 def test_rows_are_those_of_the_reader_whatever_the_parallelism(store, log):

@@ -14,10 +14,12 @@ from lumatile.errors import FlushError
 from lumatile.log.recording import RecordingStream
 from lumatile.settings import RecordingSettings
 from lumatile.sink.memory import VALUES
+from lumatile.sink.sinks import SinkAt
 from lumatile_kernels import select_backend
 from lumatile_service.batch.tally import Tally
 from lumatile_service.embedded.contexts import KnownContexts
 from lumatile_service.embedded.patience import Patience
+from lumatile_service.embedded.sink import open_embedded
 from lumatile_service.metrics.traffic import ErrorReason
 
 QUEUE_BYTES = 4 << 20
@@ -54,19 +56,22 @@ class Streams:
             settings = replace(settings, queue_bytes=min(QUEUE_BYTES, settings.queue_bytes))
         self._settings = settings
         self._contexts = KnownContexts()
-        options = {
-            "backend": backend,
-            "contexts": self._contexts,
-            "threads": max(1, cores // count),
-            "segment_bytes": SEGMENT_BYTES,
-            "segment_seconds": SEGMENT_SECONDS,
-        }
         self._streams = []
         self._patience = []
         for _ in range(count):
             patience = Patience(PATIENCE)
-            listeners = {"on_durable": partial(_stored, tally, patience), "on_error": partial(_failed, tally, patience)}
-            patience.recording = RecordingStream(settings, str(store), options | listeners)
+            sink = partial(
+                open_embedded,
+                str(store),
+                backend=backend,
+                contexts=self._contexts,
+                threads=max(1, cores // count),
+                segment_bytes=SEGMENT_BYTES,
+                segment_seconds=SEGMENT_SECONDS,
+                on_durable=partial(_stored, tally, patience),
+                on_error=partial(_failed, tally, patience),
+            )
+            patience.recording = RecordingStream(settings, sink)
             self._patience.append(patience)
             self._streams.append(patience.recording)
 
@@ -83,7 +88,7 @@ class Streams:
         """Color what comes by the annotation contexts that `log` logs, without storing them."""
         name = secrets.token_hex(8)
         try:
-            log(RecordingStream(self._settings, f"memory://{name}"))
+            log(RecordingStream(self._settings, SinkAt(url=f"memory://{name}")))
             for value in VALUES[name]:
                 self._contexts.add(value)
         finally:
