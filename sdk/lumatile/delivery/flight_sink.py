@@ -22,10 +22,9 @@ from lumatile.delivery.connection import OPTIONS, FlightConnection
 from lumatile.delivery.flushes import TICK_SECONDS, Deliveries
 from lumatile.delivery.spill import Spill
 from lumatile.delivery.window import on_host
-from lumatile.errors import FlushError, SinkError, warn
+from lumatile.errors import FlushError
 from lumatile.settings import RecordingSettings
-from lumatile.sink.gaps import Gaps
-from lumatile.sink.queue import ByteQueue, QueueClosedError
+from lumatile.sink.intake import Intake
 from lumatile.sink.sinks import Durable
 from lumatile.spool.reader import Unit
 from lumatile.spool.spool import Spool
@@ -80,14 +79,11 @@ class FlightSink:
         self._on_end = on_end
         self._flight_bytes = max(1, settings.queue_bytes * 7 // 16)
         """Bytes of values that may be sent and not acknowledged."""
-        gaps = Gaps()
-        self._queue: ByteQueue[LoggedValue] = ByteQueue(
-            max(1, settings.queue_bytes // 2), settings.queue_policy, settings.max_block, on_drop=gaps.add
-        )
+        self._intake = Intake(settings, max(1, settings.queue_bytes // 2))
+        self._queue = self._intake.queue
         self._spill = None if spool is None else Spill(spool, settings.queue_bytes // 16)
         """Its bytes, those in flight and those in the queue are queue_bytes together."""
-        self._warned = False
-        self._deliveries = Deliveries(url, self._queue, gaps, self._spill)
+        self._deliveries = Deliveries(url, self._intake, self._spill)
         self._given = False
         """Whether this connection has the values of the window; then it has all of the spool too."""
         self._asked = 0
@@ -104,14 +100,7 @@ class FlightSink:
 
     def put(self, value: LoggedValue) -> None:
         """Take a value; see `Sink.put`."""
-        try:
-            dropped = self._queue.put(value, value.nbytes)
-        except QueueClosedError:
-            raise SinkError(
-                f"the sink has died: {self._deliveries.dead}" if self._deliveries.dead else "the sink is closed"
-            ) from None
-        if dropped:
-            self._warn_of_drops()
+        self._intake.put(value)
 
     def flush(self, timeout: float | None = None) -> Durable:
         """Wait until everything put before is durable; see `Sink.flush`.
@@ -131,9 +120,9 @@ class FlightSink:
 
     def close(self, timeout: float | None = None) -> None:
         """Take nothing more, flush and stop; see `Sink.close`. What is not acknowledged then goes to the spool."""
-        self._queue.close()
+        self._intake.close()
         flush = self._deliveries.pending_flush(timeout)
-        closed = self._deliveries.stopped and self._deliveries.dead is None
+        closed = self._deliveries.stopped and self._intake.error is None
         try:
             where, lost, why = ("store", 0, "") if closed else self._deliveries.wait(flush)
         finally:  # Ctrl-C ends the wait, not what is left
@@ -145,15 +134,6 @@ class FlightSink:
             undelivered = 0 if where or self._deliveries.held(flush.number) else max(1, self._deliveries.undelivered())
         if undelivered or lost:
             raise FlushError(undelivered + lost, why)
-
-    def _warn_of_drops(self) -> None:
-        with self._deliveries.lock:
-            warned, self._warned = self._warned, True
-        if not warned:
-            warn(
-                f"the queue of {self._settings.queue_bytes} bytes is full: values are dropped, counted and recorded as "
-                "gaps (said once)"
-            )
 
     # the driving thread
 
@@ -169,11 +149,10 @@ class FlightSink:
             self._save_all()
         except BaseException as e:
             log.critical("the sink's thread died", exc_info=True)
-            self._deliveries.dead = e
-            self._queue.close()
+            self._intake.close(e)
             with suppress(Exception):
                 self._save_all()
-        self._queue.close()
+        self._intake.close()
         try:
             self._on_end()
             if self._spill is not None:
@@ -253,11 +232,8 @@ class FlightSink:
             return None
         unit = self._spill.next()
         damaged = self._spill.spool.damaged
-        with self._deliveries.lock:
-            self._deliveries.lost += damaged - self._spill.damaged
-            self._deliveries.why_lost = (
-                "damaged in the spool" if damaged > self._spill.damaged else self._deliveries.why_lost
-            )
+        if damaged > self._spill.damaged:
+            self._intake.lose(damaged - self._spill.damaged, "damaged in the spool")
         self._spill.damaged = damaged
         return unit
 

@@ -9,8 +9,7 @@ import time
 from lumatile.delivery.spill import Spill
 from lumatile.delivery.window import Window
 from lumatile.pending_flush import PendingFlush
-from lumatile.sink.gaps import Gaps
-from lumatile.sink.queue import ByteQueue
+from lumatile.sink.intake import Intake
 from lumatile.sink.sinks import Durable
 from lumatile.values import LoggedValue
 from lumatile.wire.acknowledgements import Acknowledgement
@@ -27,15 +26,13 @@ TICK_SECONDS = 0.1
 class Deliveries:
     """The values of a sink for a service, on their way. Its methods may be called from several threads."""
 
-    def __init__(self, url: str, queue: ByteQueue[LoggedValue], gaps: Gaps, spill: Spill | None) -> None:
-        """`url`: of the service; `queue`: what the sink's thread takes from; `spill`: with the sink's spool.
-
-        `gaps`: which the queue fills with what it drops.
-        """
+    def __init__(self, url: str, intake: Intake, spill: Spill | None) -> None:
+        """`url`: of the service; `intake`: what the sink's thread takes from; `spill`: with the sink's spool."""
         self._url = url
-        self._queue = queue
+        self._intake = intake
+        self._queue = intake.queue
         self._spill = spill
-        self.gaps = gaps
+        self.gaps = intake.gaps
         self.lock = threading.RLock()
         """Guards the fields below. Not `with changed`: Ctrl-C between the steps of that leaves it locked."""
         self.changed = threading.Condition(self.lock)
@@ -51,18 +48,12 @@ class Deliveries:
         """Number of the last value that a flush waits for."""
         self._progress = 0.0
         """When something was acknowledged last."""
-        self.lost = 0
-        """Values refused or damaged since a flush said so."""
-        self._told = 0
-        """Values that the queue had dropped when a flush said so last."""
-        self.why_lost = ""
         self.failures = 0
         """Failures since the beginning."""
         self.failure = ""
         """What the last one was."""
         self.attempts = 0
         """Failed attempts to connect since something was acknowledged."""
-        self.dead: BaseException | None = None
         self.stopped = False
 
     def pending_flush(self, timeout: float | None) -> PendingFlush:
@@ -80,12 +71,8 @@ class Deliveries:
             self.changed.notify_all()
             while (where := self._where(flush)) is None and not self.stopped and not self._hopeless(flush):
                 self.changed.wait(min(TICK_SECONDS, flush.left))
-            lost, self.lost = self.lost, 0
-            if dropped := self._queue.dropped - self._told:
-                self._told += dropped
-                self.why_lost = "dropped since the last flush, for want of room in the queue"
-            lost += dropped
-            return where, lost, self.why_lost if where else self._why_not(flush)
+            lost, why_lost = self._intake.take_lost()
+            return where, lost, why_lost if where else self._why_not(flush)
 
     def held(self, number: int) -> bool:
         """Whether none of the values up to a number is in memory alone; called with the lock held."""
@@ -120,8 +107,8 @@ class Deliveries:
 
     def _why_not(self, flush: PendingFlush) -> str:
         """Why values are not durable; called with the lock held."""
-        if self.dead is not None:
-            return str(self.dead)
+        if self._intake.error is not None:
+            return str(self._intake.error)
         why = self.failure if self.failures > flush.failures or not self.up else "timed out"
         if self._spill is not None and self._spill.failures > flush.spill_failures:
             why += f"; nor do they go to the spool: {self._spill.failure}"
@@ -141,9 +128,9 @@ class Deliveries:
                     self._settle(producer, seq)
             for refused in message.refused:
                 if self._settle(refused.producer, refused.seq):
-                    self.lost += 1
-                    self.why_lost = f"refused by the service: {refused.reason}"
-                    log.error("a value was %s", self.why_lost)
+                    why_lost = f"refused by the service: {refused.reason}"
+                    self._intake.lose(1, why_lost)
+                    log.error("a value was %s", why_lost)
             if message.failures:
                 self.failures += message.failures
                 self.failure = f"{self._url} cannot store values: {message.failure}"

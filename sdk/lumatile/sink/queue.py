@@ -40,8 +40,10 @@ class ByteQueue(Generic[T]):
         """Bytes that the items in it hold now."""
         self.accepted = 0
         """Items accepted since the beginning; items are numbered by it, from 1."""
+        self.kept = 0
+        """Items accepted since the beginning, without those that were dropped again."""
         self.dropped = 0
-        """Items dropped since the beginning."""
+        """Items dropped since the beginning, accepted ones and others."""
         self._on_drop = on_drop
         self._policy = policy
         self._max_block = max_block
@@ -77,6 +79,7 @@ class ByteQueue(Generic[T]):
                     while not self._room(nbytes):
                         _, old, size = self._items[0]
                         self.nbytes -= size
+                        self.kept -= 1
                         self._items.popleft()
                         dropped.append(old)
                     self._drop(dropped)
@@ -86,6 +89,7 @@ class ByteQueue(Generic[T]):
                 self._drop([item])
                 return [item]
             self.accepted += 1
+            self.kept += 1
             self.nbytes += nbytes
             self._items.append((self.accepted, item, nbytes))
             self._changed.notify_all()
