@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from lumatile.errors import InvalidValueError
 
 if TYPE_CHECKING:
-    from lumatile.storage.recording_storage import RecordingPlace
+    from lumatile.storage.recording_storage import RecordingStorage
 
 NAME_BYTES = 200
 """Longest name of a recording's folder."""
@@ -52,7 +52,7 @@ class FramesFile:
     segment: str
     crc32c: int
     """Of the frames file."""
-    place: RecordingPlace
+    storage: RecordingStorage
 
     @property
     def name(self) -> str:
@@ -62,11 +62,11 @@ class FramesFile:
     @property
     def path(self) -> Path | str:
         """The frames file: a path, or a URL."""
-        return self.place.frames_path(self)
+        return self.storage.frames_path(self)
 
     def read(self) -> bytes:
         """What the frames file holds. Raises FileNotFoundError where it is gone, OSError."""
-        return self.place.read_frames(self)
+        return self.storage.read_frames(self)
 
 
 def tiles_name(segment: str) -> str:
@@ -74,10 +74,10 @@ def tiles_name(segment: str) -> str:
     return f"{segment}.arrow"
 
 
-def frames_files(names: Iterable[str], place: RecordingPlace) -> list[FramesFile]:
+def frames_files(names: Iterable[str], storage: RecordingStorage) -> list[FramesFile]:
     """The segments whose frames files have these names, in their order; other names are ignored."""
     matches = (_FRAMES_FILE.fullmatch(name) for name in sorted(names))
-    return [FramesFile(segment=m[1], crc32c=int(m[2], 16), place=place) for m in matches if m is not None]
+    return [FramesFile(segment=m[1], crc32c=int(m[2], 16), storage=storage) for m in matches if m is not None]
 
 
 def sync_directory(path: Path) -> None:

@@ -26,7 +26,7 @@ from lumatile.read.frame_tiles import FrameTiles
 from lumatile.read.index import Index
 from lumatile.read.instants import GREATEST, as_instant
 from lumatile.read.rows import GROUPS, Codes, RowBatch, Rows
-from lumatile.storage.recording_storage import RecordingPlace
+from lumatile.storage.recording_storage import RecordingStorage
 from lumatile.values import DATA_KINDS, Kind
 
 OPEN_FILES = 64
@@ -42,15 +42,15 @@ ATTEMPTS = 5
 class RecordingReader:
     """One recording. What it shows is what was committed at the last refresh. Safe for several threads."""
 
-    def __init__(self, place: RecordingPlace, recording_id: str) -> None:
+    def __init__(self, storage: RecordingStorage, recording_id: str) -> None:
         """Read what is committed. Made by `Store.recording`."""
         self.recording_id = recording_id
         self.application_id: str | None = None
         """None: nothing is committed yet."""
         self.damaged: dict[str, str] = {}
         """Segments that cannot be read, and why."""
-        self._place = place
-        self._committed = place.watch()
+        self._storage = storage
+        self._committed = storage.watch()
         self._lock = threading.Lock()
         self._entities, self._producers = Codes(), Codes()
         self._replaces: dict[str, tuple[str, ...]] = {}
@@ -58,7 +58,7 @@ class RecordingReader:
         self._refreshes = 0
         self._state = (Rows.none(), Index(Rows.none()))
         """What counts now, replaced as one."""
-        self._open = lru_cache(OPEN_FILES)(place.open_tiles)
+        self._open = lru_cache(OPEN_FILES)(storage.open_tiles)
         self.refresh()
 
     def __repr__(self) -> str:
@@ -214,7 +214,7 @@ class RecordingReader:
             except FileNotFoundError:
                 self.refresh()
                 self._find_again(frame)
-        raise StoreError(f"{self._place}: the segment {frame.segment} has no tiles file")
+        raise StoreError(f"{self._storage}: the segment {frame.segment} has no tiles file")
 
     def _tiles_again(self, frame: Frame) -> FrameTiles:
         """A frame's tiles, where the file they were found in is gone."""

@@ -9,8 +9,8 @@ from lumatile.errors import CorruptStoreError, NotFoundError
 from lumatile.format.frames_file import read_frames_file
 from lumatile.format.segment_names import segment_time
 from lumatile.read.recording_reader import RecordingReader
-from lumatile.storage.open_storage import open_place
-from lumatile.storage.recording_storage import RecordingPlace, StorePlace
+from lumatile.storage.open_storage import open_storage
+from lumatile.storage.recording_storage import RecordingStorage, StoreStorage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,22 +28,22 @@ class RecordingInfo:
 
 
 class Store:
-    """A place of recordings."""
+    """A directory, or a prefix of a bucket, that holds recordings."""
 
-    def __init__(self, place: StorePlace) -> None:
-        """`place`: of a store that is there."""
-        self.place = place
+    def __init__(self, storage: StoreStorage) -> None:
+        """Read the store at `storage`, which exists."""
+        self.storage = storage
 
     def __repr__(self) -> str:
         """Where it is."""
-        return f"<Store {self.place}>"
+        return f"<Store {self.storage}>"
 
     def recordings(self) -> list[RecordingInfo]:
         """All recordings that have a committed segment, by their ids.
 
         Raises StoreFormatError where one is of a newer format version.
         """
-        infos = (_info(place) for place in self.place.recordings())
+        infos = (_info(storage) for storage in self.storage.recordings())
         return sorted((info for info in infos if info is not None), key=lambda info: info.recording_id)
 
     def recording(self, recording_id: str | None = None) -> RecordingReader:
@@ -55,12 +55,12 @@ class Store:
         if recording_id is None:
             ids = [info.recording_id for info in self.recordings()]
             if len(ids) != 1:
-                raise NotFoundError(f"{self.place} must have one recording for this, or name one of {ids}")
+                raise NotFoundError(f"{self.storage} must have one recording for this, or name one of {ids}")
             recording_id = ids[0]
-        place = self.place.recording(recording_id)
-        if not place.exists():
-            raise NotFoundError(f"{self.place} has no recording {recording_id!r}")
-        return RecordingReader(place, recording_id)
+        storage = self.storage.recording(recording_id)
+        if not storage.exists():
+            raise NotFoundError(f"{self.storage} has no recording {recording_id!r}")
+        return RecordingReader(storage, recording_id)
 
 
 def open_store(store: str | PathLike[str]) -> Store:
@@ -69,14 +69,14 @@ def open_store(store: str | PathLike[str]) -> Store:
     Raises StoreFormatError where there is no directory, StoreError where a bucket cannot be read, InvalidValueError
     for another scheme.
     """
-    place = open_place(store)
-    place.check()
-    return Store(place)
+    storage = open_storage(store)
+    storage.check()
+    return Store(storage)
 
 
-def _info(place: RecordingPlace) -> RecordingInfo | None:
+def _info(storage: RecordingStorage) -> RecordingInfo | None:
     """What is known of a recording without reading all of it; None where nothing of it is readable."""
-    files = place.committed()
+    files = storage.committed()
     for file in files:
         try:
             frames = read_frames_file(file)
@@ -87,6 +87,6 @@ def _info(place: RecordingPlace) -> RecordingInfo | None:
             recording_id=frames.recording_id,
             created=segment_time(files[0].segment),
             segments=len(files),
-            nbytes=place.nbytes(files),
+            nbytes=storage.nbytes(files),
         )
     return None

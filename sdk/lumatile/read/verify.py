@@ -17,7 +17,7 @@ from lumatile.format.frames_file import Frames, read_frames_file
 from lumatile.format.segment_names import FramesFile
 from lumatile.format.tiles_writer import index_rows
 from lumatile.read.store import Store, open_store
-from lumatile.storage.recording_storage import RecordingPlace
+from lumatile.storage.recording_storage import RecordingStorage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,15 +76,15 @@ def verify(store: Store | str | PathLike[str]) -> Report:
     if not isinstance(store, Store):
         store = open_store(store)
     report = Report()
-    for place in store.place.recordings():
+    for storage in store.storage.recordings():
         report.recordings += 1
-        _verify_recording(place, report)
+        _verify_recording(storage, report)
     return report
 
 
-def _verify_recording(place: RecordingPlace, report: Report) -> None:
+def _verify_recording(storage: RecordingStorage, report: Report) -> None:
     """Frames files first: they say which segments are visible."""
-    files = {file.segment: file for file in place.committed()}
+    files = {file.segment: file for file in storage.committed()}
     readable: dict[str, Frames] = {}
     for segment, file in files.items():
         try:
@@ -98,23 +98,23 @@ def _verify_recording(place: RecordingPlace, report: Report) -> None:
     for segment, frames in visible.items():
         report.segments += 1
         report.frames += len(frames.table)
-        _verify_segment(place, files[segment], frames.table, report)
-    report.nbytes += place.nbytes(files[segment] for segment in visible)
+        _verify_segment(storage, files[segment], frames.table, report)
+    report.nbytes += storage.nbytes(files[segment] for segment in visible)
     if visible:
         rows = pa.concat_tables([frames.table for frames in visible.values()])
         report.duplicates += len(rows) - len(rows.group_by(["producer", "seq"]).aggregate([]))
         gaps = rows.filter(pc.equal(rows["kind"], "gap"))
         lengths = pc.add(pc.subtract(pc.coalesce(gaps["seq_last"], gaps["seq"]), gaps["seq"]), 1)
         report.dropped += pc.sum(lengths).as_py() or 0
-    report.garbage += place.unnamed(files.values())
+    report.garbage += storage.unnamed(files.values())
 
 
-def _verify_segment(place: RecordingPlace, file: FramesFile, table: pa.Table, report: Report) -> None:
-    path = place.tiles_path(file.segment)
+def _verify_segment(storage: RecordingStorage, file: FramesFile, table: pa.Table, report: Report) -> None:
+    path = storage.tiles_path(file.segment)
     try:
-        reader = place.open_tiles(file.segment)
+        reader = storage.open_tiles(file.segment)
     except FileNotFoundError:
-        if file in place.committed():  # else it was merged a moment ago
+        if file in storage.committed():  # else it was merged a moment ago
             report.problems.append(Problem(path=path, what="the tiles file is missing"))
         return
     except CorruptStoreError as e:

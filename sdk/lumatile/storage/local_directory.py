@@ -19,7 +19,7 @@ from lumatile.storage.write_behind import WriteBehind
 
 @dataclass(frozen=True, kw_only=True)
 class LocalDirectory:
-    """One recording's directory, a `RecordingPlace`."""
+    """One recording's directory, a `RecordingStorage`."""
 
     path: Path
 
@@ -141,7 +141,7 @@ class LocalDirectory:
 
 @dataclass(frozen=True, kw_only=True)
 class LocalStore:
-    """A directory of recordings, a `StorePlace`."""
+    """A directory of recordings, a `StoreStorage`."""
 
     path: Path
 

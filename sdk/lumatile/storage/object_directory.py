@@ -33,7 +33,7 @@ OVERLAP_NS = 300 * 10**9
 
 
 class ObjectDirectory:
-    """One recording's objects, a `RecordingPlace`."""
+    """One recording's objects, a `RecordingStorage`."""
 
     def __init__(self, client: ObjectClient, name: str) -> None:
         """`name`: of the recording's folder."""
@@ -185,7 +185,7 @@ class _Watch:
 
 
 class ObjectStore:
-    """The recordings under a URL, a `StorePlace`."""
+    """The recordings under a URL, a `StoreStorage`."""
 
     def __init__(self, url: str) -> None:
         """`url`: s3://bucket/prefix. Raises StoreError where the client library is missing or the URL is none."""

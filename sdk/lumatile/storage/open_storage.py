@@ -1,4 +1,4 @@
-"""The place of a store, by its path or URL."""
+"""Choosing the storage of a store by its path or URL."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from lumatile.errors import InvalidValueError
-from lumatile.storage.recording_storage import StorePlace
+from lumatile.storage.recording_storage import StoreStorage
 from lumatile.urls import scheme_of
 
 OBJECT_SCHEMES = ("az", "gs", "s3")
 """Of stores in buckets."""
 
 
-def open_place(store: str | PathLike[str]) -> StorePlace:
-    """The place at a path, a file:// URL or a bucket's URL, which is not looked at yet.
+def open_storage(store: str | PathLike[str]) -> StoreStorage:
+    """Return the storage at a path, a file:// URL or a bucket's URL, without looking at it yet.
 
     Raises InvalidValueError for another scheme, StoreError where a package for it is missing.
     """

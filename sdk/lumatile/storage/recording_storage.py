@@ -34,8 +34,8 @@ class TilesSink(Protocol):
         ...
 
 
-class RecordingPlace(Protocol):
-    """One recording's place. Everything may raise OSError; `str` of it is for messages."""
+class RecordingStorage(Protocol):
+    """The storage of one recording. Every method may raise OSError; `str` of it is for messages."""
 
     def exists(self) -> bool:
         """Whether there is a recording."""
@@ -98,17 +98,20 @@ class RecordingPlace(Protocol):
         ...
 
 
-class StorePlace(Protocol):
-    """A store's place; `str` of it is for messages."""
+class StoreStorage(Protocol):
+    """The storage of a store; `str` of it is for messages."""
 
     def check(self) -> None:
         """Raises StoreError where there is no store that can be read."""
         ...
 
-    def recordings(self) -> Sequence[RecordingPlace]:
-        """The places of its recordings, by their names."""
+    def recordings(self) -> Sequence[RecordingStorage]:
+        """Return the storage of each recording, in the order of their names."""
         ...
 
-    def recording(self, recording_id: str) -> RecordingPlace:
-        """The place of a recording, which need not exist. Raises InvalidValueError for an id that is too long."""
+    def recording(self, recording_id: str) -> RecordingStorage:
+        """Return the storage of a recording, which need not exist.
+
+        Raises InvalidValueError for an id that is too long.
+        """
         ...

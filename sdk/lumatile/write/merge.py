@@ -19,7 +19,7 @@ from lumatile.format.segment_names import FramesFile, segment_time
 from lumatile.format.tiles_reader import TilesReader
 from lumatile.format.tiles_writer import TilesFile
 from lumatile.settings import RecordingSettings
-from lumatile.storage.recording_storage import RecordingPlace
+from lumatile.storage.recording_storage import RecordingStorage
 from lumatile.storage.write_behind import WriteBehind
 from lumatile.write.segment import Segment
 
@@ -41,9 +41,9 @@ class Merger:
     What goes wrong there is logged and left for later: segments that are not merged are as good as any.
     """
 
-    def __init__(self, place: RecordingPlace, settings: RecordingSettings) -> None:
+    def __init__(self, storage: RecordingStorage, settings: RecordingSettings) -> None:
         """Begin with deleting what earlier writers replaced."""
-        self._place = place
+        self._storage = storage
         self._settings = settings
         self._small: defaultdict[int, list[FramesFile]] = defaultdict(list)  # generation -> segments
         self._replaced: list[tuple[float, list[FramesFile]]] = []  # since when, on the monotonic clock
@@ -69,7 +69,7 @@ class Merger:
             try:
                 task()
             except Exception:  # the next merge may go well
-                log.warning("%s: segments are not merged", self._place, exc_info=True)
+                log.warning("%s: segments are not merged", self._storage, exc_info=True)
 
     def _add(self, file: FramesFile, size: int, *, generation: int) -> None:
         self._delete_due()
@@ -79,7 +79,7 @@ class Merger:
         files.append(file)
         if len(files) == FAN_IN:
             del self._small[generation]
-            merged, merged_size = merge(self._place, self._settings, self._disk, files)
+            merged, merged_size = merge(self._storage, self._settings, self._disk, files)
             self._replaced.append((time.monotonic(), files))
             self._add(merged, merged_size, generation=generation + 1)
 
@@ -87,14 +87,14 @@ class Merger:
         while self._replaced and self._replaced[0][0] < time.monotonic() - KEEP_SECONDS:
             _, files = self._replaced.pop(0)
             try:
-                self._place.delete(files)
+                self._storage.delete(files)
             except OSError:  # a bucket may deny it always: merging goes on
-                log.warning("%s: replaced segments are left to the next writer, or gc", self._place, exc_info=True)
+                log.warning("%s: replaced segments are left to the next writer, or gc", self._storage, exc_info=True)
 
     def _delete_earlier(self) -> None:
         """Oldest first: what hides a segment goes after it."""
         due = time.time_ns() - int(KEEP_SECONDS * 1e9)
-        files = self._place.committed()
+        files = self._storage.committed()
         names: set[str] = set()
         for file in files:
             if segment_time(file.segment) < due:
@@ -103,12 +103,12 @@ class Merger:
                 except (FileNotFoundError, StoreError):
                     continue  # another writer's to delete; verify's to name
         if names:
-            self._place.settle()
-        self._place.delete([file for file in files if file.segment in names])
+            self._storage.settle()
+        self._storage.delete([file for file in files if file.segment in names])
 
 
 def merge(
-    place: RecordingPlace, settings: RecordingSettings, disk: WriteBehind, files: Sequence[FramesFile]
+    storage: RecordingStorage, settings: RecordingSettings, disk: WriteBehind, files: Sequence[FramesFile]
 ) -> tuple[FramesFile, int]:
     """Write one segment with all rows of `files`; returns it and its size in bytes.
 
@@ -118,13 +118,13 @@ def merge(
     sources = [read_frames_file(file) for file in files]
     earlier = {name for frames in sources for name in frames.replaces}
     if earlier:
-        earlier &= {file.segment for file in place.committed()}
-    segment = Segment(place, settings, disk)
+        earlier &= {file.segment for file in storage.committed()}
+    segment = Segment(storage, settings, disk)
     try:
         tables: list[pa.Table] = []
         for file, frames in zip(files, sources, strict=True):
             first = segment.tiles.rows
-            _copy(place.open_tiles(file.segment), segment.tiles, sum(len(table) for table in tables))
+            _copy(storage.open_tiles(file.segment), segment.tiles, sum(len(table) for table in tables))
             moved = pc.add(frames.table["first_tile"], first)
             column = frames.table.schema.get_field_index("first_tile")
             tables.append(frames.table.set_column(column, "first_tile", moved))

@@ -13,24 +13,24 @@ from lumatile.format.schema import FORMAT_VERSION, FRAMES
 from lumatile.format.segment_names import FramesFile, new_segment_name
 from lumatile.format.tiles_writer import TilesFile, head_size
 from lumatile.settings import RecordingSettings
-from lumatile.storage.recording_storage import RecordingPlace
+from lumatile.storage.recording_storage import RecordingStorage
 from lumatile.storage.write_behind import WriteBehind
 
 
 class Segment:
     """A segment being written. It ends with `commit` or `abort`; a commit that raises has aborted."""
 
-    def __init__(self, place: RecordingPlace, settings: RecordingSettings, disk: WriteBehind) -> None:
-        """Create its tiles file; `disk` as in `RecordingPlace.create_tiles`. Raises OSError."""
+    def __init__(self, storage: RecordingStorage, settings: RecordingSettings, disk: WriteBehind) -> None:
+        """Create its tiles file; `disk` as in `RecordingStorage.create_tiles`. Raises OSError."""
         self.name = new_segment_name()
-        self._place = place
+        self._storage = storage
         self._metadata = {
             "lumatile.format_version": str(FORMAT_VERSION),
             "lumatile.application_id": settings.application_id,
             "lumatile.recording_id": settings.recording_id,
             "lumatile.settings": json.dumps(asdict(settings)),
         }
-        self.tiles = TilesFile(place.create_tiles(self.name, disk), self._metadata)
+        self.tiles = TilesFile(storage.create_tiles(self.name, disk), self._metadata)
 
     def commit(self, frames: pa.Table, replaces: Sequence[str] = ()) -> tuple[FramesFile, int]:
         """Make the segment durable, with `frames` as its frames rows; returns it and the size of its files in bytes.
@@ -41,8 +41,8 @@ class Segment:
             self.tiles.finish()
             metadata = self._metadata | {"lumatile.replaces": json.dumps(list(replaces))}
             content = _frames_file(frames.replace_schema_metadata(metadata))
-            file = FramesFile(segment=self.name, crc32c=crc32c(content), place=self._place)
-            self._place.commit(file, content)
+            file = FramesFile(segment=self.name, crc32c=crc32c(content), storage=self._storage)
+            self._storage.commit(file, content)
         except BaseException:
             self.abort()
             raise
@@ -51,7 +51,7 @@ class Segment:
     def abort(self) -> None:
         """Leave nothing of the segment behind, as far as that can be done."""
         self.tiles.discard()
-        self._place.discard(self.name)
+        self._storage.discard(self.name)
 
 
 def first_use() -> None:

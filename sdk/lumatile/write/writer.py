@@ -14,7 +14,7 @@ from lumatile.errors import SinkError, StoreError
 from lumatile.format.schema import FRAMES
 from lumatile.format.tile_rows import TileRows
 from lumatile.settings import RecordingSettings
-from lumatile.storage.open_storage import open_place
+from lumatile.storage.open_storage import open_storage
 from lumatile.storage.write_behind import WriteBehind
 from lumatile.write.merge import Merger
 from lumatile.write.segment import Segment, first_use
@@ -37,23 +37,23 @@ class SegmentWriter:
         segment_bytes: int | None = None,
         segment_seconds: float | None = None,
     ) -> None:
-        """Write into the store at `store`, a path or URL as in `open_place`; what is missing there is made.
+        """Write into the store at `store`, a path or URL as in `open_storage`; what is missing there is made.
 
         `segment_bytes`, `segment_seconds`: when a segment closes; None: SEGMENT_BYTES, SEGMENT_SECONDS.
 
         Raises SinkError where the store cannot be written, InvalidValueError for a recording id that is too long.
         """
         try:
-            self._place = open_place(store).recording(settings.recording_id)
+            self._storage = open_storage(store).recording(settings.recording_id)
         except StoreError as e:
             raise SinkError(str(e)) from e
-        self._place.create()
+        self._storage.create()
         first_use()
         self._settings = settings
         self._segment_bytes = SEGMENT_BYTES if segment_bytes is None else segment_bytes
         self._segment_seconds = SEGMENT_SECONDS if segment_seconds is None else segment_seconds
         self._disk = WriteBehind()
-        self._merger = Merger(self._place, settings)
+        self._merger = Merger(self._storage, settings)
         self._segment: Segment | None = None
         self._rows: list[dict[str, Any]] = []
         self.deadline: float | None = None
@@ -81,7 +81,7 @@ class SegmentWriter:
         """
         try:
             if self._segment is None:
-                self._segment = Segment(self._place, self._settings, self._disk)
+                self._segment = Segment(self._storage, self._settings, self._disk)
                 self.deadline = time.monotonic() + self._segment_seconds
             file = self._segment.tiles
             first, checksum = file.rows, 0

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lumatile.read.recording_reader import RecordingReader
-from lumatile.storage.open_storage import open_place
+from lumatile.storage.open_storage import open_storage
 from lumatile_service.batch.log_call import LogCall
 
 State = Literal["new", "stored", "changed"]
@@ -71,10 +71,10 @@ def _rows(store: str | PathLike[str], recording_id: str) -> Iterator[tuple[str, 
 
 
 def _with_provenance(store: str | PathLike[str], recording_id: str) -> pa.Table | None:
-    place = open_place(store).recording(recording_id)
-    if not place.exists():
+    storage = open_storage(store).recording(recording_id)
+    if not storage.exists():
         return None
-    table = RecordingReader(place, recording_id).frames_table()
+    table = RecordingReader(storage, recording_id).frames_table()
     return table.filter(pc.is_valid(table["provenance"]))
 
 

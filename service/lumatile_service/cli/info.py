@@ -76,7 +76,7 @@ def describe_frame(store: Store, reader: RecordingReader, frame: Frame) -> dict[
 
 
 def _planes(store: Store, reader: RecordingReader, frame: Frame) -> list[dict[str, Any]]:
-    tiles = store.place.recording(reader.recording_id).open_tiles(frame.segment)
+    tiles = store.storage.recording(reader.recording_id).open_tiles(frame.segment)
     planes: dict[str, dict[str, Any]] = {}
     for rows, _, _ in tiles.rows_of_frame(frame.segment_row) if frame.tile_count else ():
         plane = planes.setdefault(

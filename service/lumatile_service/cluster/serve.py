@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from lumatile.errors import InvalidValueError, SinkError
-from lumatile.storage.open_storage import open_place
+from lumatile.storage.open_storage import open_storage
 from lumatile_service.cluster.ray_session import ray_session
 from lumatile_service.endpoint import LOOPBACK, Endpoint
 from lumatile_service.ingest.access import Access
@@ -53,7 +53,7 @@ class ServeOptions:
         self.access.check_listening(self.listen)
         if self.actors is not None and self.actors < 1:
             raise InvalidValueError(f"there must be at least 1 actor, not {self.actors}")
-        open_place(self.store)
+        open_storage(self.store)
 
     @property
     def data_host(self) -> str:
@@ -63,7 +63,7 @@ class ServeOptions:
     @property
     def location(self) -> str:
         """The store's; of a directory its absolute path: actors run elsewhere."""
-        return str(open_place(self.store))
+        return str(open_storage(self.store))
 
 
 def serve(options: ServeOptions) -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from lumatile.errors import SinkError
 from lumatile.storage.local_directory import LocalStore
-from lumatile.storage.open_storage import open_place
+from lumatile.storage.open_storage import open_storage
 from lumatile_kernels import select_backend
 from lumatile_service.endpoint import Endpoint, own_address
 from lumatile_service.ingest.access import Access
@@ -78,15 +78,15 @@ class IngestNode:
 
 def make_store(store: str) -> None:
     """Make the directory `store` if there is none; a bucket is not looked at. Raises SinkError."""
-    place = open_place(store)
-    if not isinstance(place, LocalStore):
+    storage = open_storage(store)
+    if not isinstance(storage, LocalStore):
         return
     try:
-        place.path.mkdir(parents=True, exist_ok=True)
+        storage.path.mkdir(parents=True, exist_ok=True)
     except OSError as e:
-        raise SinkError(f"the store {place} cannot be written: {e.strerror}") from e
-    if not os.access(place.path, os.W_OK | os.X_OK):
-        raise SinkError(f"the store {place} cannot be written: permission denied")
+        raise SinkError(f"the store {storage} cannot be written: {e.strerror}") from e
+    if not os.access(storage.path, os.W_OK | os.X_OK):
+        raise SinkError(f"the store {storage} cannot be written: permission denied")
 
 
 def _listening(host: str, ports: Sequence[int], ingest: Ingest, access: Access) -> IngestServer:

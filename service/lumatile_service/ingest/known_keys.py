@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from lumatile.errors import CorruptStoreError, StoreFormatError
 from lumatile.format.frames_file import read_frames_file
 from lumatile.format.segment_names import FramesFile
-from lumatile.storage.recording_storage import RecordingPlace
+from lumatile.storage.recording_storage import RecordingStorage
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +49,10 @@ class Spans:
 class KnownKeys:
     """The keys, (producer, seq), of what is durable in one recording. For one thread at a time."""
 
-    def __init__(self, place: RecordingPlace) -> None:
+    def __init__(self, storage: RecordingStorage) -> None:
         """Nothing is known before `refresh`."""
-        self._place = place
-        self._committed = place.committed  # all: what a slow writer commits may be older than what is known
+        self._storage = storage
+        self._committed = storage.committed  # all: what a slow writer commits may be older than what is known
         self._read: set[str] = set()
         """Segments that have been read."""
         self._spans: defaultdict[bytes, Spans] = defaultdict(Spans)
@@ -60,7 +60,7 @@ class KnownKeys:
     def refresh(self) -> None:
         """Learn what others have committed since. Raises OSError where the store cannot be read."""
         while new := [file for file in self._committed() if file.segment not in self._read]:
-            self._place.settle()
+            self._storage.settle()
             vanished = False
             with ThreadPoolExecutor(min(READERS, len(new)), "lumatile-keys") as pool:
                 for file, keys in zip(new, pool.map(_keys, new), strict=True):

@@ -13,7 +13,7 @@ from os import PathLike
 
 from lumatile.errors import SinkError
 from lumatile.settings import RecordingSettings
-from lumatile.storage.open_storage import open_place
+from lumatile.storage.open_storage import open_storage
 from lumatile.values import LoggedValue
 from lumatile.write.writer import SegmentWriter
 from lumatile_kernels import Backend
@@ -61,7 +61,7 @@ class RecordingIngest:
         self.settings = settings
         self._lock = threading.Lock()
         """Guards the two below."""
-        self._keys = KnownKeys(open_place(store).recording(settings.recording_id))
+        self._keys = KnownKeys(open_storage(store).recording(settings.recording_id))
         self._pending: defaultdict[tuple[bytes, int], list[Acknowledge]] = defaultdict(list)
         """Whom to tell of values that are taken and not durable yet."""
         self._sink = EmbeddedSink(

@@ -11,7 +11,7 @@ import numpy as np
 
 from lumatile.read.frame import Frame
 from lumatile.read.recording_reader import RecordingReader
-from lumatile.storage.open_storage import open_place
+from lumatile.storage.open_storage import open_storage
 from lumatile.values import LoggedValue
 from lumatile_service.ray_data.snapshot import frames_of
 
@@ -77,11 +77,11 @@ class EarlierAttempts:
 
 def _find(store: str, recording_id: str, producer: bytes) -> list[tuple[int, _Stored]]:
     """Each value of a producer: its seq, and where it is."""
-    place = open_place(store).recording(recording_id)
-    if not place.exists():
+    storage = open_storage(store).recording(recording_id)
+    if not storage.exists():
         return []
-    recording = RecordingReader(place, recording_id)
-    place.settle()
+    recording = RecordingReader(storage, recording_id)
+    storage.settle()
     frames = frames_of(recording, recording.entities())
     return [(frame.key[1], _stored(frame)) for frame in frames if frame.key[0] == producer]
 

@@ -21,8 +21,8 @@ from lumatile.format.segment_names import FramesFile, frames_files
 from lumatile.read.frame import Frame
 from lumatile.read.recording_reader import RecordingReader
 from lumatile.reading import open_store
-from lumatile.storage.open_storage import open_place
-from lumatile.storage.recording_storage import RecordingPlace
+from lumatile.storage.open_storage import open_storage
+from lumatile.storage.recording_storage import RecordingStorage
 from lumatile.values import Kind
 
 KINDS = tuple(kind for kind in get_args(Kind) if kind != "gap")
@@ -56,15 +56,15 @@ class Part:
         Only their own segments are read, and others where those have been merged meanwhile.
         Raises StoreError where a frame is gone, OSError.
         """
-        place = open_place(self.store).recording(self.recording_id)
-        chosen = cast("RecordingPlace", _ChosenFirst(place, frames_files(self.files, place)))
+        storage = open_storage(self.store).recording(self.recording_id)
+        chosen = cast("RecordingStorage", _ChosenFirst(storage, frames_files(self.files, storage)))
         recording = RecordingReader(chosen, self.recording_id)
         found = self._find(recording)
         if len(found) < len(self.keys):
             recording.refresh()
             found = self._find(recording)
         if len(found) < len(self.keys):
-            raise StoreError(f"{place}: {len(self.keys) - len(found)} frames were removed while they were to be read")
+            raise StoreError(f"{storage}: {len(self.keys) - len(found)} frames were removed while they were to be read")
         table = recording.frames_table()
         rows = [i for i, key in enumerate(_keys(table)) if key in found]
         table = table.take(pa.array(rows, pa.int64())).combine_chunks()
@@ -110,10 +110,10 @@ class Snapshot:
         self.table: pa.Table = table.take(pa.array(rows[order])).combine_chunks()
         """The rows (schema FRAMES), by segment and row."""
         self._segments = [segments[i] for i in order.tolist()]
-        place = opened.place.recording(recording_id)
-        self._files = {file.segment: file for file in place.committed()}
+        storage = opened.storage.recording(recording_id)
+        self._files = {file.segment: file for file in storage.committed()}
         files = [self._files[segment] for segment in dict.fromkeys(self._segments) if segment in self._files]
-        self.nbytes = place.nbytes(files)
+        self.nbytes = storage.nbytes(files)
         """Size of the segments that hold them, in bytes; what else is in these counts too."""
 
     def __len__(self) -> int:
@@ -150,26 +150,26 @@ class Snapshot:
 
 
 class _ChosenFirst:
-    """A recording's place that shows some of its segments first, and all of them when it is asked again.
+    """A recording's storage that shows some of its segments first, and all of them when it is asked again.
 
     So a reader reads only these, and finds what has been merged away.
     """
 
-    def __init__(self, place: RecordingPlace, files: list[FramesFile]) -> None:
-        self._place = place
+    def __init__(self, storage: RecordingStorage, files: list[FramesFile]) -> None:
+        self._storage = storage
         self._files = files
 
     def watch(self) -> Callable[[], list[FramesFile]]:
-        """As a place's."""
-        committed = self._place.watch()
+        """See RecordingStorage."""
+        committed = self._storage.watch()
         first = [self._files]
         return lambda: first.pop() if first else committed()
 
     def __str__(self) -> str:
-        return str(self._place)
+        return str(self._storage)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._place, name)
+        return getattr(self._storage, name)
 
 
 def _keys(table: pa.Table) -> list[tuple[bytes, int]]:

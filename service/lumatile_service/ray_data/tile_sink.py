@@ -22,7 +22,7 @@ from ray.data.datasource import Datasink
 from lumatile.errors import InvalidTypeError, SinkError, shown, warn
 from lumatile.reading import open_store
 from lumatile.settings import RecordingSettings
-from lumatile.storage.open_storage import open_place
+from lumatile.storage.open_storage import open_storage
 from lumatile_service.ray_data.write_task import LogRow, Row, Written, write_rows
 
 BYTES_PER_WRITE = 32 << 20
@@ -107,7 +107,7 @@ class TileSink(Datasink[Written]):  # type: ignore[misc]
         """
         if not callable(log):
             raise InvalidTypeError(f"log must be a function of (recording, row), not {shown(log)}")
-        open_place(store)  # it is a path or a bucket
+        open_storage(store)  # it is a path or a bucket
         store = os.fspath(store)
         self._store = store if "://" in store else str(Path(store).absolute())
         self._log = log

@@ -13,7 +13,7 @@ from lumatile.errors import FlushError, InvalidValueError, LumatileWarning
 from lumatile.settings import RecordingSettings
 from lumatile.sink.gaps import Gaps
 from lumatile.storage import local_directory
-from lumatile.storage.open_storage import open_place
+from lumatile.storage.open_storage import open_storage
 from lumatile.storage.write_behind import WriteBehind
 from lumatile.write.merge import merge
 from lumatile.write.writer import SegmentWriter
@@ -99,28 +99,28 @@ def test_what_another_server_has_not_made_durable_is_not_acknowledged_here(tmp_p
 
 
 def test_keys_that_move_while_they_are_read_are_found(tmp_path):
-    place = open_place(tmp_path).recording("run")
+    storage = open_storage(tmp_path).recording("run")
     target = SegmentWriter(tmp_path, SETTINGS)
     for seq in range(2):
         row = {"entity_path": "a", "kind": "ext", "log_time": 0, "log_tick": 0, "producer": b"p" * 16, "seq": seq}
         target.append(row, [])
         target.commit()
     target.close()
-    files = place.committed()
+    files = storage.committed()
 
-    class Merged(type(place)):
+    class Merged(type(storage)):
         """It is merged between a listing and the reading of what was listed."""
 
         def committed(self):
-            if place.committed() == files:
+            if storage.committed() == files:
                 disk = WriteBehind()
-                merge(place, SETTINGS, disk, files)
+                merge(storage, SETTINGS, disk, files)
                 disk.close()
-                place.delete(files)
-                return [replace(file, place=self) for file in files]
-            return place.committed()
+                storage.delete(files)
+                return [replace(file, storage=self) for file in files]
+            return storage.committed()
 
-    known = KnownKeys(Merged(path=place.path))
+    known = KnownKeys(Merged(path=storage.path))
     known.refresh()
     assert [known.holds(b"p" * 16, seq) for seq in range(3)] == [True, True, False]
 
