@@ -3,13 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help setup demo test chaos check bench gpu-check lock clean
+.PHONY: help setup demo test chaos check examples docs release bench gpu-check lock clean
 
 help:
 	@echo "make demo    log real pictures, depth, segmentation and points; write pictures of what is stored"
 	@echo "make test    run the tests        make check   lint, types, layers, CUDA kernels, deploy/"
 	@echo "make chaos   kill what logs and what stores, a thousand times"
 	@echo "make bench   run the benchmarks   make lock    pin new versions"
+	@echo "make examples   run the examples  make docs    write docs/reference.md from the docstrings"
+	@echo "make release    check version and changelog, build wheel and sdist, install and try each"
 	@echo "make gpu-check   on a machine with a GPU, numpy and CuPy: correctness and speed of the CUDA backend"
 
 $(BIN)/python:
@@ -40,6 +42,16 @@ check: $(VENV)/dev.stamp
 	$(BIN)/lint-imports
 	$(BIN)/python -m lumatile_kernels.cuda.compile
 	$(BIN)/python -m pytest -q tests/test_deploy.py -k "not by_hand and not batch_program"
+	$(BIN)/python -m pytest -q tests/test_examples.py tests/test_release.py
+
+examples: $(VENV)/dev.stamp
+	$(BIN)/python -m pytest -q tests/test_examples.py
+
+docs: $(VENV)/dev.stamp
+	$(BIN)/python -m tools.reference
+
+release: $(VENV)/dev.stamp
+	$(BIN)/python -m tools.release
 
 bench: $(VENV)/bench.stamp
 	$(BIN)/python -m benchmarks
