@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
@@ -42,8 +42,13 @@ ATTEMPTS = 5
 class RecordingReader:
     """One recording. What it shows is what was committed at the last refresh. Safe for several threads."""
 
-    def __init__(self, storage: RecordingStorage, recording_id: str) -> None:
-        """Read what is committed. Made by `Store.recording`."""
+    def __init__(
+        self, storage: RecordingStorage, recording_id: str, *, first: Sequence[FramesFile] | None = None
+    ) -> None:
+        """Read what is committed. Made by `Store.recording`.
+
+        `first`: the only segments that are read now; `refresh` sees all others that are committed too. None: all.
+        """
         self.recording_id = recording_id
         self.application_id: str | None = None
         """None: nothing is committed yet."""
@@ -51,6 +56,8 @@ class RecordingReader:
         """Segments that cannot be read, and why."""
         self._storage = storage
         self._committed = storage.watch()
+        self._first = first
+        """The segments that the first look is limited to; None: no limit, or no more."""
         self._lock = threading.Lock()
         self._entities, self._producers = Codes(), Codes()
         self._replaces: dict[str, tuple[str, ...]] = {}
@@ -104,7 +111,7 @@ class RecordingReader:
         """
         frames: dict[str, Frames] = {}
         for _ in range(ATTEMPTS):
-            files = {file.segment: file for file in self._committed()}
+            files = {file.segment: file for file in self._listed()}
             replaced: set[str] = set()
             vanished = False
             for segment, file in reversed(files.items()):
@@ -116,6 +123,11 @@ class RecordingReader:
             if not vanished:
                 break
         return set(files), {segment: frames[segment] for segment in files if segment in frames}
+
+    def _listed(self) -> Sequence[FramesFile]:
+        """The segments to look at: all that are committed, but for the first look at a chosen few."""
+        first, self._first = self._first, None
+        return self._committed() if first is None else first
 
     def _read(self, file: FramesFile, frames: dict[str, Frames]) -> bool:
         """Read a frames file; False where it has vanished: it was merged into another one."""

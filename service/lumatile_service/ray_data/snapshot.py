@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from os import PathLike
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -17,12 +17,11 @@ from numpy.typing import NDArray
 
 from lumatile.entity_paths import normalise_entity_path
 from lumatile.errors import InvalidValueError, NotFoundError, StoreError
-from lumatile.format.segment_names import FramesFile, frames_files
+from lumatile.format.segment_names import frames_files
 from lumatile.read.frame import Frame
 from lumatile.read.recording_reader import RecordingReader
 from lumatile.reading import open_store
 from lumatile.storage.open_storage import open_storage
-from lumatile.storage.recording_storage import RecordingStorage
 from lumatile.values import Kind
 
 KINDS = tuple(kind for kind in get_args(Kind) if kind != "gap")
@@ -57,8 +56,7 @@ class Part:
         Raises StoreError where a frame is gone, OSError.
         """
         storage = open_storage(self.store).recording(self.recording_id)
-        chosen = cast("RecordingStorage", _ChosenFirst(storage, frames_files(self.files, storage)))
-        recording = RecordingReader(chosen, self.recording_id)
+        recording = RecordingReader(storage, self.recording_id, first=frames_files(self.files, storage))
         found = self._find(recording)
         if len(found) < len(self.keys):
             recording.refresh()
@@ -147,29 +145,6 @@ class Snapshot:
             )
             for first, last in pairwise(cuts)
         ]
-
-
-class _ChosenFirst:
-    """A recording's storage that shows some of its segments first, and all of them when it is asked again.
-
-    So a reader reads only these, and finds what has been merged away.
-    """
-
-    def __init__(self, storage: RecordingStorage, files: list[FramesFile]) -> None:
-        self._storage = storage
-        self._files = files
-
-    def watch(self) -> Callable[[], list[FramesFile]]:
-        """See RecordingStorage."""
-        committed = self._storage.watch()
-        first = [self._files]
-        return lambda: first.pop() if first else committed()
-
-    def __str__(self) -> str:
-        return str(self._storage)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._storage, name)
 
 
 def _keys(table: pa.Table) -> list[tuple[bytes, int]]:
