@@ -12,7 +12,7 @@ from lumatile.errors import LumatileError
 from lumatile.settings import RecordingSettings
 from lumatile_service.batch.log_call import Reader
 from lumatile_service.batch.source_files import SourceFiles
-from lumatile_service.batch.tally import Tally
+from lumatile_service.batch.tally import IngestTally
 
 
 class TooManyErrorsError(LumatileError):
@@ -34,7 +34,7 @@ class Job:
     """How many bad values are borne; None: any number."""
     threads: int | None
     """That read and log; None: as the engine thinks best."""
-    tally: Tally
+    tally: IngestTally
     """Counts what is done."""
 
     def check_errors(self) -> None:

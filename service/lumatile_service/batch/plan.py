@@ -30,7 +30,7 @@ DEPTH_BYTES, SEGMENTATION_BYTES = 4, 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
+class PlannedGroup:
     """Values of one kind at one entity."""
 
     entity_path: str
@@ -42,7 +42,7 @@ class Group:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class IngestPlan:
     """What there is to do, stored or not."""
 
     recording_id: str
@@ -51,7 +51,7 @@ class Plan:
     bytes_in: int
     bytes_out: int
     """Estimated: tiles, and the files themselves where they are kept."""
-    groups: Sequence[Group]
+    groups: Sequence[PlannedGroup]
 
 
 def plan(
@@ -61,7 +61,7 @@ def plan(
     reader: str | None = None,
     recording_id: str | None = None,
     tile_format: str = "linear",
-) -> Plan:
+) -> IngestPlan:
     """What `ingest` with these arguments would log. Raises InvalidValueError, OSError."""
     files = SourceFiles(source)
     name, read = find_reader(files, format, reader)
@@ -69,7 +69,7 @@ def plan(
     for call in read(files):
         groups[call.entity_path, call.kind].add(call)
     planned = [
-        Group(
+        PlannedGroup(
             entity_path=entity_path,
             kind=kind,
             values=calls.count,
@@ -78,7 +78,7 @@ def plan(
         )
         for (entity_path, kind), calls in groups.items()
     ]
-    return Plan(
+    return IngestPlan(
         recording_id=recording_id or derived_id(files),
         format=name,
         values=sum(group.values for group in planned),

@@ -21,7 +21,7 @@ from lumatile_service.batch.formats.contents import ignore_warnings
 from lumatile_service.batch.job import Engine, Job, derived_id, reason_of
 from lumatile_service.batch.ledger import errors_of
 from lumatile_service.batch.source_files import SourceFiles
-from lumatile_service.batch.tally import Tally
+from lumatile_service.batch.tally import IngestTally
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class Summary:
 class Watcher(Protocol):
     """Is shown how a job goes."""
 
-    def watch(self, tally: Tally) -> Any:
+    def watch(self, tally: IngestTally) -> Any:
         """A context manager: around the work."""
         ...
 
@@ -59,7 +59,7 @@ class Silent:
     """Shows nothing."""
 
     @contextmanager
-    def watch(self, tally: Tally) -> Iterator[None]:  # noqa: ARG002
+    def watch(self, tally: IngestTally) -> Iterator[None]:  # noqa: ARG002
         """Nothing."""
         yield
 
@@ -97,7 +97,7 @@ def ingest(
     name, read = find_reader(files, format, reader)
     recording_id = recording_id or derived_id(files)
     began = time.monotonic()
-    tally = Tally()
+    tally = IngestTally()
     tally.total_bytes = sum(files.sizes.values())
     job = Job(
         files=files,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from lumatile_service.batch.ledger import State
 
 
-class Tally:
+class IngestTally:
     """Counts; may be used from several threads."""
 
     def __init__(self) -> None:

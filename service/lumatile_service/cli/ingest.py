@@ -21,7 +21,7 @@ from lumatile_service.cli.output import Json, console, print_json, size, table
 
 if TYPE_CHECKING:
     from lumatile_service.batch.run import Summary
-    from lumatile_service.batch.tally import Tally
+    from lumatile_service.batch.tally import IngestTally
 
 BAR_SECONDS = 0.2
 
@@ -127,7 +127,7 @@ class _Bar:
     """A progress bar."""
 
     @contextmanager
-    def watch(self, tally: Tally) -> Iterator[None]:
+    def watch(self, tally: IngestTally) -> Iterator[None]:
         """Around the work."""
         columns = (SpinnerColumn(), BarColumn(), TextColumn("{task.fields[what]}"))
         rest = TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7))
@@ -148,7 +148,7 @@ class _Lines:
     """A line now and then."""
 
     @contextmanager
-    def watch(self, tally: Tally) -> Iterator[None]:
+    def watch(self, tally: IngestTally) -> Iterator[None]:
         """Around the work."""
 
         def show(began: float) -> None:
@@ -179,7 +179,7 @@ def _again_and_again(show: Callable[[float], None], seconds: float) -> Iterator[
         thread.join()
 
 
-def _words(tally: Tally, began: float) -> str:
+def _words(tally: IngestTally, began: float) -> str:
     seconds = max(time.monotonic() - began, 1e-9)
     done = tally.fraction
     values = f"{tally.seen} values" if tally.total is None else f"{tally.seen} of {tally.total} values"

@@ -21,7 +21,7 @@ from lumatile_kernels.decode.errors import DecoderUnavailableError
 from lumatile_kernels.decode.png import encode_png
 from lumatile_kernels.tables import encode_srgb16
 from lumatile_service.export.ply import encode_ply
-from lumatile_service.export.tally import Tally
+from lumatile_service.export.tally import ExportTally
 
 Floats = Literal["png", "npy"]
 """What float images and float depth become."""
@@ -52,7 +52,7 @@ class FrameFile:
 
 
 def frame_files(
-    frames: Iterable[Frame], tally: Tally, *, kinds: Collection[Kind] = DATA_KINDS, floats: Floats = "png"
+    frames: Iterable[Frame], tally: ExportTally, *, kinds: Collection[Kind] = DATA_KINDS, floats: Floats = "png"
 ) -> Iterator[tuple[Frame, FrameFile]]:
     """Each frame of one of `kinds` with its file; what has none is counted in `tally`, and does not come.
 
@@ -72,7 +72,7 @@ def frame_files(
                 yield frame, file
 
 
-def _with_content(frames: Iterable[Frame], tally: Tally, kinds: Collection[Kind]) -> Iterator[Frame]:
+def _with_content(frames: Iterable[Frame], tally: ExportTally, kinds: Collection[Kind]) -> Iterator[Frame]:
     """The frames of one of `kinds` that are no errors; the others are counted."""
     for frame in frames:
         if frame.error is not None:

@@ -16,13 +16,13 @@ from lumatile_service.export.classes import Classes
 from lumatile_service.export.file_names import FileNames, directory_name
 from lumatile_service.export.frame_file import Floats, FrameFile, frame_files
 from lumatile_service.export.selection import Selection
-from lumatile_service.export.tally import Tally
+from lumatile_service.export.tally import ExportTally
 
 METADATA = "metadata.jsonl"
 CLASSES = "classes.json"
 
 
-def write_images(selection: Selection, folder: Path, tally: Tally, floats: Floats = "png") -> None:
+def write_images(selection: Selection, folder: Path, tally: ExportTally, floats: Floats = "png") -> None:
     """Write each frame to `<entity path>/<name>` in `folder`: .jpg, .png, .npy or .ply, as `frame_file` says.
 
     Names sort as times do: frame_000042.png (`FileNames`). metadata.jsonl has a line for each file: `file_name`,

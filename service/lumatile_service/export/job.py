@@ -19,7 +19,7 @@ from lumatile_service.export.image_folder import write_images
 from lumatile_service.export.parquet import write_parquet
 from lumatile_service.export.rerun_rrd import write_rrd
 from lumatile_service.export.selection import Selection
-from lumatile_service.export.tally import Tally
+from lumatile_service.export.tally import ExportTally
 
 Format = Literal["rrd", "images", "parquet"]
 
@@ -59,7 +59,7 @@ def export(
         if chosen == "rrd":
             exported = write_rrd(recording, path, entities=None if entities is None else selection.entities)
         else:
-            tally = Tally(sum(1 for _ in selection), progress)
+            tally = ExportTally(sum(1 for _ in selection), progress)
             if chosen == "images":
                 write_images(selection, path, tally, "npy" if floats == "npy" else "png")
             else:

@@ -23,7 +23,7 @@ from lumatile_service.export.extension_columns import ExtensionColumns
 from lumatile_service.export.file_names import FileNames, directory_name, whole_number
 from lumatile_service.export.frame_file import FrameFile, frame_files
 from lumatile_service.export.selection import Selection
-from lumatile_service.export.tally import Tally
+from lumatile_service.export.tally import ExportTally
 
 SHARD_BYTES = 500_000_000
 GROUP_ROWS = 100
@@ -44,7 +44,7 @@ IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 PROVENANCE = pa.struct([("uri", pa.string()), ("member", pa.string()), ("content_hash", pa.string())])
 
 
-def write_parquet(selection: Selection, folder: Path, tally: Tally) -> None:
+def write_parquet(selection: Selection, folder: Path, tally: ExportTally) -> None:
     """Write train-00000-of-0000N.parquet ..., one row for each image, depth image and segmentation.
 
     Rows are by entity, in log order. Columns: `image`, the file that `frame_file` gives, JPEG as it is and PNG;
@@ -54,7 +54,7 @@ def write_parquet(selection: Selection, folder: Path, tally: Tally) -> None:
     (`ExtensionColumns`). Points have no place here. Raises OSError.
     """
     folder.mkdir(exist_ok=True)
-    columns = _Columns(selection)
+    columns = _ExportColumns(selection)
     classes = Classes()
     shards = _Shards(folder, columns, tally)
     for entity in selection.entities:
@@ -72,7 +72,7 @@ def write_parquet(selection: Selection, folder: Path, tally: Tally) -> None:
     shards.close()
 
 
-class _Columns:
+class _ExportColumns:
     """The columns, and a frame's row of them."""
 
     def __init__(self, selection: Selection) -> None:
@@ -123,7 +123,7 @@ def _feature(kind: pa.DataType) -> dict[str, Any]:
 class _Shards:
     """The files, one after another."""
 
-    def __init__(self, folder: Path, columns: _Columns, tally: Tally) -> None:
+    def __init__(self, folder: Path, columns: _ExportColumns, tally: ExportTally) -> None:
         """`tally` is told of the files' sizes."""
         self._folder = folder
         self._columns = columns

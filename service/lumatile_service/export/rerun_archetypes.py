@@ -46,6 +46,15 @@ class RerunArchetypes:
         self._rerun: Any = rerun
         self._descriptors: dict[str, Any] = {}
         self._cleared = {name: self._components(getattr(rerun, name).cleared()) for name in PARTS}
+        self._makers: Mapping[str, Callable[[Frame], tuple[Any, str | None]]] = {
+            "image": self._image,
+            "depth": self._depth,
+            "segmentation": self._segmentation,
+            "points": self._points,
+            "annotation_context": self._annotation_context,
+            "clear": self._clear,
+        }
+        """Kind of a frame -> the function that makes its archetype, and says what is lost (None: nothing)."""
 
     def write(self, chunks: Iterable[Any], path: Path, application_id: str, recording_id: str) -> None:
         """A .rrd file of chunks, each of which is written before the next is asked for. Raises RuntimeError."""
@@ -79,9 +88,8 @@ class RerunArchetypes:
 
         Its kind is image, depth, segmentation, points, annotation_context or clear.
         """
-        make: Callable[[Frame], tuple[Any, str | None]] = getattr(self, f"_{frame.kind}")
         with self._rerun.error_utils.catch_and_log_exceptions(strict=True):  # else it only warns
-            archetype, lost = make(frame)
+            archetype, lost = self._makers[frame.kind](frame)
         return self._components(archetype), lost
 
     def _components(self, archetype: Any) -> Components:

@@ -22,7 +22,7 @@ from lumatile.values import DATA_KINDS
 from lumatile_service.export.exported import Exported
 from lumatile_service.export.rerun_archetypes import Components, RerunArchetypes
 from lumatile_service.export.selection import Selection
-from lumatile_service.export.tally import Tally
+from lumatile_service.export.tally import ExportTally
 
 CHUNK_BYTES = 1 << 20
 """Rows of one entity are put together in a chunk up to this size."""
@@ -60,7 +60,7 @@ def write_rrd(recording: RecordingReader, destination: Path, *, entities: Sequen
     Raises InvalidValueError without rerun-sdk, NotFoundError for entities that are not there, OSError.
     """
     rerun = RerunArchetypes()
-    tally = Tally(0)
+    tally = ExportTally(0)
     chunks = _Chunks(recording, Selection(recording, entities).entities, rerun, tally)
     application_id = recording.application_id or recording.recording_id
     try:
@@ -88,7 +88,7 @@ class _Chunks:
     """All values, as chunks of rows."""
 
     def __init__(
-        self, recording: RecordingReader, entities: Sequence[str], rerun: RerunArchetypes, tally: Tally
+        self, recording: RecordingReader, entities: Sequence[str], rerun: RerunArchetypes, tally: ExportTally
     ) -> None:
         self._recording = recording
         self._entities = entities

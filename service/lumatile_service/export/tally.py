@@ -8,7 +8,7 @@ from collections.abc import Callable
 from lumatile_service.export.exported import Exported
 
 
-class Tally:
+class ExportTally:
     """Counts of one export."""
 
     def __init__(self, total: int, progress: Callable[[int, int], None] | None = None) -> None:

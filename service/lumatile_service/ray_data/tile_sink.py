@@ -23,7 +23,7 @@ from lumatile.errors import InvalidTypeError, SinkError, shown, warn
 from lumatile.reading import open_store
 from lumatile.settings import RecordingSettings
 from lumatile.storage.open_storage import open_storage
-from lumatile_service.ray_data.write_task import LogRow, Row, Written, write_rows
+from lumatile_service.ray_data.write_task import LogRow, Row, TaskResult, write_rows
 
 BYTES_PER_WRITE = 32 << 20
 """Of the rows of a write task, at least: an image's tiles are many times its bytes, so segments are not small."""
@@ -55,7 +55,7 @@ class WriteSummary:
     """Wrong calls that leave no row, of `set_time_sequence` for example."""
 
 
-class TileSink(Datasink[Written]):  # type: ignore[misc]
+class TileSink(Datasink[TaskResult]):  # type: ignore[misc]
     """Logs the rows of a dataset into a recording: `dataset.write_datasink(TileSink(...))`.
 
     A write task logs its rows in their order, through a pipeline of its own, and succeeds when they are durable. It
@@ -141,7 +141,7 @@ class TileSink(Datasink[Written]):  # type: ignore[misc]
         self.summary = None
         self._write_id = secrets.token_hex(16)
 
-    def write(self, blocks: Iterable[Any], ctx: Any) -> Written:
+    def write(self, blocks: Iterable[Any], ctx: Any) -> TaskResult:
         """One write task; Ray calls it where the task runs."""
         again = ctx.kwargs.setdefault(TRIED, False) or _tried_before()
         ctx.kwargs[TRIED] = True
@@ -160,7 +160,7 @@ class TileSink(Datasink[Written]):  # type: ignore[misc]
     def on_write_complete(self, write_result: Any) -> None:
         """Ray calls it on the driver, when all tasks are done. Warns where there are error rows."""
         self._write_id = ""
-        tasks: list[Written] = [task for task in write_result.write_returns if task is not None]
+        tasks: list[TaskResult] = [task for task in write_result.write_returns if task is not None]
         errors = sum(task.errors for task in tasks)
         reasons = self._reasons({p for task in tasks for p in task.producers}) if errors else Counter[str]()
         changed = sum(task.changed for task in tasks)

@@ -24,7 +24,7 @@ LogRow = Callable[[RecordingStream, Row], None]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Written:
+class TaskResult:
     """What a write task has done."""
 
     rows: int
@@ -53,7 +53,7 @@ def write_rows(
     again: bool,
     patience: float,
     threads: int | None = None,
-) -> Written:
+) -> TaskResult:
     """Log rows, and return when they are durable.
 
     `producer`: 16 bytes, the same for each attempt. `again`: there may have been an earlier one.
@@ -63,7 +63,7 @@ def write_rows(
     """
     earlier = EarlierAttempts(store, settings.recording_id, producer, read=again)
     bears = Patience(patience)
-    watch = _Watch(bears)
+    watch = _TaskCounts(bears)
     sink = partial(
         open_embedded,
         store,
@@ -83,7 +83,7 @@ def write_rows(
     finally:
         with suppress(FlushError):  # all is durable, or an error says what is not
             recording.disconnect()
-    return Written(
+    return TaskResult(
         rows=count,
         values=watch.values,
         stored_before=earlier.stored,
@@ -115,7 +115,7 @@ def _raise(error: Exception, _: RecordingSettings) -> Content:
     raise error
 
 
-class _Watch:
+class _TaskCounts:
     """Is told by a sink how it goes."""
 
     def __init__(self, patience: Patience) -> None:

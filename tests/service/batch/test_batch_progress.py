@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from lumatile_service.batch import ingest
 from lumatile_service.batch.formats import webdataset as webdataset_format
 from lumatile_service.batch.plan import plan
-from lumatile_service.batch.tally import Tally
+from lumatile_service.batch.tally import IngestTally
 from lumatile_service.cli import ingest as command
 from lumatile_service.cli.app import app
 
@@ -50,13 +50,13 @@ class Steps:
 
     def __init__(self, monkeypatch):
         self.seen = []
-        before = Tally.read
+        before = IngestTally.read
 
         def read(tally, *args):
             before(tally, *args)
             self.seen.append(tally.fraction)
 
-        monkeypatch.setattr(Tally, "read", read)
+        monkeypatch.setattr(IngestTally, "read", read)
 
     @contextmanager
     def watch(self, tally):

@@ -7,16 +7,16 @@ from contextlib import suppress
 
 from lumatile.log.recording import RecordingStream
 from lumatile.values import Content
-from lumatile_service.batch.engine.streams import Streams
+from lumatile_service.batch.engine.streams import JobStreams
 from lumatile_service.batch.ledger import Ledger, content_hash
 from lumatile_service.batch.log_call import LogCall
-from lumatile_service.batch.tally import Tally
+from lumatile_service.batch.tally import IngestTally
 
 
 class CallLogger:
     """Logs the calls of one job; may be used from several threads."""
 
-    def __init__(self, streams: Streams, ledger: Ledger, tally: Tally) -> None:
+    def __init__(self, streams: JobStreams, ledger: Ledger, tally: IngestTally) -> None:
         """`streams`: lenient. `ledger`: what is stored already. `tally`: counts what is read."""
         self._streams = streams
         self._ledger = ledger

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from lumatile.log.recording import RecordingStream
 from lumatile_service.batch.engine.call_logger import CallLogger
-from lumatile_service.batch.engine.streams import Streams
+from lumatile_service.batch.engine.streams import JobStreams
 from lumatile_service.batch.job import Job
 from lumatile_service.batch.ledger import Ledger
 from lumatile_service.batch.log_call import LogCall
@@ -25,7 +25,7 @@ def run_here(job: Job) -> None:
     ledger = Ledger(job.store, job.settings.recording_id)
     calls = job.read(job.files)
     job.tally.total = operator.length_hint(calls) or None
-    streams = Streams(job.store, job.settings, backend=job.backend, count=threads, cores=cores, tally=job.tally)
+    streams = JobStreams(job.store, job.settings, backend=job.backend, count=threads, cores=cores, tally=job.tally)
     with streams.closing():
         _Threads(job, iter(calls), streams, CallLogger(streams, ledger, job.tally)).run(threads)
 
@@ -33,7 +33,7 @@ def run_here(job: Job) -> None:
 class _Threads:
     """Take one call after the other, in about their order; annotation contexts before what comes behind them."""
 
-    def __init__(self, job: Job, calls: Iterator[LogCall], streams: Streams, logger: CallLogger) -> None:
+    def __init__(self, job: Job, calls: Iterator[LogCall], streams: JobStreams, logger: CallLogger) -> None:
         self._job = job
         self._calls = calls
         self._streams = streams

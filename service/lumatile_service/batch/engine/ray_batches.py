@@ -28,12 +28,12 @@ from ray.exceptions import RayError, RayTaskError
 
 from lumatile.errors import SinkError
 from lumatile_service.batch.engine.call_logger import CallLogger
-from lumatile_service.batch.engine.streams import Streams
+from lumatile_service.batch.engine.streams import JobStreams
 from lumatile_service.batch.formats.contents import ignore_warnings
 from lumatile_service.batch.job import Job
 from lumatile_service.batch.ledger import Ledger
 from lumatile_service.batch.log_call import LogCall, Reader
-from lumatile_service.batch.tally import Tally
+from lumatile_service.batch.tally import IngestTally
 
 BATCH_BYTES = 16 << 20
 """A batch is full with this much to read, in bytes."""
@@ -223,8 +223,8 @@ class _Actor:
         ignore_warnings()
         # started again it looks at what the one that died has stored
         ledger = Ledger(told.store, told.settings.recording_id) if _restarted() else ray.get(known)
-        self._tally = Tally()
-        self._streams = Streams(
+        self._tally = IngestTally()
+        self._streams = JobStreams(
             told.store, told.settings, backend=told.backend, count=1, cores=told.cores, tally=self._tally
         )
         self._logger = CallLogger(self._streams, ledger, self._tally)

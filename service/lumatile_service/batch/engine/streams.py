@@ -16,7 +16,7 @@ from lumatile.settings import RecordingSettings
 from lumatile.sink.memory import VALUES
 from lumatile.sink.sinks import SinkAt
 from lumatile_kernels import select_backend
-from lumatile_service.batch.tally import Tally
+from lumatile_service.batch.tally import IngestTally
 from lumatile_service.embedded.contexts import KnownContexts
 from lumatile_service.embedded.patience import Patience
 from lumatile_service.embedded.sink import open_embedded
@@ -33,7 +33,7 @@ PATIENCE = 60.0
 """Seconds for which a store may fail, before the job does."""
 
 
-class Streams:
+class JobStreams:
     """Recording streams, each with a pipeline and segments of its own. They color by the same annotation contexts."""
 
     def __init__(
@@ -44,7 +44,7 @@ class Streams:
         backend: str,
         count: int,
         cores: int,
-        tally: Tally,
+        tally: IngestTally,
     ) -> None:
         """`count`: of streams; one where a GPU makes the tiles. They share `cores`.
 
@@ -114,12 +114,12 @@ class Streams:
             stream.disconnect()
 
 
-def _stored(tally: Tally, patience: Patience, _: object, nbytes: int) -> None:
+def _stored(tally: IngestTally, patience: Patience, _: object, nbytes: int) -> None:
     patience.stored()
     tally.stored(nbytes)
 
 
-def _failed(tally: Tally, patience: Patience, reason: ErrorReason) -> None:
+def _failed(tally: IngestTally, patience: Patience, reason: ErrorReason) -> None:
     if reason == "value_unconverted":
         tally.failed()
     elif reason == "store_write":

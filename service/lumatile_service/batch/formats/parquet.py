@@ -102,7 +102,7 @@ class _File:
         self._table = table
         self._first = first
         self._features = _features(table.schema_arrow.metadata)
-        self._columns = _Columns(table.schema_arrow, self._features)
+        self._columns = _SourceColumns(table.schema_arrow, self._features)
 
     def calls(self) -> Iterator[LogCall]:
         """Its images; for a row group that cannot be read an error row."""
@@ -157,7 +157,7 @@ class _File:
         return partial(refused, ImageFileError(reason)), 0
 
 
-class _Columns:
+class _SourceColumns:
     """Which columns are read."""
 
     def __init__(self, schema: pa.Schema, features: Mapping[str, Any]) -> None:

@@ -251,14 +251,14 @@ def test_metadata_that_says_nothing_is_passed_over(tmp_path, metadata):
     assert (summary.values, summary.errors) == (1, {})
 
 
-class Counted(io.FileIO):
+class CountedParquetFile(io.FileIO):
     """A file that counts what is read of it."""
 
     nbytes = 0
 
     def read(self, size=-1):
         content = super().read(size)
-        Counted.nbytes += len(content)
+        CountedParquetFile.nbytes += len(content)
         return content
 
 
@@ -269,17 +269,17 @@ def test_the_first_call_of_a_large_file_does_not_read_all_of_it(tmp_path, monkey
     write(source, {"image": images(contents)}, compression="none", use_dictionary=False, **options)
     size = source.stat().st_size
     assert size > 39e6
-    monkeypatch.setattr(SourceFiles, "open", lambda self, path: Counted(self._root + "/" + path))
-    monkeypatch.setattr(Counted, "nbytes", 0)
+    monkeypatch.setattr(SourceFiles, "open", lambda self, path: CountedParquetFile(self._root + "/" + path))
+    monkeypatch.setattr(CountedParquetFile, "nbytes", 0)
     before = pa.total_allocated_bytes()
     calls = parquet.read(SourceFiles(source))
     assert next(calls).read() == contents[0]
-    assert Counted.nbytes < 15e6
+    assert CountedParquetFile.nbytes < 15e6
     for i, call in enumerate(calls, 1):
         assert call.read() == contents[i]
         assert pa.total_allocated_bytes() - before < 25e6
     assert i == 49
-    assert Counted.nbytes < 1.2 * size
+    assert CountedParquetFile.nbytes < 1.2 * size
 
 
 def test_a_plan_counts_and_does_not_hold(tmp_path, dataset):

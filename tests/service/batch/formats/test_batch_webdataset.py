@@ -174,26 +174,26 @@ def test_no_tar_at_all_is_one_error(tmp_path, shards):
     assert summary.values == 3
 
 
-class Counted(io.FileIO):
+class CountedShard(io.FileIO):
     """A file that counts what is read of it."""
 
     nbytes = 0
 
     def read(self, size=-1):
         content = super().read(size)
-        Counted.nbytes += len(content)
+        CountedShard.nbytes += len(content)
         return content
 
 
 def test_the_first_call_of_a_large_shard_reads_little_of_it(tmp_path, monkeypatch):
     contents = [encoded(np.roll(data.astronaut(), i, 1), "bmp") for i in range(30)]
     source = write(tmp_path / "large.tar", [(f"{i}.bmp", content) for i, content in enumerate(contents)])
-    monkeypatch.setattr(SourceFiles, "open", lambda self, path: Counted(self._root + "/" + path))
-    monkeypatch.setattr(Counted, "nbytes", 0)
+    monkeypatch.setattr(SourceFiles, "open", lambda self, path: CountedShard(self._root + "/" + path))
+    monkeypatch.setattr(CountedShard, "nbytes", 0)
     calls = webdataset.read(SourceFiles(source))
     for i, content in enumerate(contents):
         assert next(calls).read() == content
-        assert Counted.nbytes <= (i + 2) * len(content) + (1 << 20)
+        assert CountedShard.nbytes <= (i + 2) * len(content) + (1 << 20)
 
 
 def test_images_beside_shards_are_an_image_folder(shards):

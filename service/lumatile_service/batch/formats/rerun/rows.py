@@ -25,8 +25,8 @@ ROW_ID = np.dtype([("time", ">u8"), ("counter", ">u8")])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Rows:
-    """Rows, of one entity where nothing else is said. Each array has one entry a row."""
+class RrdRows:
+    """Rows of chunks, of one entity unless stated otherwise. Each array has one entry for each row."""
 
     ids: NDArray[np.void]
     """(n,) ROW_ID."""
@@ -44,7 +44,7 @@ class Rows:
     """Timeline -> (n,) times, or ABSENT."""
 
     @classmethod
-    def joined(cls, parts: Sequence[Rows]) -> Rows:
+    def joined(cls, parts: Sequence[RrdRows]) -> RrdRows:
         """All of them; at least one."""
         names = dict.fromkeys(name for part in parts for name in part.times)
         return cls(
@@ -60,9 +60,9 @@ class Rows:
             },
         )
 
-    def taken(self, rows: NDArray[Any]) -> Rows:
+    def taken(self, rows: NDArray[Any]) -> RrdRows:
         """Some of them, by their numbers or a mask."""
-        return Rows(
+        return RrdRows(
             ids=self.ids[rows],
             chunk=self.chunk[rows],
             place=self.place[rows],
@@ -87,7 +87,7 @@ class Shown:
         return Shown(row=self.row[values], parts=self.parts[values])
 
 
-def shown(rows: Rows, bits: Sequence[int], clears: Rows | None) -> Shown:
+def shown(rows: RrdRows, bits: Sequence[int], clears: RrdRows | None) -> Shown:
     """What there is to see at each row that has one of the components `bits`.
 
     A row's own components come first, so that nothing logged is lost (in Rerun static ones hide them). Then static
@@ -124,7 +124,7 @@ def shown(rows: Rows, bits: Sequence[int], clears: Rows | None) -> Shown:
     return Shown(row=row, parts=parts)
 
 
-def _ranks(rows: Rows, clears: Rows | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _ranks(rows: RrdRows, clears: RrdRows | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Places of the row ids of both in the order of logging."""
     ids = rows.ids if clears is None else np.concatenate([rows.ids, clears.ids])
     order = np.lexsort((ids["counter"], ids["time"]))
@@ -135,7 +135,7 @@ def _ranks(rows: Rows, clears: Rows | None) -> tuple[NDArray[np.int64], NDArray[
     return ranks[: len(rows.ids)], ranks[len(rows.ids) :]
 
 
-def _timelines(rows: Rows) -> NDArray[np.int64]:
+def _timelines(rows: RrdRows) -> NDArray[np.int64]:
     """For each row the number of the timeline whose instant it shows; -1: static."""
     names = list(rows.times)
     on = [times != ABSENT for times in rows.times.values()]
@@ -147,7 +147,7 @@ def _timelines(rows: Rows) -> NDArray[np.int64]:
     return line
 
 
-def _on(clears: Rows, rank: NDArray[np.int64], name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _on(clears: RrdRows, rank: NDArray[np.int64], name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Times and ranks of the clears on a timeline."""
     times = clears.times.get(name, np.full(len(rank), ABSENT))
     return times[times != ABSENT], rank[times != ABSENT]
@@ -183,7 +183,7 @@ def _clears_before(
     return passed[count:]
 
 
-def without_repeats(rows: Rows, found: Shown) -> Shown:
+def without_repeats(rows: RrdRows, found: Shown) -> Shown:
     """Without what a later row shows too, at the same instant of all of the user's timelines; or both are static."""
     times = [each[found.row] for name, each in rows.times.items() if name not in LOGGING]
     if not times or len(np.unique(found.parts[:, 0])) == len(found.row):

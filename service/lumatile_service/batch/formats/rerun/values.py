@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from lumatile.log.timelines import TimelineKind
 from lumatile_service.batch.formats.rerun.archetypes import ARCHETYPES, COMPONENTS, SILENT
 from lumatile_service.batch.formats.rerun.file import BrokenRrdError, RrdChunk, RrdFile, RrdRecording
-from lumatile_service.batch.formats.rerun.rows import ABSENT, ROW_ID, Rows, Shown, shown, without_repeats
+from lumatile_service.batch.formats.rerun.rows import ABSENT, ROW_ID, RrdRows, Shown, shown, without_repeats
 
 CACHE_BYTES = 128 << 20
 """Chunks that are kept, since values of other chunks may have a part in them."""
@@ -61,8 +61,8 @@ class RrdValues:
         self._kinds: dict[str, TimelineKind] = {}
         self._chunks: list[tuple[str, str]] = []
         """(chunk id, entity path) by number."""
-        self._parts: defaultdict[str, list[Rows]] = defaultdict(list)
-        self._clears: defaultdict[tuple[str, bool], list[Rows]] = defaultdict(list)
+        self._parts: defaultdict[str, list[RrdRows]] = defaultdict(list)
+        self._clears: defaultdict[tuple[str, bool], list[RrdRows]] = defaultdict(list)
         self._cache: OrderedDict[int, pa.RecordBatch] = OrderedDict()
         self._cached_bytes = 0
         self.left_out: Counter[str] = Counter()
@@ -116,7 +116,7 @@ class RrdValues:
         self.left_out += beside
         if ids is None or not components.any():
             return
-        rows = Rows(
+        rows = RrdRows(
             ids=ids,
             chunk=np.full(len(ids), len(self._chunks)),
             place=np.arange(len(ids)),
@@ -135,7 +135,7 @@ class RrdValues:
         if len(rows.ids):
             self._parts[chunk.entity_path].append(rows)
 
-    def _look_at_clears(self, entity_path: str, rows: Rows, recursive: pa.Array) -> None:
+    def _look_at_clears(self, entity_path: str, rows: RrdRows, recursive: pa.Array) -> None:
         flags = np.array([bool(value and value[0]) for value in recursive.to_pylist()])
         clears = rows.components & CLEAR != 0
         for deep in (False, True):
@@ -155,7 +155,7 @@ class RrdValues:
         contexts: defaultdict[int, list[_Place]] = defaultdict(list)
         others: defaultdict[int, list[_Place]] = defaultdict(list)
         for entity_path, parts in self._parts.items():
-            rows = Rows.joined(parts)
+            rows = RrdRows.joined(parts)
             clears = self._clears_of(entity_path)
             for name, archetype in ARCHETYPES.items():
                 bits = [COMPONENTS[f"{name}:{part}"] for part in archetype.parts]
@@ -177,7 +177,7 @@ class RrdValues:
                     to[home].append(_Place(name, entity_path, rows, found, values))
         return contexts, others
 
-    def _clears_of(self, entity_path: str) -> Rows | None:
+    def _clears_of(self, entity_path: str) -> RrdRows | None:
         """What clears an entity: its own, and recursive ones above it."""
         found = [
             rows
@@ -185,7 +185,7 @@ class RrdValues:
             for rows in clears
             if path == entity_path or (deep and entity_path.startswith(path.rstrip("/") + "/"))
         ]
-        return Rows.joined(found) if found else None
+        return RrdRows.joined(found) if found else None
 
     # what it is
 
@@ -242,7 +242,7 @@ class _Place:
 
     name: str
     entity_path: str
-    rows: Rows
+    rows: RrdRows
     """All of the entity."""
     found: Shown
     """All of the archetype."""
@@ -250,7 +250,7 @@ class _Place:
     """Numbers in `found`."""
 
 
-def _is_seen(rows: Rows, found: Shown, bit: int) -> NDArray[np.bool_]:
+def _is_seen(rows: RrdRows, found: Shown, bit: int) -> NDArray[np.bool_]:
     """Where there is something to see, or no more: where the row itself clears, and shows nothing else in its place."""
     lead = found.parts[:, 0]
     filled = rows.filled[lead]
