@@ -22,7 +22,7 @@ HOMES = {
         "service/lumatile_service/ray_data/recording_source.py",
         "service/lumatile_service/ray_data/tile_sink.py",
     },
-    "cupy": {"kernels/lumatile_kernels/cuda/device.py", "kernels/lumatile_kernels/cuda/compile.py"},
+    "cupy": {"kernels/lumatile_kernels/cuda/cuda_device.py", "kernels/lumatile_kernels/cuda/compile.py"},
     "nvidia": {"kernels/lumatile_kernels/decode/dali_pipelines.py"},
     "obstore": {"sdk/lumatile/storage/object_client.py"},
     "av": {"service/lumatile_service/batch/formats/video/frames.py"},

@@ -116,7 +116,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _machine() -> dict[str, str]:
     """What is measured. Raises BackendUnavailableError where no device answers."""
     from benchmarks.gpu_check.gpu import describe
-    from lumatile_kernels.cuda.device import CudaDevice
+    from lumatile_kernels.cuda.cuda_device import CudaDevice
 
     device = CudaDevice()
     try:

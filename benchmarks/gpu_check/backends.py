@@ -18,8 +18,8 @@ from benchmarks.gpu_check.timing import ratio
 from benchmarks.table import Cell, Table
 from lumatile_kernels.backend import Allocate, Backend, BackendUnavailableError, PointOrder
 from lumatile_kernels.cuda.backend import CudaBackend
-from lumatile_kernels.cuda.device import CudaDevice
-from lumatile_kernels.selection import select_backend
+from lumatile_kernels.cuda.cuda_device import CudaDevice
+from lumatile_kernels.selection import select_backend, select_host_backend
 
 ROUNDS = 7
 POINTS = 1_000_000
@@ -31,7 +31,7 @@ Call = Callable[[Backend, Allocate], Any]
 def measure(findings: Findings, *, quick: bool) -> None:
     """The table of backends."""
     device = CudaDevice()
-    cuda = CudaBackend(device)
+    cuda = CudaBackend(device, select_host_backend)
     ring = PinnedRing(cuda.pin, RING_BYTES)
     backends: list[Backend] = [select_backend("numpy")]
     try:

@@ -20,7 +20,7 @@ from benchmarks.gpu_check.timing import Enqueue, EventTimer, ratio
 from benchmarks.table import Bar, Cell, Table
 from lumatile_kernels import tables
 from lumatile_kernels.backend import Backend
-from lumatile_kernels.cuda.device import CudaDevice
+from lumatile_kernels.cuda.cuda_device import CudaDevice
 
 ROUNDS = 20
 FRAMES = 5

@@ -21,6 +21,7 @@ from benchmarks.table import Cell, Table
 from lumatile_kernels.backend import Backend, PointOrder, TileBlock
 from lumatile_kernels.cuda.backend import CudaBackend
 from lumatile_kernels.host.numpy_backend import NumpyBackend
+from lumatile_kernels.selection import select_host_backend
 
 SHOWN = 40
 """Differences that are told of."""
@@ -29,7 +30,7 @@ SHOWN = 40
 def measure(findings: Findings, *, quick: bool) -> None:
     """CUDA on the real device, its memory poisoned, beside numpy."""
     device = PoisonedDevice()
-    check = Check(lambda: CudaBackend(device))
+    check = Check(lambda: CudaBackend(device, select_host_backend))
     check.run(QUICK if quick else FULL)
     findings.add(check.table(device.name))
     findings.failures += check.differences

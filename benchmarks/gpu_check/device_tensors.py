@@ -16,8 +16,9 @@ from benchmarks.gpu_check.gpu import absent
 from benchmarks.table import Table
 from lumatile_kernels.backend import Backend
 from lumatile_kernels.cuda.backend import CudaBackend
-from lumatile_kernels.cuda.device import Device
+from lumatile_kernels.device import Device
 from lumatile_kernels.host.numpy_backend import NumpyBackend
+from lumatile_kernels.selection import select_host_backend
 
 Make = Callable[[Backend, Any], Any]
 """Blocks, or an answer, from a frame."""
@@ -50,7 +51,7 @@ def check_tensors(findings: Findings, device: Device, library: str) -> None:
         return
     from benchmarks.gpu_check.correctness import difference_of, no_warnings
 
-    backend = CudaBackend(device)
+    backend = CudaBackend(device, select_host_backend)
     cases = same = 0
     for tensor in _tensors(library):
         cases += 1

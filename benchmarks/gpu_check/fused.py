@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from lumatile_kernels.backend import Allocate, Backend, TileBlock
 from lumatile_kernels.cuda.backend import CudaBackend
 from lumatile_kernels.cuda.batch import Streams, Work, launch
-from lumatile_kernels.cuda.device import Device
 from lumatile_kernels.cuda.passes import MAX_FRAMES
+from lumatile_kernels.device import Device
+from lumatile_kernels.selection import select_host_backend
 
 
 class WorkBackend(CudaBackend):
@@ -49,7 +50,7 @@ class Fused:
     ) -> None:
         """`frames`: of one shape and dtype; every set holds them all. `call`: what the backend is asked for."""
         self.device = device
-        self._backend = WorkBackend(device)
+        self._backend = WorkBackend(device, select_host_backend)
         self.work = self._backend.work_of(lambda backend: call(backend, frames[0]))
         self.streams = self._backend.streams
         self.stream = self.streams.compute

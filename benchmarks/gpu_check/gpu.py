@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from lumatile_kernels.cuda.arrays import DEVICES
-from lumatile_kernels.cuda.device import CudaDevice, Memory
+from lumatile_kernels.cuda.cuda_device import CudaDevice
+from lumatile_kernels.device import Memory
 
 PACKAGES = ("numpy", "cupy", "torch", "triton", "numba", "nvidia.dali", "simplejpeg", "PIL", "torchvision")
 

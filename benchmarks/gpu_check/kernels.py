@@ -14,7 +14,7 @@ from benchmarks.gpu_check.fused import Fused
 from benchmarks.gpu_check.timing import EventTimer, ratio
 from benchmarks.table import Bar, Cell, Table
 from lumatile_kernels.backend import Backend, TileFormat
-from lumatile_kernels.cuda.device import CudaDevice
+from lumatile_kernels.cuda.cuda_device import CudaDevice
 
 ROUNDS = 30
 BATCH_BYTES = 512 << 20

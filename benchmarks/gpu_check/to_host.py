@@ -20,10 +20,12 @@ from benchmarks.table import Bar, Cell, Table
 from lumatile_kernels.backend import Allocate, TileFormat
 from lumatile_kernels.cuda.arrays import DeviceArray
 from lumatile_kernels.cuda.backend import CudaBackend
-from lumatile_kernels.cuda.device import CudaDevice, Memory
+from lumatile_kernels.cuda.cuda_device import CudaDevice
+from lumatile_kernels.device import Memory
 from lumatile_kernels.host.numpy_backend import NumpyBackend
 from lumatile_kernels.layout import pyramid_layout
 from lumatile_kernels.pyramid import image_plan
+from lumatile_kernels.selection import select_host_backend
 
 ROUNDS = 9
 FRAMES = 32
@@ -43,7 +45,7 @@ DOWN, UP_TOO, RESIDENT = "copy down", "frames on the host", "frames on the devic
 def measure(findings: Findings, *, quick: bool) -> None:
     """The table of payloads on the host."""
     device = CudaDevice()
-    backend = CudaBackend(device)
+    backend = CudaBackend(device, select_host_backend)
     ring = PinnedRing(backend.pin, RING_BYTES)
     inputs = PinnedRing(backend.pin, DIFFERENT * (25 << 20))
     frames = [inputs.keep(random_frame((HEIGHT_4K, WIDTH_4K, 3), "u1", seed)) for seed in range(DIFFERENT)]

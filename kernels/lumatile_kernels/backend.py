@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from lumatile_kernels.device import Device
 from lumatile_kernels.layout import TileIndex
-
-if TYPE_CHECKING:  # for an annotation only: cuda.device imports this module
-    from lumatile_kernels.cuda.device import Device
 
 TileFormat = Literal["linear", "srgb8", "rgba32float"]
 """How images are stored: rgba16float, rgba8unorm-srgb or rgba32float."""
@@ -103,7 +101,7 @@ class Backend(Protocol):
 
     @property
     def device(self) -> Device | None:
-        """The GPU that it computes on; None for a backend that computes on the host."""
+        """The GPU that the backend computes on; None: the host."""
         ...
 
     @property

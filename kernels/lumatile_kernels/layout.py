@@ -1,4 +1,4 @@
-"""Pyramid geometry: which levels, tiles and bytes an array of a given size becomes.
+"""Pyramid geometry: the levels, tiles and bytes that an array of a given size becomes, and the levels of a cloud.
 
 Everything here is arithmetic on sizes, so it is the same for every backend and known before any texel is.
 
@@ -161,3 +161,21 @@ def pyramid_layout(height: int, width: int, texel_bytes: int) -> PyramidLayout:
     return PyramidLayout(
         height=height, width=width, texel_bytes=texel_bytes, levels=levels, rows=tuple(rows), index=index, nbytes=offset
     )
+
+
+COARSEST_POINTS = 1 << 16
+"""The most points that the coarsest level of a cloud may have."""
+
+
+def level_counts(points: int) -> tuple[int, ...]:
+    """Return the number of points in levels 0, 1 ... k of a cloud of `points` points.
+
+    The point of rank i belongs to level n, where 4^n is the greatest power of 4, at most 4^k, that divides i; rank 0
+    belongs to level k. k is the least number that leaves at most 65,536 points in level k.
+    """
+    counts = []
+    while points > COARSEST_POINTS:
+        coarser = -(-points // 4)
+        counts.append(points - coarser)
+        points = coarser
+    return (*counts, points)

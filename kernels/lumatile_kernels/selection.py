@@ -1,8 +1,9 @@
-"""How a backend is chosen: once, where a pipeline is built."""
+"""The choice of a backend: made once, where a pipeline is built."""
 
 from __future__ import annotations
 
 import logging
+from functools import partial
 from typing import get_args
 
 from lumatile_kernels.backend import Backend, BackendName, BackendUnavailableError
@@ -11,12 +12,19 @@ log = logging.getLogger(__name__)
 
 
 def select_backend(name: str = "auto", *, threads: int | None = None) -> Backend:
-    """The backend called `name`: "auto", "numpy", "numba" or "cuda".
+    """Return the backend called `name`.
 
-    "auto" takes the fastest that can run here and says at INFO which. `threads`: how many compute together on a host;
-    None: one for each core this process may use.
+    Args:
+        name: "numpy", "numba", "cuda", or "auto": the fastest that can run on this machine, which is logged at INFO.
+        threads: the number of threads that compute together on the host; None: one for each core that this process
+            may use.
 
-    Raises ValueError for another name and BackendUnavailableError for one that cannot run here.
+    Returns:
+        The backend. One thread at a time may use it.
+
+    Raises:
+        ValueError: `name` is another name.
+        BackendUnavailableError: The backend cannot run on this machine.
     """
     if name == "numpy":
         from lumatile_kernels.host.numpy_backend import NumpyBackend
@@ -32,16 +40,22 @@ def select_backend(name: str = "auto", *, threads: int | None = None) -> Backend
         from lumatile_kernels.cuda.arrays import current_device
         from lumatile_kernels.cuda.backend import CudaBackend
 
-        return CudaBackend(current_device())
+        return CudaBackend(current_device(), partial(select_host_backend, threads))
     if name != "auto":
         raise ValueError(f"backend must be 'auto' or one of {get_args(BackendName)}, not {name!r}")
-    for candidate in ("cuda", "numba"):
-        try:
-            chosen = select_backend(candidate, threads=threads)
-        except BackendUnavailableError as e:
-            log.debug("backend %s: %s", candidate, e)
-            continue
-        log.info("backend: %s", chosen.name)
-        return chosen
-    log.info("backend: numpy")
-    return select_backend("numpy")
+    try:
+        chosen = select_backend("cuda", threads=threads)
+    except BackendUnavailableError as e:
+        log.debug("backend cuda: %s", e)
+        chosen = select_host_backend(threads)
+    log.info("backend: %s", chosen.name)
+    return chosen
+
+
+def select_host_backend(threads: int | None = None) -> Backend:
+    """Return the fastest backend that can run on this machine without a GPU; `threads` as in `select_backend`."""
+    try:
+        return select_backend("numba", threads=threads)
+    except BackendUnavailableError as e:
+        log.debug("backend numba: %s", e)
+        return select_backend("numpy")

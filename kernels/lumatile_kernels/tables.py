@@ -12,7 +12,16 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from lumatile_kernels.backend import TileFormat
+
 T = TypeVar("T", bound=np.generic)
+
+COLOR_LIMITS: dict[TileFormat, tuple[np.float32, np.float32]] = {
+    "linear": (np.float32(-65504), np.float32(65504)),
+    "srgb8": (np.float32(0), np.float32(1)),
+    "rgba32float": (-np.finfo(np.float32).max / 4, np.finfo(np.float32).max / 4),
+}
+"""The least and greatest linear light of each tile format: neither a texel nor the sum of four can overflow."""
 
 OPAQUE = 255
 """Alpha, as a code, of what hides everything behind it."""

@@ -13,10 +13,11 @@ from tests.kernels.cuda.cuda_on_cpu.device import CpuDevice
 
 from lumatile_kernels.cuda.backend import CudaBackend
 from lumatile_kernels.host.numpy_backend import NumpyBackend
+from lumatile_kernels.selection import select_host_backend
 from lumatile_kernels.tables import class_palette
 
 NUMPY = NumpyBackend()
-OTHERS = [pytest.param(CudaBackend(CpuDevice(blocks=3, order="mixed")), id="cuda")]
+OTHERS = [pytest.param(CudaBackend(CpuDevice(blocks=3, order="mixed"), select_host_backend), id="cuda")]
 if find_spec("numba"):
     from lumatile_kernels.host.numba_backend import NumbaBackend
 

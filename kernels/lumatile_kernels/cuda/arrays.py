@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lumatile_kernels.backend import Allocate, allocate_array
-from lumatile_kernels.cuda.device import CudaDevice, Device, Event, Stream
+from lumatile_kernels.cuda.cuda_device import CudaDevice
+from lumatile_kernels.device import Device, Event, Stream
 
 DEVICES: dict[int, Device] = {}
 """Devices of this process that have been used, by number."""

@@ -22,7 +22,6 @@ from lumatile_kernels.backend import (
     Allocate,
     Backend,
     BackendName,
-    BackendUnavailableError,
     OffHost,
     PointOrder,
     TileBlock,
@@ -31,13 +30,12 @@ from lumatile_kernels.backend import (
 )
 from lumatile_kernels.cuda.arrays import DeviceArray
 from lumatile_kernels.cuda.batch import Batch, Streams, Work
-from lumatile_kernels.cuda.device import Device, DeviceError, DeviceMemoryError, Memory
 from lumatile_kernels.cuda.opaque import is_opaque
 from lumatile_kernels.cuda.passes import MAX_FRAMES
 from lumatile_kernels.cuda.points import device_bytes, order_points
 from lumatile_kernels.cuda.slots import Slots
 from lumatile_kernels.cuda.sources import depth_kernel, image_kernel, segmentation_kernel
-from lumatile_kernels.host.numpy_backend import COLOR_LIMITS
+from lumatile_kernels.device import Device, DeviceError, DeviceMemoryError, Memory
 from lumatile_kernels.pyramid import depth_plan, image_plan, segmentation_plan
 
 log = logging.getLogger(__name__)
@@ -60,9 +58,16 @@ class CudaBackend:
     name: BackendName = "cuda"
     ahead_bytes = BATCH_BYTES
 
-    def __init__(self, device: Device, *, device_bytes: int = DEVICE_BYTES) -> None:
-        """`device_bytes`: as DEVICE_BYTES, in bytes."""
+    def __init__(self, device: Device, make_host: Callable[[], Backend], *, device_bytes: int = DEVICE_BYTES) -> None:
+        """Compute on `device`.
+
+        Args:
+            device: the GPU.
+            make_host: returns the backend that computes on the host; called at the first use of it.
+            device_bytes: the device memory, in bytes, that a frame or a cloud may take.
+        """
         self.device = device
+        self._make_host = make_host
         self.fallbacks = 0
         """Frames and clouds that were computed on the host."""
         self._device_bytes = device_bytes
@@ -81,13 +86,8 @@ class CudaBackend:
 
     @cached_property
     def _host(self) -> Backend:
-        """The fastest backend that needs no device."""
-        from lumatile_kernels.selection import select_backend
-
-        try:
-            return select_backend("numba")
-        except BackendUnavailableError:
-            return select_backend("numpy")
+        """The backend that computes on the host."""
+        return self._make_host()
 
     def admit(self, array: NDArray[Any] | OffHost, allocate: Allocate = allocate_array) -> Any:
         """See Backend: what is on this device stays there."""
@@ -114,7 +114,7 @@ class CudaBackend:
     ) -> Iterator[TileBlock]:
         """Plane `pixels` of an image."""
         channels = image.shape[2]
-        low, high = COLOR_LIMITS[tile_format]
+        low, high = tables.COLOR_LIMITS[tile_format]
         needed: dict[str, NDArray[Any]] = {"buckets": tables.srgb_buckets()}
         if image.dtype.kind == "u":
             needed |= {"light": tables.srgb_to_linear(image.dtype), "halves": tables.srgb_to_half(image.dtype)}

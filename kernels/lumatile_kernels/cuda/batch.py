@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 
 from lumatile_kernels.backend import Allocate, TileBlock
 from lumatile_kernels.cuda.arrays import DeviceArray
-from lumatile_kernels.cuda.device import Device, DeviceError, Event, Memory, settle
 from lumatile_kernels.cuda.passes import PAGE, FrameLayout, PlannedBlock, frame_layout, page_ceil
 from lumatile_kernels.cuda.slots import Slots
-from lumatile_kernels.cuda.sources import Kernel
+from lumatile_kernels.device import Device, DeviceError, Event, Kernel, Memory, settle
 from lumatile_kernels.pyramid import Plan
 
 PIECE_BYTES = 4 << 20

@@ -9,7 +9,8 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-from lumatile_kernels.cuda.sources import OPTIONS, Kernel, all_kernels
+from lumatile_kernels.cuda.sources import OPTIONS, all_kernels, source_text
+from lumatile_kernels.device import Kernel
 
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 """Compute capabilities, times ten, that `make check` compiles for; NVRTC of CUDA 13 knows none before 7.5."""
@@ -34,7 +35,7 @@ def compile_kernel(kernel: Kernel, architecture: int, *options: str) -> bytes:
     exact = architecture in known
     target = f"sm_{architecture}" if exact else f"compute_{max(a for a in known if a <= max(architecture, known[0]))}"
     defines = [f"-D{name}={value}" for name, value in kernel.defines]
-    program = nvrtc.createProgram(kernel.text, f"{kernel.files[-1]}", (), ())
+    program = nvrtc.createProgram(source_text(kernel), f"{kernel.files[-1]}", (), ())
     try:
         nvrtc.compileProgram(program, (*OPTIONS, *defines, *options, f"--gpu-architecture={target}"))
         # CuPy takes a cubin for text and cuts its last byte, which is a zero; PTX has to end with one

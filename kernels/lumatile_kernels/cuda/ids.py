@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from lumatile_kernels.cuda.device import Borrowed, Device, Stream
 from lumatile_kernels.cuda.sources import narrow_kernel
+from lumatile_kernels.device import Borrowed, Device, Stream
 
 IDS = np.dtype(
     [("wide", np.uint64), ("narrow", np.uint64), ("count", np.int64), ("outside", np.uint64)],

@@ -7,7 +7,7 @@ import weakref
 from collections import deque
 from dataclasses import dataclass
 
-from lumatile_kernels.cuda.device import Device, Event, Memory, Stream
+from lumatile_kernels.device import Device, Event, Memory, Stream
 
 IDLE_BYTES = 256 << 20
 """Device memory kept for the next loans, in bytes."""

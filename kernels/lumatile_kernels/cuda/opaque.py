@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from lumatile_kernels.cuda.arrays import DeviceArray
-from lumatile_kernels.cuda.device import DeviceError, Stream, settle
 from lumatile_kernels.cuda.slots import Slots
 from lumatile_kernels.cuda.sources import TRANSLUCENT
+from lumatile_kernels.device import DeviceError, Stream, settle
 
 ALPHA = np.dtype([("pixels", np.uint64), ("count", np.int64), ("translucent", np.uint64)], align=True)
 """struct Alpha of opaque.cu."""

@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lumatile_kernels.backend import PointOrder
-from lumatile_kernels.cuda.device import Device, Memory, Stream, settle
 from lumatile_kernels.cuda.passes import page_ceil
 from lumatile_kernels.cuda.slots import Slots
 from lumatile_kernels.cuda.sources import points_kernel
-from lumatile_kernels.host.numpy_points import level_counts
+from lumatile_kernels.device import Device, Memory, Stream, settle
+from lumatile_kernels.layout import level_counts
 
 MAX_LEVELS = 16
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 
-from lumatile_kernels.cuda.device import Device, Memory
+from lumatile_kernels.device import Device, Memory
 
 IDLE_BYTES = 512 << 20
 """Kept for reuse while nobody uses it, in bytes."""

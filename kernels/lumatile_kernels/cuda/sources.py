@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lumatile_kernels.backend import TileFormat
+from lumatile_kernels.device import Kernel
 
 TEXEL_BYTES: dict[TileFormat, int] = {"srgb8": 4, "linear": 8, "rgba32float": 16}
 
@@ -21,26 +21,14 @@ subnormal numbers are kept by default."""
 _TYPES = {"uint8": "u8", "uint16": "u16", "float16": "half", "float32": "float", "float64": "double"}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Kernel:
-    """One function of one text, compiled for one kind of array."""
-
-    name: str
-    """Of the function. It takes one struct, by value, and any number of blocks of 256 threads."""
-    files: tuple[str, ...]
-    """Their texts, one behind the other, are what is compiled."""
-    defines: tuple[tuple[str, str], ...] = ()
-    """Macros and what they stand for."""
-
-    @property
-    def text(self) -> str:
-        """The source."""
-        return _text(self.files)
+def source_text(kernel: Kernel) -> str:
+    """Return the CUDA source that `kernel` is compiled from."""
+    return _joined(kernel.files)
 
 
 @cache
-def _text(names: tuple[str, ...]) -> str:
-    folder = files("lumatile_kernels.cuda")
+def _joined(names: tuple[str, ...]) -> str:
+    folder = files("lumatile_kernels.cuda") / "kernels"
     return "".join(folder.joinpath(name).read_text("utf-8") for name in names)
 
 

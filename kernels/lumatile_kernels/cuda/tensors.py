@@ -15,9 +15,9 @@ import numpy as np
 
 from lumatile_kernels.backend import BackendUnavailableError
 from lumatile_kernels.cuda.arrays import DeviceArray, device_numbered, side_stream
-from lumatile_kernels.cuda.device import Borrowed, Device, DeviceError, Stream
 from lumatile_kernels.cuda.ids import OUTSIDE_BYTES, is_wide, narrow_ids
 from lumatile_kernels.cuda.loans import loans_of
+from lumatile_kernels.device import Borrowed, Device, DeviceError, Stream
 
 log = logging.getLogger(__name__)
 

@@ -12,12 +12,13 @@ import numpy as np
 
 from lumatile_kernels.backend import Allocate, allocate_array
 from lumatile_kernels.cuda.arrays import DeviceArray, current_device
-from lumatile_kernels.cuda.device import Device, DeviceMemoryError
 from lumatile_kernels.decode.dali_pipelines import PIPELINES_IN_USE, DaliPipelines
 from lumatile_kernels.decode.dali_places import GpuPlace, HostPlace, Place
 from lumatile_kernels.decode.errors import DecodeError, DecoderUnavailableError
 from lumatile_kernels.decode.image_header import ImageHeader
-from lumatile_kernels.decode.turbo_jpeg import Picture, TurboDecoder, cores, each, read_jpeg_header, simplejpeg
+from lumatile_kernels.decode.turbo_jpeg import Picture, TurboDecoder, each, read_jpeg_header, simplejpeg
+from lumatile_kernels.device import Device, DeviceMemoryError
+from lumatile_kernels.threads import usable_cores
 
 log = logging.getLogger(__name__)
 
@@ -83,7 +84,7 @@ class DaliDecoder:
         self._process = os.getpid()
         self._lost = False
         self._full = False
-        threads = threads or cores(8 if device == "mixed" else 4)
+        threads = threads or usable_cores(8 if device == "mixed" else 4)
         try:
             self._place: Place = (
                 HostPlace(threads) if device == "cpu" else GpuPlace(on or current_device(), hw_decoder_load)

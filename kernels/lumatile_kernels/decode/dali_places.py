@@ -9,11 +9,11 @@ import numpy as np
 
 from lumatile_kernels.backend import Allocate
 from lumatile_kernels.cuda.arrays import DeviceArray
-from lumatile_kernels.cuda.device import Device
 from lumatile_kernels.cuda.loans import loans_of
 from lumatile_kernels.decode.image_header import ImageHeader
 from lumatile_kernels.decode.nvjpeg_input import nvjpeg_input
 from lumatile_kernels.decode.turbo_jpeg import Picture, check_whole, looks_cut, place, read_jpeg_header
+from lumatile_kernels.device import Device
 
 GPU_BATCH_FILES = 128
 """Files that a GPU gets at once, at most."""

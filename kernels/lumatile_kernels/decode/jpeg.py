@@ -14,10 +14,10 @@ from typing import Protocol
 
 from lumatile_kernels.backend import Allocate, allocate_array
 from lumatile_kernels.cuda.arrays import DeviceArray
-from lumatile_kernels.cuda.device import Device
 from lumatile_kernels.decode.dali_jpeg import DaliDecoder
 from lumatile_kernels.decode.errors import DecodeError, DecoderUnavailableError
 from lumatile_kernels.decode.turbo_jpeg import Picture, TurboDecoder
+from lumatile_kernels.device import Device
 
 __all__ = ["DaliDecoder", "JpegDecoder", "Picture", "TurboDecoder", "select_jpeg_decoder"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -16,6 +15,7 @@ from lumatile_kernels.backend import Allocate, allocate_array
 from lumatile_kernels.decode.errors import DecodeError, DecoderUnavailableError
 from lumatile_kernels.decode.image_header import ImageHeader, read_header
 from lumatile_kernels.decode.orientation import upright
+from lumatile_kernels.threads import usable_cores
 
 SCAN_LIMIT = 500
 """Scans a JPEG may have: each costs a pass over the whole picture, however few bytes it takes in the file."""
@@ -35,7 +35,7 @@ class TurboDecoder:
 
         Raises DecoderUnavailableError without simplejpeg.
         """
-        self._threads = threads or cores(4)
+        self._threads = threads or usable_cores(4)
         self.name = f"simplejpeg {simplejpeg().__version__}"
 
     def decode(self, files: Sequence[bytes], *, allocate: Allocate = allocate_array) -> list[Picture | DecodeError]:
@@ -45,11 +45,6 @@ class TurboDecoder:
     def decoded_by(self, picture: object) -> str:  # noqa: ARG002 - see JpegDecoder
         """See JpegDecoder."""
         return self.name
-
-
-def cores(limit: int) -> int:
-    """The machine's cores, at most `limit`."""
-    return min(limit, os.cpu_count() or 1)
 
 
 def simplejpeg() -> ModuleType:

@@ -16,7 +16,7 @@ from lumatile_kernels.host.host_backend import HostBackend
 from lumatile_kernels.host.numba_image import alpha_code_rows, carried_rows, float_rows, opaque_code_rows
 from lumatile_kernels.host.numba_points import order_points
 from lumatile_kernels.host.numba_workers import Workers
-from lumatile_kernels.host.numpy_backend import COLOR_LIMITS, linear_light, source_texels
+from lumatile_kernels.host.numpy_backend import linear_light, source_texels
 from lumatile_kernels.layout import TILE
 from lumatile_kernels.pyramid import depth_plan, image_plan, segmentation_plan, stream_tiles
 
@@ -43,7 +43,7 @@ class NumbaBackend(HostBackend):
         args: tuple[Any, ...]
         if image.dtype.itemsize > 2:
             source_kernel = float_rows
-            args = (*COLOR_LIMITS[tile_format], buckets, words, np.empty(scratch, np.float32))
+            args = (*tables.COLOR_LIMITS[tile_format], buckets, words, np.empty(scratch, np.float32))
         else:
             linear, alpha, stored = code_tables(image.dtype, tile_format)
             image = image.view(f"u{image.dtype.itemsize}")

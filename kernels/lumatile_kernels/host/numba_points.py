@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from lumatile_kernels.backend import PointOrder
 from lumatile_kernels.host.numba_jit import kernel
-from lumatile_kernels.host.numpy_points import AXIS_BITS, MIN_EXTENT, NAN, level_counts
+from lumatile_kernels.host.numpy_points import AXIS_BITS, MIN_EXTENT, NAN
+from lumatile_kernels.layout import level_counts
 
 DIGIT_BITS = 8
 DIGIT_MASK = np.uint64((1 << DIGIT_BITS) - 1)

@@ -16,13 +16,6 @@ from lumatile_kernels.host.numpy_points import order_points
 from lumatile_kernels.layout import TILE, row_pitch
 from lumatile_kernels.pyramid import depth_plan, image_plan, segmentation_plan, stream_tiles
 
-COLOR_LIMITS: dict[TileFormat, tuple[np.float32, np.float32]] = {
-    "linear": (np.float32(-65504), np.float32(65504)),
-    "srgb8": (np.float32(0), np.float32(1)),
-    "rgba32float": (-np.finfo(np.float32).max / 4, np.finfo(np.float32).max / 4),
-}
-"""Least and greatest linear light, so that neither a texel nor the sum of four overflows."""
-
 
 class NumpyBackend(HostBackend):
     """The reference backend; see `Backend`."""
@@ -77,7 +70,7 @@ def linear_light(image: NDArray[Any], tile_format: TileFormat) -> NDArray[np.flo
         color = tables.srgb_to_linear(image.dtype)[color]
         alpha = tables.unit_interval(image.dtype)[alpha]
     else:
-        color = _clamped(color, *COLOR_LIMITS[tile_format])
+        color = _clamped(color, *tables.COLOR_LIMITS[tile_format])
         alpha = _clamped(alpha, np.float32(0), np.float32(1))
     if image.shape[2] == 4:
         color = color * alpha + np.float32(0)

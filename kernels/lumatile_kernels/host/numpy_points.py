@@ -8,15 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lumatile_kernels.backend import PointOrder
+from lumatile_kernels.layout import level_counts
 
 NAN = np.uint32(0x7FC00000).view(np.float32)
 """What is stored in every axis of a non-finite position."""
 
 AXIS_BITS = 21
 """Bits of the Morton code an axis."""
-
-COARSEST = 1 << 16
-"""Points in the coarsest level, at most."""
 
 MIN_EXTENT = 2.0**-100
 """Clouds smaller than this have Morton code 0 throughout: 2^21 / extent would leave float32."""
@@ -43,19 +41,6 @@ def order_points(positions: NDArray[Any]) -> PointOrder:
         level[ranks % 4**n == 0] = n
     order = by_key[np.argsort(-level, kind="stable")]
     return PointOrder(origin=origin, positions=offsets[order], order=order, counts=counts)
-
-
-def level_counts(points: int) -> tuple[int, ...]:
-    """Points of level 0, 1 ... k of a cloud: rank i is in level "how often 4 divides i, at most k" (rank 0 in k).
-
-    k is the least that leaves at most 65,536 points in level k.
-    """
-    counts = []
-    while points > COARSEST:
-        coarser = -(-points // 4)
-        counts.append(points - coarser)
-        points = coarser
-    return (*counts, points)
 
 
 def _offsets(positions: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:

@@ -22,10 +22,11 @@ from lumatile_kernels import pyramid
 from lumatile_kernels.backend import BackendUnavailableError
 from lumatile_kernels.cuda import batch as batches
 from lumatile_kernels.cuda.backend import PALETTES, CudaBackend
-from lumatile_kernels.cuda.device import CudaDevice
+from lumatile_kernels.cuda.cuda_device import CudaDevice
 from lumatile_kernels.cuda.passes import MAX_FRAMES, frame_layout
 from lumatile_kernels.cuda.slots import Slots
 from lumatile_kernels.host.numpy_backend import NumpyBackend
+from lumatile_kernels.selection import select_host_backend
 from lumatile_kernels.tables import class_palette
 
 NUMPY = NumpyBackend()
@@ -78,7 +79,7 @@ def kinds(seed=0, shape=(130, 300)):
 
 
 def test_frames_that_are_asked_for_ahead_share_a_launch(device):
-    backend = CudaBackend(device)
+    backend = CudaBackend(device, select_host_backend)
     frames = [image(seed) for seed in range(7)]
     started = [backend.image(frame) for frame in frames]
     assert device.launches == 0
@@ -99,7 +100,7 @@ def test_frames_that_are_asked_for_ahead_share_a_launch(device):
     ids=["shape", "channels", "dtype", "format", "kind"],
 )
 def test_frames_that_differ_do_not_share_a_launch(device, other):
-    backend = CudaBackend(device)
+    backend = CudaBackend(device, select_host_backend)
     one = Kind("image", (60, 70, 3))
     blocks = one.blocks(backend), other.blocks(backend)
     assert_same(one.blocks(NUMPY), blocks[0])
@@ -108,7 +109,7 @@ def test_frames_that_differ_do_not_share_a_launch(device, other):
 
 
 def test_depth_of_two_meters_and_ids_of_two_palettes_are_not_mixed_up(device):
-    backend = CudaBackend(device)
+    backend = CudaBackend(device, select_host_backend)
     depth, ids = arrays((40, 50), "u2", 0), arrays((40, 50), "u1", 0)
     palettes = [PALETTE, class_palette({1: (1, 1, 1)}, 256)]
     started = [backend.depth(depth, meter=meter) for meter in (1, 1000)]
@@ -120,7 +121,7 @@ def test_depth_of_two_meters_and_ids_of_two_palettes_are_not_mixed_up(device):
 
 
 def test_a_launch_has_no_more_frames_than_its_arguments(device):
-    backend = CudaBackend(device)
+    backend = CudaBackend(device, select_host_backend)
     frames = [image(seed, (9, 8, 1)) for seed in range(MAX_FRAMES + 3)]
     started = [backend.image(frame) for frame in frames]
     assert device.launches == 1  # full
@@ -134,7 +135,7 @@ def test_a_launch_has_no_more_frames_than_its_arguments(device):
 def test_blocks_may_be_taken_in_any_order_late_or_never(data):
     """On a device that puts everything off; abandoned frames are freed in between."""
     device = DeferredDevice(order="mixed")
-    backend = CudaBackend(device)
+    backend = CudaBackend(device, select_host_backend)
     asked = data.draw(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 5)), min_size=1, max_size=8))
     expected = [list(kinds(seed)[kind].blocks(NUMPY)) for kind, seed in asked]
     pool = BufferPool()
@@ -164,7 +165,7 @@ def test_streams_are_ordered_and_memory_outlives_what_uses_it(deferred, monkeypa
     """Frames of several pieces, slots and buffers that are reused, row tables and palettes that come and go."""
     monkeypatch.setattr(batches, "PIECE_BYTES", 1 << 16)
     monkeypatch.setattr(batches, "DOWNLOAD_AHEAD", 1 << 18)
-    backend = CudaBackend(deferred)
+    backend = CudaBackend(deferred, select_host_backend)
     pool = BufferPool()
     asked = [kind for seed in range(6) for kind in kinds(seed, shape=(130 + seed % 2, 300))]
     asked += [
@@ -185,7 +186,7 @@ def test_streams_are_ordered_and_memory_outlives_what_uses_it(deferred, monkeypa
 
 @pytest.mark.parametrize("taken", [0, 1, 3])
 def test_an_abandoned_batch_waits_before_its_memory_is_used_again(deferred, taken):
-    backend = CudaBackend(deferred)
+    backend = CudaBackend(deferred, select_host_backend)
     frame = Kind("image", (1100, 1500, 3))
     blocks = frame.blocks(backend)
     for _ in range(taken):
@@ -198,7 +199,7 @@ def test_an_abandoned_batch_waits_before_its_memory_is_used_again(deferred, take
 
 
 def test_what_was_uploaded_is_let_go_when_it_has_arrived(device):
-    backend = CudaBackend(device)
+    backend = CudaBackend(device, select_host_backend)
     frame = image()
     array = weakref.ref(frame)
     blocks = list(backend.image(frame))
@@ -211,7 +212,7 @@ def test_what_was_uploaded_is_let_go_when_it_has_arrived(device):
 
 
 def test_the_steady_state_allocates_nothing_on_the_device(device):
-    backend = CudaBackend(device)
+    backend = CudaBackend(device, select_host_backend)
     positions = np.random.default_rng(0).normal(size=(500, 3))
     opaque = on_device(device, np.full((10, 10, 4), 255, np.uint8))
 
@@ -243,14 +244,14 @@ def test_idle_memory_is_bounded(device):
 def test_a_frame_is_complete_before_the_next_one_comes_down(device, monkeypatch):
     monkeypatch.setattr(batches, "PIECE_BYTES", 1)
     monkeypatch.setattr(batches, "DOWNLOAD_AHEAD", 1)
-    backend = CudaBackend(device)
+    backend = CudaBackend(device, select_host_backend)
     started = [backend.image(image(seed)) for seed in range(6)]
     list(started[0])
     assert device.downloads == 2  # the first, and one ahead
 
 
 def test_small_frames_come_down_together(device):
-    backend = CudaBackend(device)
+    backend = CudaBackend(device, select_host_backend)
     started = [backend.image(image(seed)) for seed in range(20)]
     for blocks in started:
         list(blocks)
@@ -265,7 +266,7 @@ def test_payloads_are_in_memory_that_was_asked_for(device, kind):
         lent.append(np.full(nbytes, 0xCD, np.uint8))
         return lent[-1]
 
-    blocks = list(kind.blocks(CudaBackend(device), allocate=allocate))
+    blocks = list(kind.blocks(CudaBackend(device, select_host_backend), allocate=allocate))
     assert all(any(np.shares_memory(block.payload, array) for array in lent) for block in blocks)
     payload = sum(block.payload.nbytes for block in blocks)
     assert sum(array.nbytes for array in lent) <= payload + batches.PINNED_BYTES + 4096 * len(blocks)
@@ -274,7 +275,7 @@ def test_payloads_are_in_memory_that_was_asked_for(device, kind):
 
 def test_planes_of_several_blocks_come_in_the_order_of_the_host_backends(device):
     kind = Kind("segmentation", (1100, 2300), palette=PALETTE)
-    blocks = list(kind.blocks(CudaBackend(device)))
+    blocks = list(kind.blocks(CudaBackend(device, select_host_backend)))
     assert [block.plane for block in blocks].count("colors") > 1
     assert_same(kind.blocks(NUMPY), blocks)
 
@@ -283,7 +284,7 @@ def test_planes_of_several_blocks_come_in_the_order_of_the_host_backends(device)
 
 
 def test_a_batch_that_does_not_fit_is_split(device, caplog):
-    backend = CudaBackend(device)
+    backend = CudaBackend(device, select_host_backend)
     frames = [image(seed, (200, 200, 3)) for seed in range(8)]
     list(backend.image(frames[0]))
     device.room = 1 << 20  # two frames
@@ -297,7 +298,7 @@ def test_a_batch_that_does_not_fit_is_split(device, caplog):
 
 @pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.name)
 def test_what_does_not_fit_is_computed_on_the_host_and_that_is_said_once(device, caplog, kind):
-    backend = CudaBackend(device)
+    backend = CudaBackend(device, select_host_backend)
     device.room = 300_000  # tables
     for _ in range(2):
         started = [kind.blocks(backend, allocate=dirty(0xCD)) for _ in range(3)]
@@ -312,7 +313,7 @@ def test_what_does_not_fit_is_computed_on_the_host_and_that_is_said_once(device,
 
 
 def test_points_that_do_not_fit_are_ordered_on_the_host(device, caplog):
-    backend = CudaBackend(device)
+    backend = CudaBackend(device, select_host_backend)
     positions = np.random.default_rng(0).normal(size=(50_000, 3))
     device.room = 1 << 20
     for _ in range(2):
@@ -323,7 +324,7 @@ def test_points_that_do_not_fit_are_ordered_on_the_host(device, caplog):
 
 @pytest.mark.parametrize("kind", kinds(), ids=lambda kind: kind.name)
 def test_a_frame_larger_than_what_frames_may_take_is_computed_on_the_host(device, kind):
-    backend = CudaBackend(device, device_bytes=300_000)
+    backend = CudaBackend(device, select_host_backend, device_bytes=300_000)
     assert_same(kind.blocks(NUMPY), kind.blocks(backend))
     assert (device.launches, backend.fallbacks) == (0, 1)
     positions = np.random.default_rng(0).normal(size=(50_000, 3))
@@ -332,7 +333,7 @@ def test_a_frame_larger_than_what_frames_may_take_is_computed_on_the_host(device
 
 
 def test_memory_that_is_idle_makes_room(device):
-    backend = CudaBackend(device)
+    backend = CudaBackend(device, select_host_backend)
     list(backend.image(image(0, (40, 40, 3))))
     idle = weakref.ref(backend._slots.take(0)) if backend._slots._idle else None
     device.full_after = 0
@@ -367,7 +368,7 @@ def all_there_is(monkeypatch):
 
 def measured():
     device = CpuDevice()
-    backend = CudaBackend(device)
+    backend = CudaBackend(device, select_host_backend)
     device.verbs = 0
     ask_for_all(backend)
     yield ask_for_all(NUMPY), device.verbs
@@ -381,7 +382,7 @@ def test_a_device_that_fails_at_any_moment_loses_nothing(all_there_is, caplog, d
     for k in range(part, verbs, 4):
         caplog.clear()
         device = device_type()
-        backend = CudaBackend(device)
+        backend = CudaBackend(device, select_host_backend)
         device.fails_after = k
         found, found_order = ask_for_all(backend, allocate=dirty(0xCD))
         for one, other in zip(expected, found, strict=True):
@@ -402,7 +403,7 @@ def test_a_device_that_has_no_room_for_a_moment_loses_nothing(all_there_is, part
     (expected, order), verbs = all_there_is
     for k in range(part, verbs, 4):
         device = DeferredDevice()
-        backend = CudaBackend(device)
+        backend = CudaBackend(device, select_host_backend)
         pool = BufferPool()
         device.full_after = k
         found, found_order = ask_for_all(backend, allocate=pool.take)
@@ -416,7 +417,7 @@ def test_a_device_that_has_no_room_for_a_moment_loses_nothing(all_there_is, part
 def test_memory_that_cannot_be_had_on_the_host_costs_no_other_frame(device, monkeypatch):
     monkeypatch.setattr(batches, "PIECE_BYTES", 1)
     monkeypatch.setattr(batches, "DOWNLOAD_AHEAD", 1)
-    backend = CudaBackend(device)
+    backend = CudaBackend(device, select_host_backend)
     frames = [image(seed) for seed in range(4)]
 
     def none_left(nbytes):
@@ -449,7 +450,7 @@ def test_memory_that_cannot_be_had_on_the_host_costs_no_other_frame(device, monk
 )
 def test_an_array_on_the_device_is_read_where_it_is(deferred, kind, offset):
     """It may begin wherever its elements may."""
-    backend = CudaBackend(deferred)
+    backend = CudaBackend(deferred, select_host_backend)
     there = on_device(deferred, kind.array, offset * kind.array.itemsize)
     assert backend.admit(there) is there
     started = kind.blocks(backend, there), kind.blocks(backend)
@@ -461,7 +462,7 @@ def test_an_array_on_the_device_is_read_where_it_is(deferred, kind, offset):
 
 
 def test_an_array_on_another_device_is_brought_to_the_host(device):
-    backend = CudaBackend(device)
+    backend = CudaBackend(device, select_host_backend)
     frame = image()
     admitted = backend.admit(on_device(CpuDevice(number=1), frame))
     np.testing.assert_array_equal(admitted, frame)
@@ -473,7 +474,7 @@ def test_an_array_on_another_device_is_brought_to_the_host(device):
 def test_whether_an_array_on_the_device_is_opaque(deferred, alpha):
     frame = np.full((33, 47, 4), 255, np.uint8)
     frame[20, 30, 3] = alpha
-    backend = CudaBackend(deferred)
+    backend = CudaBackend(deferred, select_host_backend)
     assert backend.is_opaque(on_device(deferred, frame)) == (alpha == 255)
     assert backend.is_opaque(frame) == (alpha == 255)
 
@@ -481,7 +482,7 @@ def test_whether_an_array_on_the_device_is_opaque(deferred, alpha):
 @pytest.mark.parametrize("k", range(6))
 def test_opacity_without_room_is_found_on_the_host(deferred, k):
     frame = np.full((33, 47, 4), 255, np.uint8)
-    backend = CudaBackend(deferred)
+    backend = CudaBackend(deferred, select_host_backend)
     there = on_device(deferred, frame)
     deferred.full_after = k
     assert backend.is_opaque(there)
@@ -501,7 +502,7 @@ def assert_same_order(expected, actual):
 @pytest.mark.parametrize("axes", [2, 3])
 @pytest.mark.parametrize("count", [0, 1, 7, 65_536, 65_537, 300_000])
 def test_points(deferred, count, axes, dtype):
-    backend = CudaBackend(deferred)
+    backend = CudaBackend(deferred, select_host_backend)
     positions = np.random.default_rng(count).normal(size=(count, axes)).astype(dtype)
     positions[positions > 2] = np.inf
     positions[positions < -2] = np.nan
@@ -522,7 +523,7 @@ def test_points_of_extreme_values(values, axes, dtype):
     device = CpuDevice()
     with np.errstate(over="ignore"):
         positions = np.array(values[: len(values) // axes * axes]).reshape(-1, axes).astype(dtype)
-    assert_same_order(NUMPY.points(positions), CudaBackend(device).points(positions))
+    assert_same_order(NUMPY.points(positions), CudaBackend(device, select_host_backend).points(positions))
     assert device.intact()
 
 
@@ -530,7 +531,7 @@ def test_points_of_extreme_values(values, axes, dtype):
 
 
 def test_frames_without_texels_have_no_blocks(device):
-    backend = CudaBackend(device)
+    backend = CudaBackend(device, select_host_backend)
     assert not list(backend.image(np.empty((0, 10, 3), np.uint8)))
     assert not list(backend.depth(np.empty((10, 0), np.uint16), meter=1))
     assert not list(backend.segmentation(np.empty((0, 0), np.uint8), palette=PALETTE))
@@ -539,14 +540,14 @@ def test_frames_without_texels_have_no_blocks(device):
 
 @pytest.mark.parametrize("shape", [(1, 70_000), (70_000, 1)])
 def test_very_long_frames(deferred, shape):
-    backend = CudaBackend(deferred)
+    backend = CudaBackend(deferred, select_host_backend)
     frame = Kind("image", (*shape, 3), tile_format="rgba32float")
     assert_same(frame.blocks(NUMPY), frame.blocks(backend))
     assert backend.fallbacks == 0
 
 
 def test_batches_may_become_garbage_in_any_thread(device):
-    backend = CudaBackend(device)
+    backend = CudaBackend(device, select_host_backend)
     abandoned = queue.SimpleQueue()
 
     def collect():
@@ -570,7 +571,7 @@ def test_batches_may_become_garbage_in_any_thread(device):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_forked_child_leaves_its_parents_batches_alone(device):
-    backend = CudaBackend(device)
+    backend = CudaBackend(device, select_host_backend)
     frame = Kind("image", (1100, 1500, 3))
     blocks = frame.blocks(backend)
     next(blocks)
@@ -591,7 +592,7 @@ def test_a_forked_child_leaves_its_parents_batches_alone(device):
 def gpu():
     """The backend on a real device."""
     try:
-        return CudaBackend(CudaDevice())
+        return CudaBackend(CudaDevice(), select_host_backend)
     except BackendUnavailableError as e:
         pytest.skip(str(e))
 

@@ -19,6 +19,7 @@ from lumatile_kernels.cuda.sources import (
     image_kernel,
     points_kernel,
     segmentation_kernel,
+    source_text,
 )
 
 cuda = pytest.importorskip("cupy").cuda
@@ -42,7 +43,7 @@ MAIN = [
 
 def program(kernel, *options):
     """(PTX, log) of a kernel."""
-    made = nvrtc.createProgram(kernel.text, kernel.files[-1], (), ())
+    made = nvrtc.createProgram(source_text(kernel), kernel.files[-1], (), ())
     try:
         nvrtc.compileProgram(made, (*(f"-D{name}={value}" for name, value in kernel.defines), *options))
         return bytes(nvrtc.getPTX(made)).decode(), nvrtc.getProgramLog(made)
@@ -121,7 +122,7 @@ DEVICE = """
 import sys
 {before}
 from lumatile_kernels.backend import BackendUnavailableError
-from lumatile_kernels.cuda.device import CudaDevice
+from lumatile_kernels.cuda.cuda_device import CudaDevice
 try:
     CudaDevice()
 except BackendUnavailableError as e:

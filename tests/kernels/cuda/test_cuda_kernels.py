@@ -38,9 +38,11 @@ from lumatile_kernels.cuda.sources import (
     image_kernel,
     points_kernel,
     segmentation_kernel,
+    source_text,
 )
 from lumatile_kernels.host.numpy_backend import NumpyBackend
 from lumatile_kernels.layout import level_sizes
+from lumatile_kernels.selection import select_host_backend
 from lumatile_kernels.tables import class_palette
 
 ROOT = Path(__file__).parents[3]
@@ -65,7 +67,7 @@ def make_backend():
     made = []
 
     def make(**options):
-        made.append(CudaBackend(CpuDevice(**options)))
+        made.append(CudaBackend(CpuDevice(**options), select_host_backend))
         return made[-1]
 
     yield make
@@ -218,7 +220,7 @@ def test_python_and_the_kernels_agree_where_each_field_lies(kernel, struct, dtyp
     text = f"""
 extern "C" __attribute__((visibility("default"))) const size_t fields[] = {{{", ".join(fields)}}};
 """
-    library = build(kernel.text + text, kernel.defines, tuple(cuda_on_cpu.compiler()))
+    library = build(source_text(kernel) + text, kernel.defines, tuple(cuda_on_cpu.compiler()))
     found = (ctypes.c_size_t * len(expected)).in_dll(library, "fields")
     assert list(found) == expected
 
@@ -233,12 +235,13 @@ BYTES_TO_LINEAR = image_kernel(np.dtype("u1"), 3, "linear")
 WITHOUT = """
 import numpy as np
 from lumatile_kernels.cuda.backend import CudaBackend
-from lumatile_kernels.cuda.sources import image_kernel
+from lumatile_kernels.cuda.sources import image_kernel, source_text
 from lumatile_kernels.host.numpy_backend import NumpyBackend
+from lumatile_kernels.selection import select_host_backend
 from tests.kernels.cuda.cuda_on_cpu import device as cuda_on_cpu
 
 kernel = image_kernel(np.dtype("u1"), 3, "linear")
-parts = kernel.text.split(BARRIER)
+parts = source_text(kernel).split(BARRIER)
 text = BARRIER.join(parts[:WHICH]) + BARRIER.join(parts[WHICH:])
 library = cuda_on_cpu.compiled(text, kernel.defines, (kernel.name,), tuple(cuda_on_cpu.compiler()))
 cuda_on_cpu.library_of = lambda _: library
@@ -246,18 +249,18 @@ image = np.random.default_rng(0).integers(0, 256, (700, 700, 3), np.uint8)
 expected = [block.payload.tobytes() for block in NumpyBackend().image(image)]
 print("started", flush=True)
 for order in cuda_on_cpu.ORDERS:
-    backend = CudaBackend(cuda_on_cpu.CpuDevice(blocks=1, order=order))
+    backend = CudaBackend(cuda_on_cpu.CpuDevice(blocks=1, order=order), select_host_backend)
     assert expected == [block.payload.tobytes() for block in backend.image(image)]
 print("equal")
 """
 
 
-@pytest.mark.parametrize("which", range(BYTES_TO_LINEAR.text.count(BARRIER) + 1))
+@pytest.mark.parametrize("which", range(source_text(BYTES_TO_LINEAR).count(BARRIER) + 1))
 def test_a_missing_barrier_shows(which):
     """In a process of its own: what runs wild may end it. 0: none is missing."""
     script = f"BARRIER = {BARRIER!r}\nWHICH = {which}\n" + WITHOUT
     if which == 0:
-        script = script.replace("BARRIER.join(parts[:WHICH]) + BARRIER.join(parts[WHICH:])", "kernel.text")
+        script = script.replace("BARRIER.join(parts[:WHICH]) + BARRIER.join(parts[WHICH:])", "source_text(kernel)")
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.stdout.split() == (["started", "equal"] if which == 0 else ["started"]), done.stderr
 
@@ -314,6 +317,6 @@ def test_the_wheels_compiler_is_as_good(monkeypatch):
     monkeypatch.setattr(cuda_on_cpu.shutil, "which", {}.get)
     kernel = depth_kernel(np.dtype("f4"))
     assert "ziglang" in cuda_on_cpu.compiler()
-    backend = CudaBackend(CpuDevice())
+    backend = CudaBackend(CpuDevice(), select_host_backend)
     blocks = frame(kernel, (300, 270), 0)
     assert_same(blocks(NUMPY, 0xAB), blocks(backend, 0xCD))

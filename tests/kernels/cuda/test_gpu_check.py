@@ -23,8 +23,9 @@ from tests.kernels.cuda.cuda_on_cpu.device import CpuDevice
 from lumatile_kernels import tables
 from lumatile_kernels.backend import BackendUnavailableError
 from lumatile_kernels.cuda.backend import CudaBackend
-from lumatile_kernels.cuda.device import CudaDevice
+from lumatile_kernels.cuda.cuda_device import CudaDevice
 from lumatile_kernels.host.numpy_backend import NumpyBackend
+from lumatile_kernels.selection import select_host_backend
 
 ROOT = Path(__file__).parents[3]
 SCOPE = Scope(
@@ -65,7 +66,7 @@ def ran(*arguments):
 
 def test_the_cuda_backend_passes_on_the_cpu():
     device = CpuDevice()
-    check = Check(lambda: CudaBackend(device))
+    check = Check(lambda: CudaBackend(device, select_host_backend))
     check.run(SCOPE)
     assert check.differences == []
     table = check.table(device.name)
@@ -89,7 +90,7 @@ def test_one_wrong_byte_is_found_and_its_tile_is_named():
 
 def test_what_the_host_has_computed_does_not_count():
     device = CpuDevice()
-    check = Check(lambda: CudaBackend(device, device_bytes=1))
+    check = Check(lambda: CudaBackend(device, select_host_backend, device_bytes=1))
     check.run(FEW)
     assert check.groups["images"].differ == check.groups["images"].cases
     assert "has no room" in check.differences[0]

@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from lumatile_kernels.cuda.arrays import DeviceArray
-from lumatile_kernels.cuda.device import Borrowed, DeviceError, DeviceMemoryError
+from lumatile_kernels.cuda.sources import source_text
+from lumatile_kernels.device import Borrowed, DeviceError, DeviceMemoryError
 
 HEADER = Path(__file__).with_name("cuda_on_cpu.h")
 OPTIONS = (
@@ -96,7 +97,7 @@ def library_of(kernel, command=None):
     names = [kernel.name]
     if kernel.files == ("points.cu",):
         names = ["find_origin", "subtract_origin", "encode_keys", "store_points"]
-    return compiled(kernel.text, kernel.defines, tuple(names), tuple(command or compiler()))
+    return compiled(source_text(kernel), kernel.defines, tuple(names), tuple(command or compiler()))
 
 
 def run_kernel(library, name, arguments, blocks, order=0):
