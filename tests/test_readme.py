@@ -12,11 +12,10 @@ import lumatile as lt
 from lumatile_kernels.layout import pyramid_layout
 
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = sorted(
-    path
-    for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md"))
-    if "```python\n" in path.read_text(encoding="utf-8")
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "examples" / "README.md", ROOT / "deploy" / "README.md"]
 )
+DOCUMENTS = [path for path in PAGES if "```python\n" in path.read_text(encoding="utf-8")]
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 
 
@@ -51,7 +50,7 @@ def test_the_readme_has_python():
     assert ROOT / "README.md" in DOCUMENTS
 
 
-@pytest.mark.parametrize("path", [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")], ids=lambda path: path.name)
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links_into_the_tree_lead_somewhere(path):
     targets = [t for t in LINK.findall(path.read_text(encoding="utf-8")) if "://" not in t]
     assert [t for t in targets if not (path.parent / t).exists()] == []
@@ -60,15 +59,39 @@ def test_links_into_the_tree_lead_somewhere(path):
 def test_tests_named_in_a_document_exist():
     defined = {
         path.name: set(re.findall(r"^def (test_\w+)", path.read_text(encoding="utf-8"), re.MULTILINE))
-        for path in (ROOT / "tests").glob("test_*.py")
+        for path in (ROOT / "tests").rglob("test_*.py")
     }
     everywhere = set().union(*defined.values())
     missing = []
-    for document in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")):
+    for document in PAGES:
         names = re.findall(r"`(?:(test_\w+\.py)::)?(test_\w+)`", document.read_text(encoding="utf-8"))
         missing += [(document.name, *name) for name in names if name[1] not in defined.get(name[0], everywhere)]
         assert len(names) > 40 or document.name != "reliability.md"
     assert missing == []
+
+
+@pytest.mark.parametrize("name", ["docs/architecture.md", "CONTRIBUTING.md"])
+def test_what_a_page_for_newcomers_names_exists(name):
+    text = (ROOT / name).read_text(encoding="utf-8")
+    files = [path for package in ("kernels", "sdk", "service") for path in (ROOT / package).rglob("*.py")]
+    code = "\n".join(path.read_text(encoding="utf-8") for path in [*files, *(ROOT / "tests").rglob("*.py")])
+    defined = set(re.findall(r"^ *class (\w+)|^([A-Z][A-Za-z_]+)\b.* = ", code, re.MULTILINE))
+    known = {word for pair in defined for word in pair} | {"Condition", "RLock", "LUMATILE_TLS_ROOTS"}
+    named = {word for span in re.findall(r"`([^`\n]+)`", text) for word in re.findall(r"\b[A-Z][A-Za-z_]{2,}\b", span)}
+    assert named - known - {"NAME", "CHAOS", "README", "CHANGELOG"} == set()
+
+
+def test_threads_named_in_the_architecture_are_those_of_the_code():
+    table = (
+        (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partition("## Threads")[2].partition("## ")[0]
+    )
+    named = {
+        word for first in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for word in re.findall(r"`(\w+)`", first)
+    }
+    files = [path for package in ("kernels", "sdk", "service") for path in (ROOT / package).rglob("*.py")]
+    code = "\n".join(path.read_text(encoding="utf-8") for path in files)
+    assert named
+    assert [name for name in sorted(named) if f'"lumatile-{name}"' not in code and f'"{name}"' not in code] == []
 
 
 def test_commands_named_in_the_readme_exist():
