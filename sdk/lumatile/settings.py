@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal, TypedDict, get_args
 
 from lumatile.errors import InvalidValueError
 
@@ -11,6 +11,18 @@ TileFormat = Literal["linear", "srgb8", "rgba32float"]
 FloatColors = Literal["linear", "srgb"]
 QueuePolicy = Literal["block", "drop_newest", "drop_oldest"]
 Compression = Literal["zstd"] | None
+
+
+class RecordingOptions(TypedDict, total=False):
+    """The settings that a job which logs into a recording leaves to its caller, as in `RecordingSettings`."""
+
+    strict: bool
+    tile_format: TileFormat
+    keep_source: bool
+    compression: Compression
+    float_colors: FloatColors
+    queue_bytes: int
+    pixel_limit: int
 
 
 @dataclass(frozen=True, kw_only=True)

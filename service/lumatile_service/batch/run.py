@@ -10,10 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from os import PathLike
-from typing import Any, Protocol
+from typing import Any, Protocol, Unpack
 
 from lumatile.errors import InvalidValueError
-from lumatile.settings import RecordingSettings
+from lumatile.settings import RecordingOptions, RecordingSettings
 from lumatile_service.batch.engine.local_engine import run_here
 from lumatile_service.batch.engine.ray_engine import run_on_ray
 from lumatile_service.batch.formats import find_reader
@@ -77,7 +77,7 @@ def ingest(
     threads: int | None = None,
     backend: str = "auto",
     watcher: Watcher | None = None,
-    **settings: Any,
+    **settings: Unpack[RecordingOptions],
 ) -> Summary:
     """Log a dataset into a recording; what is there already is not logged again.
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 from pyarrow import fs
 
 from lumatile.errors import InvalidValueError
+from lumatile.urls import scheme_of
 
 
 class SourceFiles:
@@ -27,7 +28,7 @@ class SourceFiles:
         """
         text = os.fspath(source)
         try:
-            if "://" in text:
+            if scheme_of(text):
                 self._fs, self._root = fs.FileSystem.from_uri(text)
                 self.url = text.rstrip("/")
             else:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.markup import escape
@@ -20,6 +20,7 @@ from lumatile.errors import InvalidValueError
 from lumatile_service.cli.output import Json, console, print_json, size, table
 
 if TYPE_CHECKING:
+    from lumatile.settings import TileFormat
     from lumatile_service.batch.run import Summary
     from lumatile_service.batch.tally import IngestTally
 
@@ -91,7 +92,7 @@ def ingest(
             ray_address=ray_address,
             max_errors=0 if strict else max_errors,
             watcher=_Lines() if as_json or not sys.stderr.isatty() else _Bar(),
-            tile_format=tile_format,
+            tile_format=cast("TileFormat", tile_format),  # checked with the other settings
         )
     except TooManyErrorsError as e:
         print(f"lumatile: {e}", file=sys.stderr)

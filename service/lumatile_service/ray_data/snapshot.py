@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from os import PathLike
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -22,6 +20,7 @@ from lumatile.read.frame import Frame
 from lumatile.read.recording_reader import RecordingReader
 from lumatile.reading import open_store
 from lumatile.storage.open_storage import open_storage
+from lumatile.urls import absolute
 from lumatile.values import Kind
 
 KINDS = tuple(kind for kind in get_args(Kind) if kind != "gap")
@@ -88,8 +87,7 @@ class Snapshot:
 
         Raises NotFoundError for a recording or entity that there is not, InvalidValueError for such a kind, StoreError.
         """
-        store = os.fspath(store)
-        self._store = store if "://" in store else str(Path(store).absolute())
+        self._store = absolute(store)
         self._recording_id = recording_id
         opened = open_store(store)
         recording = opened.recording(recording_id)

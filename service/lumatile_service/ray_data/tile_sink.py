@@ -10,8 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from os import PathLike
-from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -21,8 +20,9 @@ from ray.data.datasource import Datasink
 
 from lumatile.errors import InvalidTypeError, SinkError, shown, warn
 from lumatile.reading import open_store
-from lumatile.settings import RecordingSettings
+from lumatile.settings import RecordingOptions, RecordingSettings
 from lumatile.storage.open_storage import open_storage
+from lumatile.urls import absolute
 from lumatile_service.ray_data.write_task import LogRow, Row, TaskResult, write_rows
 
 BYTES_PER_WRITE = 32 << 20
@@ -90,7 +90,7 @@ class TileSink(Datasink[TaskResult]):  # type: ignore[misc]
         backend: str = "auto",
         patience: float = PATIENCE,
         min_bytes_per_write: int | None = BYTES_PER_WRITE,
-        **settings: Any,
+        **settings: Unpack[RecordingOptions],
     ) -> None:
         """A sink into the store at `store`, a path or URL that all machines of the cluster see.
 
@@ -108,8 +108,7 @@ class TileSink(Datasink[TaskResult]):  # type: ignore[misc]
         if not callable(log):
             raise InvalidTypeError(f"log must be a function of (recording, row), not {shown(log)}")
         open_storage(store)  # it is a path or a bucket
-        store = os.fspath(store)
-        self._store = store if "://" in store else str(Path(store).absolute())
+        self._store = absolute(store)
         self._log = log
         self._settings = RecordingSettings(
             application_id=application_id,

@@ -6,7 +6,6 @@ import contextlib
 import json
 import logging
 import operator
-import os
 import pickle
 import sys
 import threading
@@ -15,7 +14,6 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -27,6 +25,8 @@ from ray.data.block import BlockMetadata
 from ray.exceptions import RayError, RayTaskError
 
 from lumatile.errors import SinkError
+from lumatile.settings import RecordingSettings
+from lumatile.urls import absolute
 from lumatile_service.batch.engine.call_logger import CallLogger
 from lumatile_service.batch.engine.streams import JobStreams
 from lumatile_service.batch.formats.contents import ignore_warnings
@@ -133,20 +133,14 @@ class _Told:
     """What an actor is told of a job."""
 
     store: str
-    settings: Any
+    settings: RecordingSettings
     backend: str
     cores: int
     """For it to compute on."""
 
     @classmethod
     def of(cls, job: Job, cores: int) -> _Told:
-        store = os.fspath(job.store)
-        return cls(
-            store=store if "://" in store else str(Path(store).absolute()),
-            settings=job.settings,
-            backend=job.backend,
-            cores=cores,
-        )
+        return cls(store=absolute(job.store), settings=job.settings, backend=job.backend, cores=cores)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,8 +12,8 @@ from os import PathLike
 from lumatile.errors import FlushError
 from lumatile.log.recording import RecordingStream
 from lumatile.settings import RecordingSettings
-from lumatile.sink.memory import VALUES
-from lumatile.sink.sinks import SinkAt
+from lumatile.sink.sinks import Durable
+from lumatile.values import LoggedValue
 from lumatile_kernels import select_backend
 from lumatile_service.batch.tally import IngestTally
 from lumatile_service.embedded.contexts import KnownContexts
@@ -54,8 +53,9 @@ class JobStreams:
             count = 1
         else:
             settings = replace(settings, queue_bytes=min(QUEUE_BYTES, settings.queue_bytes))
-        self._settings = settings
-        self._contexts = KnownContexts()
+        contexts = KnownContexts()
+        self._coloring = RecordingStream(settings, lambda _: _ContextsSink(contexts))
+        """Stores nothing; its annotation contexts color what the others log."""
         self._streams = []
         self._patience = []
         for _ in range(count):
@@ -64,7 +64,7 @@ class JobStreams:
                 open_embedded,
                 str(store),
                 backend=backend,
-                contexts=self._contexts,
+                contexts=contexts,
                 threads=max(1, cores // count),
                 segment_bytes=SEGMENT_BYTES,
                 segment_seconds=SEGMENT_SECONDS,
@@ -86,13 +86,7 @@ class JobStreams:
 
     def color_by(self, log: Callable[[RecordingStream], None]) -> None:
         """Color what comes by the annotation contexts that `log` logs, without storing them."""
-        name = secrets.token_hex(8)
-        try:
-            log(RecordingStream(self._settings, SinkAt(url=f"memory://{name}")))
-            for value in VALUES[name]:
-                self._contexts.add(value)
-        finally:
-            del VALUES[name]
+        log(self._coloring)
 
     def flush(self) -> None:
         """Wait until everything is durable. Raises FlushError, also where the store has failed for PATIENCE seconds."""
@@ -110,8 +104,29 @@ class JobStreams:
                 with contextlib.suppress(FlushError):
                     stream.disconnect()
             raise
+        finally:
+            self._coloring.disconnect()
         for stream in self._streams:
             stream.disconnect()
+
+
+class _ContextsSink:
+    """A `Sink` that only takes note of annotation contexts."""
+
+    def __init__(self, contexts: KnownContexts) -> None:
+        self._contexts = contexts
+
+    def put(self, value: LoggedValue) -> None:
+        """Take note of a value that is an annotation context; forget any other."""
+        if value.kind == "annotation_context":
+            self._contexts.add(value)
+
+    def flush(self, timeout: float | None = None) -> Durable:  # noqa: ARG002
+        """Return at once: nothing is to be stored."""
+        return "store"
+
+    def close(self, timeout: float | None = None) -> None:
+        """Do nothing."""
 
 
 def _stored(tally: IngestTally, patience: Patience, _: object, nbytes: int) -> None:
