@@ -1,14 +1,13 @@
 """A device without a GPU: host memory, and the very same kernels compiled for the CPU."""
 
-import atexit
 import ctypes
+import fcntl
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import sysconfig
-import tempfile
 import threading
 import weakref
 from functools import cache, partial
@@ -34,6 +33,8 @@ OPTIONS = (
     "-fno-sanitize=all",
     "-fsanitize=alignment,bounds,shift,signed-integer-overflow,integer-divide-by-zero,float-cast-overflow",
 )
+LIBRARIES = Path(__file__).parents[4] / ".pytest_cache" / "cuda-on-cpu"
+"""The compiled kernels, by a hash of what they are made of: all test processes share them, later runs too."""
 POISON = 0xA5
 GUARD = 4096
 """Bytes before and behind each allocation that nobody may write to."""
@@ -65,25 +66,37 @@ def compiler():
 
 
 @cache
-def _folder():
-    folder = Path(tempfile.mkdtemp(prefix="lumatile-cuda-on-cpu-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+def _version(command):
+    """What the compiler says about itself."""
+    return subprocess.run([*command, "--version"], capture_output=True, text=True, check=True).stdout
 
 
-def build(text, defines, command, more=()):
-    """A library of a text behind the header."""
-    name = hashlib.sha256(repr((text, defines, command, more)).encode()).hexdigest()[:16]
-    source, compiled_to, library = (_folder() / f"{name}.{suffix}" for suffix in ("cpp", "o", "so"))
+def build(text, defines, command):
+    """Return the library of a text that is compiled after the header: from LIBRARIES, or compiled into it."""
+    made_of = (text, HEADER.read_text("utf-8"), OPTIONS, defines, command, _version(command))
+    library = LIBRARIES / f"{hashlib.sha256(repr(made_of).encode()).hexdigest()[:24]}.so"
+    LIBRARIES.mkdir(parents=True, exist_ok=True)
+    with library.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # other test processes want the same libraries
+        if not library.exists():
+            _compile(text, defines, command, library)
+    return ctypes.CDLL(str(library))
+
+
+def _compile(text, defines, command, library):
+    source, compiled_to, linked = (library.with_suffix(suffix) for suffix in (".cpp", ".o", ".linked"))
     source.write_text("#line 1\n" + text)
     macros = [f"-D{macro}={value}" for macro, value in defines]
+    # the wheel would first compile a C++ library, for a minute; the kernels call C only, which Python has loaded
+    without = ["-nostdlib"] if "ziglang" in command else []
     for arguments in (
         [*OPTIONS, *macros, "-include", str(HEADER), "-c", "-o", str(compiled_to), str(source)],
-        ["-shared", "-o", str(library), str(compiled_to)],  # on its own: without the sanitizer's library
+        [*without, "-shared", "-o", str(linked), str(compiled_to)],  # on its own: without the sanitizer's library
     ):
         done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-    return ctypes.CDLL(str(library))
+    linked.rename(library)
+    compiled_to.unlink()
 
 
 @cache
