@@ -28,8 +28,9 @@ setup: $(VENV)/dev.stamp
 demo: $(VENV)/demo.stamp
 	$(BIN)/lumatile demo
 
+# TEST: arguments of pytest, tests/sdk -k flush for example
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest
+	$(BIN)/python -m tests.suite $(TEST)
 
 # CHAOS: its arguments, --sdk 30 --actor 20 for example
 chaos: $(VENV)/dev.stamp

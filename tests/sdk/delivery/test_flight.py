@@ -235,6 +235,7 @@ def test_a_flush_says_that_the_service_is_away_and_how_many_values_wait(nowhere)
     assert time.monotonic() - began < 4
 
 
+@pytest.mark.alone
 def test_the_log_call_does_not_wait_for_a_service_that_is_away(nowhere):
     recording = lt.new_recording("app", "run", sink=f"grpc://127.0.0.1:{nowhere}")
     began = time.monotonic()

@@ -52,6 +52,7 @@ def test_kill_9_of_the_server_and_a_restart(tmp_path):
         check(tmp_path, acknowledged, url=server.url)
 
 
+@pytest.mark.alone
 def test_a_server_that_freezes_and_goes_on(tmp_path):
     with Server(tmp_path) as server, logger(server.url) as process:
         process.line(2)
@@ -155,6 +156,7 @@ def network():
     network.clean()
 
 
+@pytest.mark.alone
 def test_a_network_cut_and_heal(tmp_path, network):
     with Server(tmp_path, host=network.addresses[0], prefix=network.inside(0)) as server:
         with logger(server.url, prefix=network.inside(1)) as process:

@@ -307,6 +307,7 @@ def test_nbytes_covers_what_the_value_holds(strict, values):
     assert values[1].nbytes >= 12_000 + 3000
 
 
+@pytest.mark.alone
 def test_a_call_costs_well_under_200_microseconds_beside_its_copy(strict, values):
     image, costs = np.zeros((16, 16, 3), np.uint8), []
     for _ in range(300):

@@ -1,10 +1,12 @@
 """Reading a store back, also while it is written."""
 
 import os
+import shutil
 import statistics
 import sys
 import threading
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -578,11 +580,13 @@ def best_of(times, call):
     return min(seconds)
 
 
+@pytest.mark.alone
 def test_opening_grows_no_faster_than_linearly(many):
     few, lots = (best_of(5, lambda store=store: read(store)) for store in many.values())
     assert lots / few < 10 * 2  # ten times the rows; twice is what a busy machine may add
 
 
+@pytest.mark.alone
 def test_a_query_among_100_000_frames_takes_less_than_a_millisecond(many):
     reader = read(many[100_000])
     first = best_of(1, lambda: reader.latest_at("camera/3", frame=5000))
@@ -591,12 +595,29 @@ def test_a_query_among_100_000_frames_takes_less_than_a_millisecond(many):
     assert statistics.median(seconds) < 1e-3
 
 
-def test_a_tile_takes_less_than_20_microseconds(tmp_path, log):
+def test_a_tile_is_a_view_of_the_mapped_file_and_takes_few_calls(tmp_path, log):
+    """The work is counted, since a busy machine falsifies time; benchmarks/reading.py has the microseconds."""
     log.log_image("picture", PICTURE)
     log.flush()
     frame = read(tmp_path).latest_at("picture")
-    seconds = [best_of(1, lambda n=n: frame.tile(x=n % 3, y=n % 2)) for n in range(1000)]
-    assert statistics.median(seconds) < 20e-6
+    places = [{"x": x, "y": y} for y in range(3) for x in range(3)]
+    copies = [frame.tile(**place).copy() for place in places]
+    shutil.rmtree(tmp_path / "run")  # nothing is opened any more
+    calls = []
+    tracemalloc.start()
+    try:
+        sys.setprofile(lambda _, event, __: calls.append(event) if event.endswith("call") else None)
+        tiles = [frame.tile(**place) for place in places]
+    finally:
+        sys.setprofile(None)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    for tile, copy in zip(tiles, copies, strict=True):
+        np.testing.assert_array_equal(tile, copy)
+        assert not tile.flags.owndata
+        assert not tile.flags.writeable
+    assert len(calls) / len(tiles) < 40
+    assert peak < 40_000, "no tile is copied or decoded: one of 256 x 256 has 524,288 bytes"
 
 
 def test_a_reader_keeps_no_more_files_open_than_it_needs(tmp_path, log):

@@ -211,6 +211,7 @@ def test_at_exit_what_is_not_acknowledged_is_in_the_spool(tmp_path, root, port, 
         check(tmp_path / "store", {0: 50}, url=server.url)
 
 
+@pytest.mark.alone
 def test_a_frozen_service_is_away_within_seconds_and_a_flush_with_a_timeout_keeps_it(tmp_path, root, port, url):
     with Server(tmp_path / "store", port=port) as server:
         recording = lt.new_recording("flight", "run", sink=url)
@@ -366,6 +367,7 @@ def test_memory_is_bounded_while_the_service_is_away_and_nothing_is_dropped(tmp_
     assert len(lt.open_store(tmp_path / "store").recording("large").frames("camera")) == 66
 
 
+@pytest.mark.alone
 def test_the_log_call_does_not_wait_for_the_disk(tmp_path, root, url, monkeypatch):
     real = os.fsync
 
