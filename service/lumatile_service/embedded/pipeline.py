@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,14 +16,12 @@ from lumatile.format.tile_rows import Codec, TileRows
 from lumatile.settings import RecordingSettings
 from lumatile.values import LoggedValue, PointColumns
 from lumatile_kernels import Backend, TileBlock
-from lumatile_kernels.backend import OffHost
-from lumatile_kernels.decode.errors import DecodeError
-from lumatile_kernels.decode.image_header import check_pixel_limit, read_header
-from lumatile_kernels.decode.jpeg import JpegDecoder, select_jpeg_decoder
 from lumatile_kernels.layout import level_sizes
 from lumatile_kernels.threads import Threads
 from lumatile_service.embedded.compression import compress
 from lumatile_service.embedded.contexts import KnownContexts
+from lumatile_service.embedded.decoding import DecodedValue, ValueDecoder
+from lumatile_service.embedded.frames_row import frames_row
 
 log = logging.getLogger(__name__)
 
@@ -36,27 +32,11 @@ EXACT_DEPTH_METERS = (1e-30, 1e30)
 """Between these, metres give integer depth back exactly."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class DecodedValue:
-    """A logged value whose image file, if it is one, has been decoded."""
-
-    value: LoggedValue
-    array: NDArray[Any] | OffHost | None = None
-    """As `LoggedValue.array`; decoded on a GPU it is there too."""
-    decoder: str | None = None
-    """Name and version of what decoded it."""
-    error: str | None = None
-    """Why it could not be decoded."""
-
-    @property
-    def nbytes(self) -> int:
-        """Memory it holds, in bytes."""
-        decoded = self.array if self.decoder else None
-        return self.value.nbytes + (0 if decoded is None else math.prod(decoded.shape) * decoded.dtype.itemsize)
-
-
 class Pipeline:
-    """Turns values into rows. `decode` may be called from several threads; what `convert` gives, from one at a time."""
+    """Turns values into rows: `decode`, then `convert`. May be used from several threads.
+
+    Values are converted one step at a time, whatever thread asks: a backend is for one thread at a time.
+    """
 
     def __init__(
         self,
@@ -66,98 +46,58 @@ class Pipeline:
         contexts: KnownContexts | None = None,
         threads: int | None = None,
     ) -> None:
-        """`backend`: what makes the tiles. `contexts`: what to color by, and to add to; shared with others perhaps.
+        """Prepare to convert with `backend`.
 
-        `threads`: that decode, and that compress; None: as many as there are cores.
+        `contexts`: the annotation contexts that segmentations and points are colored by; contexts among the values are
+        added to it. Several pipelines may share one; None: an empty one.
+        `threads`: the number of threads that decode, and that compress; None: one for each core.
         """
         if backend.pin is not None:
             POOL.pin_with(backend.pin)
         self.ahead_bytes = backend.ahead_bytes
-        """Bytes of values worth converting ahead."""
+        """Bytes of values worth converting before the rows of the first are taken."""
         self._settings = settings
         self._backend = backend
-        self._decoder: JpegDecoder | None = None
-        self._decoder_lock = threading.Lock()
         self._contexts = contexts or KnownContexts()
-        self._decoding_threads = threads
+        self._decoder = ValueDecoder(pixel_limit=settings.pixel_limit, device=backend.device, threads=threads)
         self._threads = Threads(threads, "lumatile-compress")
+        self._lock = threading.Lock()
+        """Held for each step of a conversion."""
 
     def decode(self, values: Sequence[LoggedValue]) -> list[DecodedValue]:
-        """Decode the JPEG files among `values`, together; one that is bad gets an error, the others don't suffer."""
-        results = [DecodedValue(value=value, array=value.array, error=value.error) for value in values]
-        files: list[tuple[int, bytes]] = []
-        for i, value in enumerate(values):
-            if value.encoded is not None and value.error is None:
-                try:
-                    check_pixel_limit(read_header(value.encoded), self._settings.pixel_limit)
-                except DecodeError as e:
-                    results[i] = DecodedValue(value=value, error=str(e))
-                else:
-                    files.append((i, value.encoded))
-        if files:
-            with self._decoder_lock:
-                decoder = self._decoder
-                if decoder is None:
-                    decoder = self._decoder = select_jpeg_decoder(
-                        "auto", self._backend.device, threads=self._decoding_threads
-                    )
-                images = decoder.decode([file for _, file in files], allocate=POOL.take)
-            for (i, _), image in zip(files, images, strict=True):
-                if isinstance(image, DecodeError):
-                    results[i] = DecodedValue(value=values[i], error=str(image), decoder=decoder.name)
-                else:
-                    results[i] = DecodedValue(value=values[i], array=image, decoder=decoder.decoded_by(image))
-        return results
+        """Decode the JPEG files among `values`, together; see `ValueDecoder.decode`."""
+        return self._decoder.decode(values)
 
     def convert(self, decoded: DecodedValue) -> tuple[dict[str, Any], Iterator[TileRows]]:
-        """The frames row of a value, and its tile rows as they are made; the row is complete once they are exhausted.
+        """Return the frames row of a value and an iterator that makes its tile rows.
 
-        Values may be converted ahead, in the order in which they were logged, before the rows of the first are taken:
-        a GPU then takes them together. A value that cannot be converted becomes an error row.
+        The row is complete once the tile rows are exhausted. Values may be converted ahead, in the order in which they
+        were logged, before the tile rows of the first are taken: a GPU then processes them together. A value that
+        cannot be converted becomes an error row.
         """
-        row = self.row(decoded.value)
+        row = frames_row(decoded.value)
         row.update(decoder=decoded.decoder, error=decoded.error)
-        try:
-            tiles = self._start(decoded, row)
-        except Exception as e:  # noqa: BLE001 - one value must not end the others
-            tiles = self._failed(decoded, row, e)
-        return row, self._guarded(tiles, decoded, row)
+        with self._lock:
+            try:
+                tiles = self._start(decoded, row)
+            except Exception as e:  # noqa: BLE001 - one value must not end the others
+                tiles = self._failed(decoded, row, e)
+        return row, self._stepwise(self._guarded(tiles, decoded, row))
 
     def remember(self, context: LoggedValue) -> None:
-        """Color what comes by an annotation context, without storing it."""
-        self._contexts.add(context)
+        """Color later values by an annotation context, without storing it."""
+        with self._lock:
+            self._contexts.add(context)
 
-    def row(self, value: LoggedValue) -> dict[str, Any]:
-        """What the frames row says of a value without a look at its content."""
-        time = value.time
-        return {
-            "entity_path": value.entity_path,
-            "kind": value.kind,
-            "log_time": time.log_time,
-            "log_tick": time.log_tick,
-            "sequences": time.sequences,
-            "times": time.times,
-            "timeless": time.timeless,
-            "shape": None,
-            "source_shape": value.source_shape,
-            "source_dtype": value.source_dtype,
-            "source": "none",
-            "tile_format": None,
-            "levels": None,
-            "meter": value.meter,
-            "draw_order": value.draw_order,
-            "point_origin": None,
-            "ext": value.ext,
-            "body": value.body,
-            "recursive": value.recursive,
-            "palette_hash": None,
-            "decoder": None,
-            "error": value.error,
-            "provenance": value.provenance,
-            "producer": value.producer,
-            "seq": value.seq,
-            "seq_last": value.seq_last,
-        }
+    def _stepwise(self, tiles: Iterator[TileRows]) -> Iterator[TileRows]:
+        """Give the rows of `tiles`; each is made while the lock is held."""
+        while True:
+            with self._lock:
+                rows = next(tiles, None)
+            if rows is None:
+                return
+            yield rows
+            del rows
 
     def _guarded(self, tiles: Iterator[TileRows], decoded: DecodedValue, row: dict[str, Any]) -> Iterator[TileRows]:
         source_begun = False

@@ -24,10 +24,10 @@ from lumatile.errors import InvalidValueError, SinkError
 from lumatile.format.schema import LOG
 from lumatile.settings import RecordingSettings
 from lumatile.wire.decoding import END, Decoder, Limits, Refused, WireError
+from lumatile_service.embedded.error_reasons import ErrorReason
 from lumatile_service.ingest.acknowledger import Acknowledger, Health
 from lumatile_service.ingest.recordings import BusyError, Ingest, RecordingIngest
 from lumatile_service.ingest.tokens import CallToken
-from lumatile_service.metrics.traffic import ErrorReason
 
 log = logging.getLogger(__name__)
 

@@ -17,6 +17,7 @@ from lumatile.storage.open_storage import open_storage
 from lumatile.values import LoggedValue
 from lumatile.write.writer import SegmentWriter
 from lumatile_kernels import Backend
+from lumatile_service.embedded.listeners import Listeners
 from lumatile_service.embedded.pipeline import Pipeline
 from lumatile_service.embedded.sink import EmbeddedSink
 from lumatile_service.ingest.acknowledger import Health
@@ -68,8 +69,7 @@ class RecordingIngest:
             SegmentWriter(store, settings),
             Pipeline(settings, backend=backend),
             settings,
-            on_durable=self._durable,
-            on_error=traffic.fail,
+            Listeners(on_durable=self._durable, on_error=traffic.fail),
         )
 
     @property

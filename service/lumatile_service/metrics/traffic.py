@@ -5,28 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from lumatile.values import LoggedValue
 from lumatile.wire.decoding import RefusedReason
+from lumatile_service.embedded.error_reasons import ErrorReason
 from lumatile_service.metrics.histogram import Histogram
 from lumatile_service.metrics.meter import Meter
-
-ErrorReason = Literal[
-    "store_write",
-    "store_unavailable",
-    "stream_refused",
-    "stream_busy",
-    "stream_unreadable",
-    "value_unconverted",
-    "internal",
-]
-"""What went wrong.
-
-store_write: an attempt to write a segment failed; it is tried again. Streams that ended: store_unavailable, because the
-store cannot be written; stream_refused, because they break the protocol; stream_busy, for want of room; and
-stream_unreadable. value_unconverted: a value is stored as an error row, with what was logged. internal: a fault here.
-"""
 
 LATENCY_BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 """Seconds. An open segment waits for half a second; what a spool sends late may be hours old."""

@@ -13,6 +13,7 @@ from lumatile.errors import FlushError, LumatileWarning
 from lumatile.log.recording import RecordingStream
 from lumatile.settings import RecordingSettings
 from lumatile.values import Content
+from lumatile_service.embedded.listeners import Listeners
 from lumatile_service.embedded.patience import Patience
 from lumatile_service.embedded.sink import open_embedded
 from lumatile_service.ray_data.attempts import EarlierAttempts
@@ -69,9 +70,7 @@ def write_rows(
         store,
         backend=backend,
         threads=threads,
-        admit=earlier.admit,
-        on_durable=watch.stored,
-        on_error=watch.failed,
+        listeners=Listeners(admit=earlier.admit, on_durable=watch.stored, on_error=watch.failed),
     )
     recording = RecordingStream(settings, sink, producer=producer)
     bears.recording = recording

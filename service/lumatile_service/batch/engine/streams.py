@@ -17,9 +17,10 @@ from lumatile.values import LoggedValue
 from lumatile_kernels import select_backend
 from lumatile_service.batch.tally import IngestTally
 from lumatile_service.embedded.contexts import KnownContexts
+from lumatile_service.embedded.error_reasons import ErrorReason
+from lumatile_service.embedded.listeners import Listeners
 from lumatile_service.embedded.patience import Patience
 from lumatile_service.embedded.sink import open_embedded
-from lumatile_service.metrics.traffic import ErrorReason
 
 QUEUE_BYTES = 4 << 20
 """Of a stream's queue, at most, where the tiles are made on the host: to read further ahead takes a core from that."""
@@ -68,8 +69,9 @@ class JobStreams:
                 threads=max(1, cores // count),
                 segment_bytes=SEGMENT_BYTES,
                 segment_seconds=SEGMENT_SECONDS,
-                on_durable=partial(_stored, tally, patience),
-                on_error=partial(_failed, tally, patience),
+                listeners=Listeners(
+                    on_durable=partial(_stored, tally, patience), on_error=partial(_failed, tally, patience)
+                ),
             )
             patience.recording = RecordingStream(settings, sink)
             self._patience.append(patience)

@@ -1,0 +1,144 @@
+"""The first two stages of the embedded sink: decode and convert, each the work of one thread, and their messages."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from lumatile.format.tile_rows import TileRows
+from lumatile.sink.queue import ByteQueue, QueueClosedError
+from lumatile.values import LoggedValue
+from lumatile_service.embedded.decoding import DecodedValue
+from lumatile_service.embedded.pipeline import Pipeline
+
+DECODE_BATCH = 16
+"""The most image files that are decoded together, where so many wait."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FrameStart:
+    """The beginning of a frame; its tile rows follow, then a `FrameEnd`."""
+
+    number: int
+    """The number of the value in the sink's queue, from 1."""
+    value: LoggedValue
+    row: dict[str, Any]
+    """The frames row, complete once the tile rows are taken."""
+
+
+class FrameEnd:
+    """The end of a frame: all its tile rows have been handed over."""
+
+
+class Wake:
+    """A request to look whether a commit is wanted."""
+
+
+TileQueue = ByteQueue[FrameStart | TileRows | FrameEnd | Wake]
+"""The queue between converting and writing."""
+
+
+class Stage(Protocol):
+    """The work of one thread of the sink."""
+
+    def run(self) -> None:
+        """Work until the queue of the stage is closed and empty. Raises QueueClosedError, or whatever went wrong."""
+        ...
+
+    def close(self) -> None:
+        """Release what the stage alone uses, and let the next stage end."""
+        ...
+
+
+class Decoding:
+    """Decodes the values of a queue, image files together where several wait."""
+
+    def __init__(
+        self, pipeline: Pipeline, values: ByteQueue[LoggedValue], decoded: ByteQueue[tuple[int, DecodedValue]]
+    ) -> None:
+        """Read from `values` and write to `decoded`."""
+        self._pipeline = pipeline
+        self._values = values
+        self._decoded = decoded
+
+    def run(self) -> None:
+        """See `Stage.run`."""
+        while True:
+            first = self._values.get()
+            assert first is not None  # noqa: S101 - without a timeout there is always one
+            batch = [first]
+            while batch[-1][1].encoded is not None and len(batch) < DECODE_BATCH:
+                more = self._values.get(timeout=0) if len(self._values) else None
+                if more is None:
+                    break
+                batch.append(more)
+            decoded = self._pipeline.decode([value for _, value in batch])
+            for (number, _), value in zip(batch, decoded, strict=True):
+                self._decoded.put((number, value), value.nbytes)
+
+    def close(self) -> None:
+        """See `Stage.close`."""
+        self._decoded.close()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Started:
+    """A value whose conversion has been started."""
+
+    frame: FrameStart
+    tiles: Iterator[TileRows]
+    nbytes: int
+
+
+class Converting:
+    """Hands over the tile rows of one value after another, with as many of the next started as the backend wants."""
+
+    def __init__(self, pipeline: Pipeline, decoded: ByteQueue[tuple[int, DecodedValue]], tiles: TileQueue) -> None:
+        """Read from `decoded` and write to `tiles`."""
+        self._pipeline = pipeline
+        self._decoded = decoded
+        self._tiles = tiles
+        self._started: deque[_Started] = deque()
+        """Values that are being converted, in the order in which they were logged."""
+
+    def run(self) -> None:
+        """See `Stage.run`."""
+        while True:
+            while self._start_next():
+                pass
+            self._hand_over(self._started.popleft())
+
+    def _start_next(self) -> bool:
+        """Start the next value; return whether another one should be started before the first is handed over.
+
+        Waits for a value only while none is started. Raises QueueClosedError when all have been handed over.
+        """
+        ahead = sum(value.nbytes for value in self._started)
+        if self._started and ahead >= self._pipeline.ahead_bytes:
+            return False
+        try:
+            got = self._decoded.get(0 if self._started else None)
+        except QueueClosedError:
+            if not self._started:
+                raise
+            return False
+        if got is None:
+            return False
+        number, decoded = got[1]
+        row, tiles = self._pipeline.convert(decoded)
+        frame = FrameStart(number=number, value=decoded.value, row=row)
+        self._started.append(_Started(frame=frame, tiles=tiles, nbytes=decoded.nbytes))
+        return ahead + decoded.nbytes < self._pipeline.ahead_bytes
+
+    def _hand_over(self, started: _Started) -> None:
+        self._tiles.put(started.frame, 0)
+        for rows in started.tiles:
+            self._tiles.put(rows, rows.payload.nbytes)
+            del rows  # the buffer returns to its pool as soon as it is written
+        self._tiles.put(FrameEnd(), 0)
+
+    def close(self) -> None:
+        """See `Stage.close`."""
+        self._tiles.close()
