@@ -9,10 +9,10 @@ import time
 from pathlib import Path
 
 from benchmarks import batch, end_to_end, jpeg, kernels, log_call, memory, reading, scaling, service
-from benchmarks.machine import describe_machine
-from benchmarks.options import Options
-from benchmarks.scratch import ROOT, scratch
-from benchmarks.table import Table
+from benchmarks.harness.machine import describe_machine
+from benchmarks.harness.options import Options
+from benchmarks.harness.scratch import ROOT, scratch
+from benchmarks.harness.table import Table
 
 BENCHMARKS = {
     "kernels": kernels.measure,

@@ -9,18 +9,18 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks.frames import HEIGHT_4K, HEIGHT_HD, WIDTH_4K, WIDTH_HD, Workload, depths, photos, segmentations
-from benchmarks.options import Options
-from benchmarks.rounds import Contender, SkippedError, Timings, take_turns
-from benchmarks.scratch import file_sizes, scratch
-from benchmarks.table import Bar, Table
-from benchmarks.warm_memory import warm_memory
+from benchmarks.harness.frames import HEIGHT_4K, HEIGHT_HD, WIDTH_4K, WIDTH_HD, Workload, depths, photos, segmentations
+from benchmarks.harness.options import Options
+from benchmarks.harness.rounds import Contender, SkippedError, Timings, take_turns
+from benchmarks.harness.scratch import file_sizes, scratch
+from benchmarks.harness.table import Bar, Table
+from benchmarks.harness.warm_memory import warm_memory
 from benchmarks.writers.lumatile_writer import LumatileWriter
 from benchmarks.writers.raw_writer import RawWriter
 from benchmarks.writers.rerun_writer import RerunWriter
 from benchmarks.writers.tensorstore_writer import TensorstoreWriter
 from benchmarks.writers.vips_writer import VipsWriter
-from benchmarks.writers.writer import Writer
+from benchmarks.writers.writer import FrameWriter
 from benchmarks.writers.zarr_writer import ZarrWriter
 from lumatile.settings import TileFormat
 
@@ -32,7 +32,7 @@ SAMPLE_BYTES = 128 << 20
 """Real bytes of a store that raw writes repeat."""
 MARGIN_BYTES = 64 << 20
 """Warm memory beyond what is logged and what goes to disk."""
-PEERS: tuple[Callable[[Workload], Writer], ...] = (
+PEERS: tuple[Callable[[Workload], FrameWriter], ...] = (
     lambda _: RerunWriter(),
     lambda _: RerunWriter(fsync=True),
     lambda _: TensorstoreWriter(),
@@ -44,7 +44,7 @@ PEERS: tuple[Callable[[Workload], Writer], ...] = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Written:
+class WrittenFrames:
     """A store as it lies on disk."""
 
     sizes: Sequence[int]
@@ -109,9 +109,9 @@ def _table(workload: Workload, options: Options, bars: Callable[[Timings], list[
     )
 
 
-def _writers(workload: Workload, disk: Path) -> tuple[list[Writer], list[str]]:
+def _writers(workload: Workload, disk: Path) -> tuple[list[FrameWriter], list[str]]:
     """Lumatile's ways between raw writes of their bytes, then the peers; and which peers are skipped, and why."""
-    writers: list[Writer] = []
+    writers: list[FrameWriter] = []
     formats: tuple[TileFormat, ...] = ("linear", "srgb8") if workload.kind == "image" else ("linear",)
     for tile_format in formats:
         way = tile_format if workload.kind == "image" else workload.kind
@@ -131,7 +131,7 @@ def _writers(workload: Workload, disk: Path) -> tuple[list[Writer], list[str]]:
     return writers, skipped
 
 
-def _time(writer: Writer, workload: Workload, disk: Path, stored: dict[str, int]) -> float:
+def _time(writer: FrameWriter, workload: Workload, disk: Path, stored: dict[str, int]) -> float:
     """Seconds of one writer on an empty folder of a quiet disk."""
     with scratch(disk) as folder:
         os.sync()
@@ -144,14 +144,14 @@ def _time(writer: Writer, workload: Workload, disk: Path, stored: dict[str, int]
     return seconds
 
 
-def _write_once(writer: LumatileWriter, workload: Workload, disk: Path) -> Written:
+def _write_once(writer: LumatileWriter, workload: Workload, disk: Path) -> WrittenFrames:
     with scratch(disk) as folder:
         writer.write(workload, folder)()
         writer.check(workload, folder)
         sizes = file_sizes(folder)
         largest = max((p for p in folder.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
         with largest.open("rb") as file:
-            return Written(sizes=sizes, sample=file.read(SAMPLE_BYTES))
+            return WrittenFrames(sizes=sizes, sample=file.read(SAMPLE_BYTES))
 
 
 def _bars(turns: Timings) -> list[Bar]:

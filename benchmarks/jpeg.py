@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.frames import HEIGHT_4K, HEIGHT_HD, WIDTH_4K, WIDTH_HD, photos
-from benchmarks.options import Options
-from benchmarks.rounds import Contender, SkippedError, Timings, clock, take_turns
-from benchmarks.table import Cell, Table
+from benchmarks.harness.frames import HEIGHT_4K, HEIGHT_HD, WIDTH_4K, WIDTH_HD, photos
+from benchmarks.harness.options import Options
+from benchmarks.harness.rounds import Contender, SkippedError, Timings, clock, take_turns
+from benchmarks.harness.table import Cell, Table
 from lumatile.buffers import POOL
 from lumatile_kernels.decode.errors import DecoderUnavailableError
 from lumatile_kernels.decode.jpeg import DaliDecoder, TurboDecoder

@@ -10,10 +10,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.frames import HEIGHT_4K, HEIGHT_HD, METER, WIDTH_4K, WIDTH_HD, cloud, depths, photos, segmentations
-from benchmarks.options import Options
-from benchmarks.rounds import Contender, Timings, clock, take_turns
-from benchmarks.table import Bar, Cell, Table
+from benchmarks.harness.frames import (
+    HEIGHT_4K,
+    HEIGHT_HD,
+    METER,
+    WIDTH_4K,
+    WIDTH_HD,
+    cloud,
+    depths,
+    photos,
+    segmentations,
+)
+from benchmarks.harness.options import Options
+from benchmarks.harness.rounds import Contender, Timings, clock, take_turns
+from benchmarks.harness.table import Bar, Cell, Table
 from lumatile.buffers import POOL
 from lumatile_kernels import Backend, BackendUnavailableError, PointOrder, TileBlock, TileFormat, select_backend
 from lumatile_kernels.tables import class_palette
@@ -26,7 +36,7 @@ COPY = "copy"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Kernel:
+class KernelCase:
     """One call of a backend."""
 
     name: str
@@ -85,7 +95,7 @@ def measure(options: Options) -> list[Table]:
     ]
 
 
-def _kernels(options: Options) -> list[Kernel]:
+def _kernels(options: Options) -> list[KernelCase]:
     """Those of the bars at 4K; at the size of a usual camera too, unless it is to be quick."""
     palette = class_palette({}, 256)
     formats: tuple[TileFormat, ...] = ("linear", "srgb8", "rgba32float")
@@ -94,12 +104,12 @@ def _kernels(options: Options) -> list[Kernel]:
     for size, height, width in sizes[: 1 if options.quick else 2]:
         photo, depth, ids = (make(height, width, 1)[0] for make in (photos, depths, segmentations))
         kernels += [
-            Kernel(name=f"image u8 RGB {size}, {tile_format}", call=partial(_image, photo, tile_format))
+            KernelCase(name=f"image u8 RGB {size}, {tile_format}", call=partial(_image, photo, tile_format))
             for tile_format in formats
         ]
-        kernels.append(Kernel(name=f"depth u16 {size}", call=partial(_depth, depth)))
-        kernels.append(Kernel(name=f"segmentation u8 {size}", call=partial(_segmentation, ids, palette)))
-    kernels.append(Kernel(name="points f32, 1 million", call=partial(_points, cloud(POINTS))))
+        kernels.append(KernelCase(name=f"depth u16 {size}", call=partial(_depth, depth)))
+        kernels.append(KernelCase(name=f"segmentation u8 {size}", call=partial(_segmentation, ids, palette)))
+    kernels.append(KernelCase(name="points f32, 1 million", call=partial(_points, cloud(POINTS))))
     return kernels
 
 
@@ -119,7 +129,7 @@ def _points(positions: NDArray[Any], backend: Backend) -> PointOrder:
     return backend.points(positions)
 
 
-def _contenders(kernel: Kernel, backends: Sequence[Backend], nbytes: int) -> list[Contender]:
+def _contenders(kernel: KernelCase, backends: Sequence[Backend], nbytes: int) -> list[Contender]:
     source, target = np.ones(nbytes, np.uint8), np.ones(nbytes, np.uint8)
     contenders = [Contender(name=COPY, run=clock(partial(np.copyto, target, source)))]
     for backend in reversed(backends):

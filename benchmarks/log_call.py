@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 import lumatile as lt
-from benchmarks.frames import HEIGHT_4K, HEIGHT_HD, WIDTH_4K, WIDTH_HD, photos
-from benchmarks.options import Options
-from benchmarks.recording import recording_into
-from benchmarks.rounds import Contender, Timings, clock, take_turns
-from benchmarks.scratch import scratch
-from benchmarks.table import Bar, Cell, Table
+from benchmarks.harness.frames import HEIGHT_4K, HEIGHT_HD, WIDTH_4K, WIDTH_HD, photos
+from benchmarks.harness.options import Options
+from benchmarks.harness.recording import recording_into
+from benchmarks.harness.rounds import Contender, Timings, clock, take_turns
+from benchmarks.harness.scratch import scratch
+from benchmarks.harness.table import Bar, Cell, Table
 
 ROUNDS = 24
 FIXED = 200e-6

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.frames import HEIGHT_4K, WIDTH_4K, photos
-from benchmarks.options import Options
-from benchmarks.recording import recording_into
-from benchmarks.scratch import scratch
-from benchmarks.table import Bar, Table
+from benchmarks.harness.frames import HEIGHT_4K, WIDTH_4K, photos
+from benchmarks.harness.options import Options
+from benchmarks.harness.recording import recording_into
+from benchmarks.harness.scratch import scratch
+from benchmarks.harness.table import Bar, Table
 from lumatile.write.writer import SEGMENT_BYTES
 
 QUEUE_BYTES = 2**28

@@ -10,11 +10,11 @@ from statistics import median
 import numpy as np
 
 import lumatile as lt
-from benchmarks.frames import HEIGHT_4K, WIDTH_4K, photos
-from benchmarks.options import Options
-from benchmarks.recording import recording_into
-from benchmarks.scratch import scratch
-from benchmarks.table import Bar, Cell, Table
+from benchmarks.harness.frames import HEIGHT_4K, WIDTH_4K, photos
+from benchmarks.harness.options import Options
+from benchmarks.harness.recording import recording_into
+from benchmarks.harness.scratch import scratch
+from benchmarks.harness.table import Bar, Cell, Table
 
 TILE_READS = 5000
 QUERIES = 2000

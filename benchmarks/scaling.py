@@ -16,10 +16,10 @@ from typing import IO
 
 import psutil
 
-from benchmarks.frames import HEIGHT_HD, WIDTH_HD
-from benchmarks.options import Options
-from benchmarks.scratch import scratch
-from benchmarks.table import Bar, Table
+from benchmarks.harness.frames import HEIGHT_HD, WIDTH_HD
+from benchmarks.harness.options import Options
+from benchmarks.harness.scratch import scratch
+from benchmarks.harness.table import Bar, Table
 
 ROUNDS = 6
 FRAMES = 40
@@ -50,7 +50,7 @@ cluster.shutdown()
 PRODUCER = """
 import json, sys, time
 import lumatile as lt
-from benchmarks.frames import HEIGHT_HD, WIDTH_HD, photos
+from benchmarks.harness.frames import HEIGHT_HD, WIDTH_HD, photos
 
 url, worker, count = sys.argv[1], sys.argv[2], int(sys.argv[3])
 frames = photos(HEIGHT_HD, WIDTH_HD, 8)
@@ -66,7 +66,7 @@ for line in sys.stdin:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Actor:
+class ActorLoad:
     """An ingest actor's process, and the producer that logs into it."""
 
     process: psutil.Process
@@ -121,13 +121,13 @@ def measure(options: Options) -> list[Table]:
 
 
 @contextlib.contextmanager
-def _actors(store: Path, frames: int) -> Iterator[list[Actor]]:
+def _actors(store: Path, frames: int) -> Iterator[list[ActorLoad]]:
     """As many as are ever needed, each with its producer; they end with the block."""
     with contextlib.ExitStack() as stack:
         service = stack.enter_context(_process([ACTORS, store, max(COUNTS)]))
         statuses = json.loads(_line(service.stdout))
         yield [
-            Actor(
+            ActorLoad(
                 process=psutil.Process(status["pid"]),
                 producer=stack.enter_context(_process([PRODUCER, status["address"], number, frames])),
             )
@@ -147,7 +147,7 @@ def _process(arguments: Sequence[object]) -> Iterator[subprocess.Popen[str]]:
         process.communicate(timeout=60)
 
 
-def _round(actors: Sequence[Actor], store: Path, recording: str) -> Cost:
+def _round(actors: Sequence[ActorLoad], store: Path, recording: str) -> Cost:
     """All log at the same time."""
     before = [_cpu(actor.process) for actor in actors]
     for actor in actors:

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import lumatile as lt
-from benchmarks.frames import HEIGHT_HD, WIDTH_HD, photos
-from benchmarks.options import Options
-from benchmarks.rounds import Contender, Timings, clock, take_turns
-from benchmarks.scratch import scratch
-from benchmarks.table import Bar, Table
+from benchmarks.harness.frames import HEIGHT_HD, WIDTH_HD, photos
+from benchmarks.harness.options import Options
+from benchmarks.harness.rounds import Contender, Timings, clock, take_turns
+from benchmarks.harness.scratch import scratch
+from benchmarks.harness.table import Bar, Table
 from lumatile_service.cluster.malloc import MALLOC
 
 ROUNDS = 8

@@ -15,7 +15,7 @@ from benchmarks.gpu_check.findings import Findings
 from benchmarks.gpu_check.frames import HEIGHT_4K, METER, WIDTH_4K, cloud, random_frame, random_palette
 from benchmarks.gpu_check.pinned_ring import PinnedRing
 from benchmarks.gpu_check.timing import ratio
-from benchmarks.table import Cell, Table
+from benchmarks.harness.table import Cell, Table
 from lumatile_kernels.backend import Allocate, Backend, BackendUnavailableError, PointOrder
 from lumatile_kernels.cuda.backend import CudaBackend
 from lumatile_kernels.cuda.cuda_device import CudaDevice

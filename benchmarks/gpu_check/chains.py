@@ -17,10 +17,10 @@ from benchmarks.gpu_check.frames import HEIGHT_4K, METER, WIDTH_4K, random_frame
 from benchmarks.gpu_check.fused import Fused
 from benchmarks.gpu_check.gpu import absent, free_bytes
 from benchmarks.gpu_check.timing import Enqueue, EventTimer, ratio
-from benchmarks.table import Bar, Cell, Table
+from benchmarks.harness.table import Bar, Cell, Table
 from lumatile_kernels import tables
-from lumatile_kernels.backend import Backend
 from lumatile_kernels.cuda.cuda_device import CudaDevice
+from lumatile_kernels.cuda.work import Planner, Work
 
 ROUNDS = 20
 FRAMES = 5
@@ -42,14 +42,14 @@ NOTES = (
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Work:
+class ChainWork:
     """What is done, and how."""
 
     chain: Literal["image", "depth", "segmentation"]
     """A function of cupy_chains and torch_chains."""
     shape: tuple[int, ...]
     dtype: str
-    call: Callable[[Backend, Any], object]
+    call: Callable[[Planner, Any], Work]
     """The same of a backend, for one frame."""
     argument: NDArray[Any] | float
     """Of the chain: a table, or units per metre."""
@@ -60,30 +60,30 @@ class Work:
         return f"{self.chain} {np.dtype(self.dtype).name} 4K"
 
 
-def works() -> tuple[Work, ...]:
+def works() -> tuple[ChainWork, ...]:
     """What is compared."""
     palette = random_palette(256, 0)
     plane = (HEIGHT_4K, WIDTH_4K)
     return (
-        Work(
+        ChainWork(
             chain="image",
             shape=(*plane, 3),
             dtype="u1",
-            call=lambda backend, frame: backend.image(frame),
+            call=lambda planner, frame: planner.image(frame),
             argument=tables.srgb_to_linear(np.dtype(np.uint8)),
         ),
-        Work(
+        ChainWork(
             chain="depth",
             shape=plane,
             dtype="u2",
-            call=lambda backend, frame: backend.depth(frame, meter=METER),
+            call=lambda planner, frame: planner.depth(frame, meter=METER),
             argument=METER,
         ),
-        Work(
+        ChainWork(
             chain="segmentation",
             shape=plane,
             dtype="u1",
-            call=lambda backend, frame: backend.segmentation(frame, palette=palette),
+            call=lambda planner, frame: planner.segmentation(frame, palette=palette),
             argument=palette.view(np.uint32)[:, 0].copy(),
         ),
     )
@@ -120,7 +120,7 @@ def measure(findings: Findings, *, quick: bool) -> None:
         )
 
 
-def _turns(findings: Findings, device: CudaDevice, work: Work, frames: int, rounds: int) -> dict[str, list[float]]:
+def _turns(findings: Findings, device: CudaDevice, work: ChainWork, frames: int, rounds: int) -> dict[str, list[float]]:
     host = np.stack([random_frame(work.shape, work.dtype, seed) for seed in range(frames)])
     fused = Fused(device, list(host), work.call)
     timer = EventTimer(fused.stream)

@@ -17,7 +17,7 @@ from benchmarks.gpu_check.cases import FULL, QUICK, Case, Scope, cases
 from benchmarks.gpu_check.device_tensors import check_tensors
 from benchmarks.gpu_check.findings import Findings, last_line
 from benchmarks.gpu_check.gpu import PoisonedDevice
-from benchmarks.table import Cell, Table
+from benchmarks.harness.table import Cell, Table
 from lumatile_kernels.backend import Backend, PointOrder, TileBlock
 from lumatile_kernels.cuda.backend import CudaBackend
 from lumatile_kernels.host.numpy_backend import NumpyBackend
@@ -41,7 +41,7 @@ def measure(findings: Findings, *, quick: bool) -> None:
 
 
 @dataclass(kw_only=True)
-class Group:
+class CaseGroup:
     """Cases of one kind."""
 
     cases: int = 0
@@ -57,7 +57,7 @@ class Check:
     def __init__(self, make: Callable[[], Backend]) -> None:
         """`make`: a new backend for every case, so that no memory holds what an earlier one has left there."""
         self._make = make
-        self.groups: dict[str, Group] = {}
+        self.groups: dict[str, CaseGroup] = {}
         self.differences: list[str] = []
         """What differs, by case; the first ones."""
 
@@ -67,7 +67,7 @@ class Check:
             self._compare(case)
 
     def _compare(self, case: Case) -> None:
-        group = self.groups.setdefault(case.group, Group())
+        group = self.groups.setdefault(case.group, CaseGroup())
         start = time.monotonic()
         expected = case.call(NumpyBackend(), _filled(0x54))
         try:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from benchmarks.gpu_check.findings import Findings, last_line
 from benchmarks.gpu_check.frames import METER, extreme_frame, random_frame, random_palette
 from benchmarks.gpu_check.gpu import absent
-from benchmarks.table import Table
+from benchmarks.harness.table import Table
 from lumatile_kernels.backend import Backend
 from lumatile_kernels.cuda.backend import CudaBackend
 from lumatile_kernels.device import Device
@@ -25,7 +25,7 @@ Make = Callable[[Backend, Any], Any]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Tensor:
+class TensorCase:
     """A tensor on the device, and what it holds."""
 
     name: str
@@ -81,7 +81,7 @@ def check_tensors(findings: Findings, device: Device, library: str) -> None:
     )
 
 
-def _snapshot_of(tensor: Tensor, snapshot: Callable[[Any], Any]) -> Any:
+def _snapshot_of(tensor: TensorCase, snapshot: Callable[[Any], Any]) -> Any:
     if tensor.stream is None:
         copy = snapshot(tensor.value)
         if tensor.spoil is not None:
@@ -130,7 +130,7 @@ FRAMES: tuple[tuple[str, tuple[int, ...], str, Make], ...] = (
 )
 
 
-def _tensors(library: str) -> Iterator[Tensor]:
+def _tensors(library: str) -> Iterator[TensorCase]:
     module = importlib.import_module(library)
     upload = module.asarray if library == "cupy" else (lambda array: module.from_numpy(array).cuda())
     for seed, (name, shape, dtype, make) in enumerate(FRAMES):
@@ -149,14 +149,14 @@ def _tensors(library: str) -> Iterator[Tensor]:
     yield from _cupy_only(module) if library == "cupy" else _torch_only(module)
 
 
-def _spoiled(name: str, value: Any, host: NDArray[Any], make: Make) -> Tensor:
+def _spoiled(name: str, value: Any, host: NDArray[Any], make: Make) -> TensorCase:
     def spoil() -> None:
         value[...] = 0
 
-    return Tensor(name=name, value=value, host=host, make=make, spoil=spoil)
+    return TensorCase(name=name, value=value, host=host, make=make, spoil=spoil)
 
 
-def _cupy_only(cupy: Any) -> Iterator[Tensor]:
+def _cupy_only(cupy: Any) -> Iterator[TensorCase]:
     host = random_frame((300, 400, 3), "u1", 12)
     yield _spoiled("negative strides", cupy.asarray(host)[::-1, ::-2], host[::-1, ::-2].copy(), _image)
     depth = extreme_frame((480, 640), "u2", 13)
@@ -171,10 +171,10 @@ def _cupy_only(cupy: Any) -> Iterator[Tensor]:
             busy.data.memset_async(1, busy.nbytes, stream)
         value.data.copy_from_device_async(content.data, content.nbytes, stream)
     tensor = _spoiled("on a busy stream", value, host, _image)
-    yield Tensor(name=tensor.name, value=value, host=host, make=_image, stream=stream, spoil=tensor.spoil)
+    yield TensorCase(name=tensor.name, value=value, host=host, make=_image, stream=stream, spoil=tensor.spoil)
 
 
-def _torch_only(torch: Any) -> Iterator[Tensor]:
+def _torch_only(torch: Any) -> Iterator[TensorCase]:
     host = random_frame((300, 400, 3), "f4", 14)
     brain = torch.from_numpy(host).cuda().to(torch.bfloat16)
     yield _spoiled("bfloat16", brain, brain.float().cpu().numpy().copy(), _image)
@@ -184,7 +184,7 @@ def _torch_only(torch: Any) -> Iterator[Tensor]:
         with torch.no_grad():
             learned.zero_()
 
-    yield Tensor(name="with a gradient", value=learned, host=host, make=_image, spoil=spoil)
+    yield TensorCase(name="with a gradient", value=learned, host=host, make=_image, spoil=spoil)
     stream = torch.cuda.Stream()
     content = torch.from_numpy(host).cuda()
     torch.cuda.synchronize()
@@ -193,6 +193,6 @@ def _torch_only(torch: Any) -> Iterator[Tensor]:
         value = torch.empty_like(content)
         value.copy_(content)
     tensor = _spoiled("on a busy stream", value, host, _image)
-    yield Tensor(
+    yield TensorCase(
         name=tensor.name, value=value, host=host, make=_image, stream=torch.cuda.stream(stream), spoil=tensor.spoil
     )

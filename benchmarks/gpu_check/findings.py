@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.table import Table
+from benchmarks.harness.table import Table
 
 
 @dataclass(kw_only=True)

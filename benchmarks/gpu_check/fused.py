@@ -2,61 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lumatile_kernels.backend import Allocate, Backend, TileBlock
-from lumatile_kernels.cuda.backend import CudaBackend
-from lumatile_kernels.cuda.batch import Streams, Work, launch
+from lumatile_kernels.cuda.device_tables import DeviceTables
 from lumatile_kernels.cuda.passes import MAX_FRAMES
+from lumatile_kernels.cuda.streams import DeviceStreams
+from lumatile_kernels.cuda.work import Planner, Work, frames_of_a_batch, launch
 from lumatile_kernels.device import Device
-from lumatile_kernels.selection import select_host_backend
-
-
-class WorkBackend(CudaBackend):
-    """Says what a call would have done, instead of doing it."""
-
-    streams: Streams
-    frames_of_a_batch: int
-    """How many frames the backend itself would launch together."""
-
-    def work_of(self, call: Callable[[Backend], object]) -> Work:
-        """The work of a call for one frame."""
-        call(self)
-        self.streams = self._streams
-        self.frames_of_a_batch = self._frames_of_a_batch(self._work)
-        return self._work
-
-    def _add(
-        self,
-        array: Any,  # noqa: ARG002
-        work: Work,
-        needed: dict[str, NDArray[Any]],
-        allocate: Allocate,  # noqa: ARG002
-        on_host: Callable[[], Iterator[TileBlock]],  # noqa: ARG002
-    ) -> Iterator[TileBlock]:
-        self._work = work.with_tables({name: self._on_device(table) for name, table in needed.items()})
-        return iter(())
 
 
 class Fused:
     """Frames of one kind on the device, in several sets, and room for what is made of them."""
 
     def __init__(
-        self, device: Device, frames: Sequence[NDArray[Any]], call: Callable[[Backend, Any], object], sets: int = 1
+        self, device: Device, frames: Sequence[NDArray[Any]], call: Callable[[Planner, Any], Work], sets: int = 1
     ) -> None:
-        """`frames`: of one shape and dtype; every set holds them all. `call`: what the backend is asked for."""
+        """Upload the frames and make room.
+
+        `frames`: arrays of one shape and dtype; every set holds them all. `call`: returns the work for one of them.
+        """
         self.device = device
-        self._backend = WorkBackend(device, select_host_backend)
-        self.work = self._backend.work_of(lambda backend: call(backend, frames[0]))
-        self.streams = self._backend.streams
+        self.streams = DeviceStreams(device)
+        self._tables = DeviceTables(self.streams)
+        self.work = call(Planner(self._tables), frames[0])
         self.stream = self.streams.compute
         """What is launched is on this stream."""
         self.frames = len(frames)
-        self.frames_of_a_batch = min(self.frames, self._backend.frames_of_a_batch)
+        self.frames_of_a_batch = min(self.frames, frames_of_a_batch(self.work))
         each = self.work.source_bytes
         self._sets = [device.allocate(self.frames * each) for _ in range(sets)]
         self._out = device.allocate(self._most_made())

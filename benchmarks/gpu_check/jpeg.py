@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from benchmarks.gpu_check.findings import Findings, last_line
 from benchmarks.gpu_check.frames import HEIGHT_4K, HEIGHT_HD, WIDTH_4K, WIDTH_HD
-from benchmarks.table import Cell, Table
+from benchmarks.harness.table import Cell, Table
 from lumatile_kernels.decode.errors import DecodeError
 
 SIZES = {"640x480": (480, 640), "1080p": (HEIGHT_HD, WIDTH_HD), "4K": (HEIGHT_4K, WIDTH_4K)}

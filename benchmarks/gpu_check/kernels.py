@@ -12,9 +12,10 @@ from benchmarks.gpu_check.findings import Findings
 from benchmarks.gpu_check.frames import METER, SIZES, random_frame, random_palette
 from benchmarks.gpu_check.fused import Fused
 from benchmarks.gpu_check.timing import EventTimer, ratio
-from benchmarks.table import Bar, Cell, Table
-from lumatile_kernels.backend import Backend, TileFormat
+from benchmarks.harness.table import Bar, Cell, Table
+from lumatile_kernels.backend import TileFormat
 from lumatile_kernels.cuda.cuda_device import CudaDevice
+from lumatile_kernels.cuda.work import Planner, Work
 
 ROUNDS = 30
 BATCH_BYTES = 512 << 20
@@ -46,38 +47,38 @@ COPY, FUSED, OWN = "copy", "fused", "own batches"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Kernel:
-    """A call of the backend."""
+class KernelCall:
+    """A call of the backend that is measured."""
 
     name: str
     shape: tuple[int, ...]
     dtype: str
-    call: Callable[[Backend, Any], object]
+    call: Callable[[Planner, Any], Work]
 
 
-def kernels() -> Iterator[Kernel]:
+def kernels() -> Iterator[KernelCall]:
     """Those that have a bar."""
     palette = random_palette(256, 0)
     formats: tuple[TileFormat, ...] = ("linear", "srgb8", "rgba32float")
 
-    def image(tile_format: TileFormat, backend: Backend, frame: Any) -> object:
-        return backend.image(frame, tile_format=tile_format)
+    def image(tile_format: TileFormat, planner: Planner, frame: Any) -> Work:
+        return planner.image(frame, tile_format=tile_format)
 
-    def depth(backend: Backend, frame: Any) -> object:
-        return backend.depth(frame, meter=METER)
+    def depth(planner: Planner, frame: Any) -> Work:
+        return planner.depth(frame, meter=METER)
 
-    def segmentation(backend: Backend, frame: Any) -> object:
-        return backend.segmentation(frame, palette=palette)
+    def segmentation(planner: Planner, frame: Any) -> Work:
+        return planner.segmentation(frame, palette=palette)
 
     for size, (h, w) in SIZES.items():
         for tile_format in formats:
             name = f"image u8 RGB {size}, {tile_format}"
-            yield Kernel(name=name, shape=(h, w, 3), dtype="u1", call=partial(image, tile_format))
+            yield KernelCall(name=name, shape=(h, w, 3), dtype="u1", call=partial(image, tile_format))
         name = f"image f32 RGB {size}, linear"
-        yield Kernel(name=name, shape=(h, w, 3), dtype="f4", call=partial(image, "linear"))
-        yield Kernel(name=f"depth u16 {size}", shape=(h, w), dtype="u2", call=depth)
-        yield Kernel(name=f"depth f32 {size}", shape=(h, w), dtype="f4", call=depth)
-        yield Kernel(name=f"segmentation u8 {size}", shape=(h, w), dtype="u1", call=segmentation)
+        yield KernelCall(name=name, shape=(h, w, 3), dtype="f4", call=partial(image, "linear"))
+        yield KernelCall(name=f"depth u16 {size}", shape=(h, w), dtype="u2", call=depth)
+        yield KernelCall(name=f"depth f32 {size}", shape=(h, w), dtype="f4", call=depth)
+        yield KernelCall(name=f"segmentation u8 {size}", shape=(h, w), dtype="u1", call=segmentation)
 
 
 def measure(findings: Findings, *, quick: bool) -> None:
@@ -109,7 +110,7 @@ def measure(findings: Findings, *, quick: bool) -> None:
 
 
 def _measured(
-    device: CudaDevice, kernel: Kernel, *, rounds: int, notes: list[str]
+    device: CudaDevice, kernel: KernelCall, *, rounds: int, notes: list[str]
 ) -> tuple[dict[str, list[float]], list[Cell]]:
     different = [random_frame(kernel.shape, kernel.dtype, seed) for seed in range(DIFFERENT)]
     frames = [different[i % DIFFERENT] for i in range(_frames(device, kernel, different[0]))]
@@ -149,7 +150,7 @@ def _measured(
     return taken, row
 
 
-def _frames(device: CudaDevice, kernel: Kernel, frame: Any) -> int:
+def _frames(device: CudaDevice, kernel: KernelCall, frame: Any) -> int:
     """As many as make a batch."""
     one = Fused(device, [frame], kernel.call)
     return -(-BATCH_BYTES // (one.in_bytes + one.out_bytes))

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from benchmarks.gpu_check.findings import Findings, say
-from benchmarks.table import Cell, Table
+from benchmarks.harness.table import Cell, Table
 
 COMMAND = "compute-sanitizer"
 

@@ -16,7 +16,7 @@ from benchmarks.gpu_check.findings import Findings
 from benchmarks.gpu_check.frames import HEIGHT_4K, WIDTH_4K, random_frame
 from benchmarks.gpu_check.pinned_ring import PinnedRing
 from benchmarks.gpu_check.timing import ratio
-from benchmarks.table import Bar, Cell, Table
+from benchmarks.harness.table import Bar, Cell, Table
 from lumatile_kernels.backend import Allocate, TileFormat
 from lumatile_kernels.cuda.arrays import DeviceArray
 from lumatile_kernels.cuda.backend import CudaBackend

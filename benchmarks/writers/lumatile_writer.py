@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 import lumatile as lt
-from benchmarks.frames import METER, Workload
+from benchmarks.harness.frames import METER, Workload
 from benchmarks.writers.writer import Close
 from lumatile.settings import TileFormat
 
@@ -31,7 +31,7 @@ class LumatileWriter:
         self._tile_format = tile_format
 
     def write(self, workload: Workload, folder: Path) -> Close:
-        """See Writer."""
+        """See FrameWriter."""
         recording = lt.new_recording("benchmark", tile_format=self._tile_format)
         recording.save(folder)
         for number, frame in enumerate(workload.frames):

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.frames import Workload
+from benchmarks.harness.frames import Workload
 from benchmarks.writers.writer import Close
 
 CHUNK = 8 << 20
@@ -33,7 +33,7 @@ class RawWriter:
         np.frombuffer(self._memory, np.uint8)[:] = np.resize(np.frombuffer(sample, np.uint8), len(self._memory))
 
     def write(self, workload: Workload, folder: Path) -> Close:  # noqa: ARG002 - the bytes are the store's
-        """See Writer."""
+        """See FrameWriter."""
         with memoryview(self._memory) as content:
             for number, size in enumerate(self._sizes):
                 file = os.open(folder / str(number), self._flags, 0o644)

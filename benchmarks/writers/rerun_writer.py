@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from benchmarks.frames import METER, Workload
-from benchmarks.rounds import SkippedError
+from benchmarks.harness.frames import METER, Workload
+from benchmarks.harness.rounds import SkippedError
 from benchmarks.writers.writer import Close
 
 
@@ -25,7 +25,7 @@ class RerunWriter:
         self.includes = "the logged bytes in an .rrd file, no pyramid, " + ("fsync" if fsync else "no fsync")
 
     def write(self, workload: Workload, folder: Path) -> Close:
-        """See Writer."""
+        """See FrameWriter."""
         archetype = {
             "image": self._rerun.Image,
             "depth": lambda frame: self._rerun.DepthImage(frame, meter=METER),

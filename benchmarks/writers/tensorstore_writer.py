@@ -7,8 +7,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from benchmarks.frames import Workload
-from benchmarks.rounds import SkippedError
+from benchmarks.harness.frames import Workload
+from benchmarks.harness.rounds import SkippedError
 from benchmarks.writers.writer import Close, pyramid
 
 
@@ -30,7 +30,7 @@ class TensorstoreWriter:
         )
 
     def write(self, workload: Workload, folder: Path) -> Close:
-        """See Writer."""
+        """See FrameWriter."""
         context = self._tensorstore.Context({"file_io_sync": self._fsync})
         arrays: list[Any] = []
         writes: list[Any] = []

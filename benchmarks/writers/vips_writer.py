@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.frames import Workload
-from benchmarks.rounds import SkippedError
+from benchmarks.harness.frames import Workload
+from benchmarks.harness.rounds import SkippedError
 from benchmarks.writers.writer import Close
 
 SUFFIXES = {"jpg": ".jpg", "png": ".png[compression=1]"}
@@ -31,7 +31,7 @@ class VipsWriter:
         )
 
     def write(self, workload: Workload, folder: Path) -> Close:
-        """See Writer."""
+        """See FrameWriter."""
         for number, frame in enumerate(workload.frames):
             image = self._pyvips.Image.new_from_array(frame)
             # without its interpretation, 16-bit gray would be saved with 8

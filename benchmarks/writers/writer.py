@@ -9,12 +9,12 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.frames import Workload
+from benchmarks.harness.frames import Workload
 
 Close = Callable[[], object]
 
 
-class Writer(Protocol):
+class FrameWriter(Protocol):
     """Writes all frames of a workload. Its constructor raises SkippedError where it cannot."""
 
     name: str

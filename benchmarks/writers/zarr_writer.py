@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from benchmarks.frames import Workload
-from benchmarks.rounds import SkippedError
+from benchmarks.harness.frames import Workload
+from benchmarks.harness.rounds import SkippedError
 from benchmarks.writers.writer import Close, pyramid
 
 
@@ -25,7 +25,7 @@ class ZarrWriter:
         self.includes = "pyramid of the logged integers (OpenCV 2x2 mean), uncompressed, no fsync"
 
     def write(self, workload: Workload, folder: Path) -> Close:
-        """See Writer."""
+        """See FrameWriter."""
         group = self._zarr.open_group(folder, mode="w")
         arrays: list[Any] = []
         for number, frame in enumerate(workload.frames):

@@ -28,7 +28,7 @@ class PlaneFormat:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class PyramidPlan:
     """What one kind of array becomes, and how its levels are carried while it does."""
 
     planes: tuple[PlaneFormat, ...]
@@ -37,24 +37,24 @@ class Plan:
     channels: int
 
 
-def image_plan(tile_format: TileFormat, channels: int) -> Plan:
+def image_plan(tile_format: TileFormat, channels: int) -> PyramidPlan:
     """Images are carried as linear light premultiplied by alpha; gray and opaque ones without what they lack."""
     texel_bytes = {"linear": 8, "srgb8": 4, "rgba32float": 16}[tile_format]
     pixels = PlaneFormat(plane="pixels", texel_bytes=texel_bytes, ranges=False)
-    return Plan(planes=(pixels,), carried=np.dtype(np.float32), channels=channels)
+    return PyramidPlan(planes=(pixels,), carried=np.dtype(np.float32), channels=channels)
 
 
-def depth_plan() -> Plan:
+def depth_plan() -> PyramidPlan:
     """Depth is carried in metres, 0 where invalid."""
     pixels = PlaneFormat(plane="pixels", texel_bytes=4, ranges=True)
-    return Plan(planes=(pixels,), carried=np.dtype(np.float32), channels=1)
+    return PyramidPlan(planes=(pixels,), carried=np.dtype(np.float32), channels=1)
 
 
-def segmentation_plan(dtype: np.dtype[Any]) -> Plan:
+def segmentation_plan(dtype: np.dtype[Any]) -> PyramidPlan:
     """Segmentations are carried as ids of their own dtype."""
     ids = PlaneFormat(plane="ids", texel_bytes=dtype.itemsize, ranges=True)
     colors = PlaneFormat(plane="colors", texel_bytes=4, ranges=False)
-    return Plan(planes=(ids, colors), carried=dtype, channels=1)
+    return PyramidPlan(planes=(ids, colors), carried=dtype, channels=1)
 
 
 class Step(Protocol):
@@ -75,7 +75,7 @@ class Step(Protocol):
 
 
 def stream_tiles(
-    array: NDArray[Any], plan: Plan, source_step: Step, carried_step: Step, allocate: Allocate
+    array: NDArray[Any], plan: PyramidPlan, source_step: Step, carried_step: Step, allocate: Allocate
 ) -> Iterator[TileBlock]:
     """The blocks of all planes of `array`, (height, width[, channels]), in the order in which they complete.
 
@@ -101,7 +101,7 @@ def stream_tiles(
             yield from b.complete(r, ranges)
 
 
-def _band(size: tuple[int, int], plan: Plan, allocate: Allocate) -> NDArray[Any]:
+def _band(size: tuple[int, int], plan: PyramidPlan, allocate: Allocate) -> NDArray[Any]:
     """A level's band; taken like a payload, because it should be warm memory too."""
     height, width = size
     shape = (min(TILE, height), plan.channels, width)

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lumatile_kernels import tables
 from lumatile_kernels.backend import (
     Allocate,
     Backend,
@@ -29,27 +28,19 @@ from lumatile_kernels.backend import (
     allocate_array,
 )
 from lumatile_kernels.cuda.arrays import DeviceArray
-from lumatile_kernels.cuda.batch import Batch, Streams, Work
+from lumatile_kernels.cuda.batch import Batch
+from lumatile_kernels.cuda.device_tables import DeviceTables
 from lumatile_kernels.cuda.opaque import is_opaque
-from lumatile_kernels.cuda.passes import MAX_FRAMES
 from lumatile_kernels.cuda.points import device_bytes, order_points
 from lumatile_kernels.cuda.slots import Slots
-from lumatile_kernels.cuda.sources import depth_kernel, image_kernel, segmentation_kernel
-from lumatile_kernels.device import Device, DeviceError, DeviceMemoryError, Memory
-from lumatile_kernels.pyramid import depth_plan, image_plan, segmentation_plan
+from lumatile_kernels.cuda.streams import DeviceStreams
+from lumatile_kernels.cuda.work import BATCH_BYTES, Array, Planner, Work, frames_of_a_batch
+from lumatile_kernels.device import Device, DeviceError, DeviceMemoryError
 
 log = logging.getLogger(__name__)
 
-BATCH_BYTES = 128 << 20
-"""Device memory of a batch, unless a single frame takes more."""
-
 DEVICE_BYTES = 4 << 30
 """Device memory that a frame or a cloud may take; larger ones are computed on the host."""
-
-PALETTES = 16
-"""Palettes that are kept on the device."""
-
-Array = NDArray[Any] | DeviceArray
 
 
 class CudaBackend:
@@ -71,12 +62,9 @@ class CudaBackend:
         self.fallbacks = 0
         """Frames and clouds that were computed on the host."""
         self._device_bytes = device_bytes
-        self._streams = Streams(device)
+        self._streams = DeviceStreams(device)
         self._slots = Slots(device)
-        self._constants: dict[int, tuple[NDArray[Any], Memory]] = {}
-        """Tables on the device, by the id of the one here."""
-        self._palettes: dict[bytes, Memory] = {}
-        """Palettes on the device, by their bytes."""
+        self._planner = Planner(DeviceTables(self._streams))
         self._waiting: list[_Frame] = []
         """Frames of one Work that have not been started."""
         self._failed = ""
@@ -113,50 +101,32 @@ class CudaBackend:
         self, image: Array, *, tile_format: TileFormat = "linear", allocate: Allocate = allocate_array
     ) -> Iterator[TileBlock]:
         """Plane `pixels` of an image."""
-        channels = image.shape[2]
-        low, high = tables.COLOR_LIMITS[tile_format]
-        needed: dict[str, NDArray[Any]] = {"buckets": tables.srgb_buckets()}
-        if image.dtype.kind == "u":
-            needed |= {"light": tables.srgb_to_linear(image.dtype), "halves": tables.srgb_to_half(image.dtype)}
-        work = Work(
-            plan=image_plan(tile_format, channels),
-            shape=image.shape,
-            dtype=image.dtype,
-            kernel=image_kernel(image.dtype, channels, tile_format),
-            carried_kernel=image_kernel(np.dtype(np.float32), channels, tile_format, carried=True),
-            fields=(("low", float(low)), ("high", float(high))),
+        return self._add(
+            image,
+            partial(self._planner.image, image, tile_format=tile_format),
+            allocate,
+            lambda: self._host.image(self._taken_over(image), tile_format=tile_format, allocate=allocate),
         )
-        on_host = partial(self._host_blocks, image, "image", tile_format=tile_format, allocate=allocate)
-        return self._add(image, work, needed, allocate, on_host)
 
     def depth(self, depth: Array, *, meter: float, allocate: Allocate = allocate_array) -> Iterator[TileBlock]:
         """Plane `pixels` of a depth image."""
-        work = Work(
-            plan=depth_plan(),
-            shape=depth.shape,
-            dtype=depth.dtype,
-            kernel=depth_kernel(depth.dtype),
-            carried_kernel=depth_kernel(np.dtype(np.float32), carried=True),
-            fields=(("meter", float(np.float32(meter))),),
+        return self._add(
+            depth,
+            partial(self._planner.depth, depth, meter=meter),
+            allocate,
+            lambda: self._host.depth(self._taken_over(depth), meter=meter, allocate=allocate),
         )
-        on_host = partial(self._host_blocks, depth, "depth", meter=meter, allocate=allocate)
-        return self._add(depth, work, {}, allocate, on_host)
 
     def segmentation(
         self, ids: Array, *, palette: NDArray[np.uint8], allocate: Allocate = allocate_array
     ) -> Iterator[TileBlock]:
         """Planes `ids` and `colors` of a segmentation."""
-        kernel = segmentation_kernel(ids.dtype)
-        work = Work(
-            plan=segmentation_plan(ids.dtype),
-            shape=ids.shape,
-            dtype=ids.dtype,
-            kernel=kernel,
-            carried_kernel=kernel,
-            fields=(),
+        return self._add(
+            ids,
+            partial(self._planner.segmentation, ids, palette=palette),
+            allocate,
+            lambda: self._host.segmentation(self._taken_over(ids), palette=palette, allocate=allocate),
         )
-        on_host = partial(self._host_blocks, ids, "segmentation", palette=palette, allocate=allocate)
-        return self._add(ids, work, {"palette": palette}, allocate, on_host)
 
     def points(self, positions: NDArray[Any]) -> PointOrder:
         """Origin, Morton order and levels of a cloud."""
@@ -174,17 +144,17 @@ class CudaBackend:
     def _add(
         self,
         array: Array,
-        work: Work,
-        needed: dict[str, NDArray[Any]],
+        plan: Callable[[], Work],
         allocate: Allocate,
         on_host: Callable[[], Iterator[TileBlock]],
     ) -> Iterator[TileBlock]:
+        """Return the blocks of `array`, from the device by the work that `plan` returns, or from `on_host`."""
         if not all(array.shape):
             return iter(())
         if self._failed:
             return on_host()
         try:
-            work = work.with_tables({name: self._on_device(table) for name, table in needed.items()})
+            work = plan()
         except DeviceError as e:
             self._give_way(e)
             return on_host()
@@ -192,7 +162,7 @@ class CudaBackend:
         if self._waiting and self._waiting[0].work != work:
             self._start()
         self._waiting.append(frame)
-        if len(self._waiting) >= self._frames_of_a_batch(work):
+        if len(self._waiting) >= frames_of_a_batch(work):
             self._start()
         return self._blocks(frame, on_host)
 
@@ -211,10 +181,10 @@ class CudaBackend:
                 return
         yield from islice(on_host(), given, None)
 
-    def _host_blocks(self, array: Array, method: str, **options: Any) -> Iterator[TileBlock]:
+    def _taken_over(self, array: Array) -> NDArray[Any]:
+        """Return an array in the host's memory, of a frame that the host computes."""
         self.fallbacks += 1
-        on_host = array.host() if isinstance(array, DeviceArray) else array
-        return getattr(self._host, method)(on_host, **options)  # type: ignore[no-any-return]
+        return array.host() if isinstance(array, DeviceArray) else array
 
     def _start(self) -> None:
         frames, self._waiting = self._waiting, []
@@ -254,9 +224,6 @@ class CudaBackend:
         if nbytes > self._device_bytes:
             raise DeviceMemoryError(f"it takes {nbytes} bytes of device memory, and may take {self._device_bytes}")
 
-    def _frames_of_a_batch(self, work: Work) -> int:
-        return max(1, min(MAX_FRAMES, BATCH_BYTES // work.device_bytes(1)))
-
     def _give_way(self, error: DeviceError) -> None:
         """Say, once, that the host takes over: for what does not fit, or, where the device has failed, for good."""
         if not isinstance(error, DeviceMemoryError) and not self._failed:
@@ -271,21 +238,6 @@ class CudaBackend:
                 self._host.name,
                 str(error),  # a handler that keeps records would keep the memory of those who raised it
             )
-
-    # tables
-
-    def _on_device(self, table: NDArray[Any]) -> Memory:
-        """A table's device memory. Those of `tables` are kept, and palettes while they are among the last."""
-        if table.dtype != np.uint8:
-            if id(table) not in self._constants:
-                self._constants[id(table)] = table, self._streams.on_device(table)
-            return self._constants[id(table)][1]
-        content = table.tobytes()
-        if content not in self._palettes:
-            self._palettes[content] = self._streams.on_device(table)
-            if len(self._palettes) > PALETTES:
-                del self._palettes[next(iter(self._palettes))]
-        return self._palettes[content]
 
 
 @dataclass(kw_only=True, eq=False)

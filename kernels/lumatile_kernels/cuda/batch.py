@@ -10,17 +10,17 @@ import os
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lumatile_kernels.backend import Allocate, TileBlock
 from lumatile_kernels.cuda.arrays import DeviceArray
-from lumatile_kernels.cuda.passes import PAGE, FrameLayout, PlannedBlock, frame_layout, page_ceil
+from lumatile_kernels.cuda.passes import PAGE, PlannedBlock
 from lumatile_kernels.cuda.slots import Slots
-from lumatile_kernels.device import Device, DeviceError, Event, Kernel, Memory, settle
-from lumatile_kernels.pyramid import Plan
+from lumatile_kernels.cuda.streams import DeviceStreams
+from lumatile_kernels.cuda.work import Array, Work, launch
+from lumatile_kernels.device import Event, Memory, settle
 
 PIECE_BYTES = 4 << 20
 """Small blocks come down together until they have this size."""
@@ -33,119 +33,6 @@ PINNED_BYTES = 1 << 20
 
 NOTHING = 0x7F800000
 """The bits of infinity, in float32; see depth.cu."""
-
-
-class Streams:
-    """The three streams of a backend."""
-
-    def __init__(self, device: Device) -> None:
-        """Streams on `device`."""
-        self.device = device
-        self.upload = device.stream()
-        self.compute = device.stream()
-        self.download = device.stream()
-        self._layouts: dict[int, tuple[FrameLayout, Memory]] = {}
-        """Row tables on the device, by the id of their layout."""
-
-    def on_device(self, table: NDArray[Any]) -> Memory:
-        """A copy of a table, waited for. Raises DeviceError."""
-        memory = self.device.allocate(table.nbytes)
-        try:
-            self.device.upload(memory.pointer, table, self.upload)
-            self.device.synchronize(self.device.record(self.upload))
-        except DeviceError:
-            settle(self.device, self.upload)
-            raise
-        return memory
-
-    def rows(self, layout: FrameLayout) -> Memory:
-        """A layout's row table on the device. Raises DeviceError."""
-        known = self._layouts
-        if id(layout) not in known:
-            known[id(layout)] = layout, self.on_device(layout.rows)
-            while len(known) > 64:
-                del known[next(iter(known))]
-        return known[id(layout)][1]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Work:
-    """What is to be done to a frame; frames of equal work can share a launch."""
-
-    plan: Plan
-    shape: tuple[int, ...]
-    """(h, w, c) or (h, w), none of them 0."""
-    dtype: np.dtype[Any]
-    kernel: Kernel
-    """For the first pass."""
-    carried_kernel: Kernel
-    """For the others."""
-    fields: tuple[tuple[str, float], ...]
-    """Scalars of PASS."""
-    tables: tuple[tuple[str, Memory], ...] = ()
-    """Pointers of PASS."""
-
-    def with_tables(self, tables: dict[str, Memory]) -> Work:
-        """The same, with pointers."""
-        return replace(self, tables=tuple(tables.items()))
-
-    @property
-    def layout(self) -> FrameLayout:
-        """Where a frame's planes lie."""
-        return frame_layout(*self.shape[:2], self.plan)
-
-    @property
-    def source_bytes(self) -> int:
-        """Of a frame, in whole pages."""
-        return page_ceil(int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize)
-
-    @property
-    def carried_bytes(self) -> int:
-        """What all passes carry of a frame, in whole pages."""
-        texel = self.plan.channels * self.plan.carried.itemsize
-        return sum(page_ceil(int(p["carry_stride"][0]) * texel) for p in self.layout.passes())
-
-    def made_bytes(self, frames: int) -> int:
-        """Device memory of what `launch` makes of some frames."""
-        layout = self.layout
-        return frames * (layout.nbytes + self.carried_bytes) + page_ceil(frames * layout.tiles * 8)
-
-    def device_bytes(self, frames: int) -> int:
-        """Device memory of a batch whose frames come from the host."""
-        return frames * self.source_bytes + self.made_bytes(frames)
-
-
-def launch(streams: Streams, work: Work, sources: Sequence[int], out: int) -> int:
-    """Enqueue all passes of some frames on the compute stream; gives the address of their ranges.
-
-    `sources`: where each frame's array is on the device, at most MAX_FRAMES; `out`: `work.made_bytes` of device memory,
-    which then hold the frames' planes, one frame after another, their ranges (frames, tiles, 2) uint32, and what the
-    passes have carried. Raises DeviceError.
-    """
-    device, layout, frames = streams.device, work.layout, len(sources)
-    rows = streams.rows(layout)
-    ranges = out + frames * layout.nbytes
-    carry = ranges + page_ceil(frames * layout.tiles * 8)
-    if any(plane.ranges for plane in work.plan.planes):
-        device.zero(ranges, frames * layout.tiles * 8, streams.compute)
-    texel = work.plan.channels * work.plan.carried.itemsize
-    for number, arguments in enumerate(layout.passes()):
-        arguments["frames"] = frames
-        arguments["rows"] = rows.pointer
-        arguments["out"], arguments["out_stride"] = out, layout.nbytes
-        arguments["ranges"], arguments["ranges_stride"] = ranges, layout.tiles
-        for name, value in work.fields:
-            arguments[name] = value
-        for name, memory in work.tables:
-            arguments[name] = memory.pointer
-        arguments["sources"][0, :frames] = sources
-        stride = page_ceil(int(arguments["carry_stride"][0]) * texel)
-        arguments["carry"], arguments["carry_stride"] = carry, stride
-        blocks = frames * int(arguments["blocks_y"][0]) * int(arguments["blocks_x"][0])
-        device.launch(work.carried_kernel if number else work.kernel, arguments, blocks, streams.compute)
-        sources = [carry + frame * stride for frame in range(frames)]
-        carry += frames * stride
-    return ranges
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -166,10 +53,10 @@ class Batch:
 
     def __init__(
         self,
-        streams: Streams,
+        streams: DeviceStreams,
         slots: Slots,
         work: Work,
-        arrays: Sequence[NDArray[Any] | DeviceArray],
+        arrays: Sequence[Array],
         allocates: Sequence[Allocate],
     ) -> None:
         """Enqueue everything up to the first downloads; waits for nothing.
@@ -178,6 +65,8 @@ class Batch:
         blocks have been taken. `allocates`: where each frame's blocks go.
         Raises DeviceMemoryError, with nothing started, and DeviceError.
         """
+        self._slot: Memory | None = None
+        self._process = os.getpid()
         self._device = streams.device
         self._streams = streams
         self._slots = slots
@@ -193,11 +82,11 @@ class Batch:
         """Of what is under way but will not arrive in a piece."""
         self._ranges = np.empty((len(arrays), self._layout.tiles, 2), np.uint32)
         self._left = deque(self._pieces())
-        self._process = os.getpid()
         self._rows = streams.rows(self._layout)  # has to wait, the first time; kept while launches use it
-        self._slot: Memory | None = slots.take(work.device_bytes(len(arrays)))
+        self._slot = slots.take(work.device_bytes(len(arrays)))
+        self._out = self._slot.pointer + len(arrays) * work.source_bytes
         try:
-            self._compute()
+            self._compute(self._slot.pointer)
             self._enqueue_downloads()
         except BaseException:
             self._end()
@@ -214,7 +103,7 @@ class Batch:
 
     def __del__(self) -> None:
         """What is under way still uses this batch's memory; in a forked child there is no device to ask."""
-        if getattr(self, "_slot", None) is not None and self._process == os.getpid():
+        if self._slot is not None and self._process == os.getpid():
             self._end()
 
     def _end(self) -> None:
@@ -233,12 +122,10 @@ class Batch:
 
     # to the device
 
-    def _compute(self) -> None:
-        assert self._slot is not None  # noqa: S101 - it was taken before
-        device, streams, at = self._device, self._streams, self._slot.pointer
-        sources = self._upload(at)
-        self._out = at + len(sources) * self._work.source_bytes
-        ranges = launch(streams, self._work, sources, self._out)
+    def _compute(self, at: int) -> None:
+        """Enqueue the uploads to device memory from `at` on, the launches, and the download of the ranges."""
+        device, streams = self._device, self._streams
+        ranges = launch(streams, self._work, self._upload(at), self._out)
         device.wait(streams.download, device.record(streams.compute))
         if any(plane.ranges for plane in self._work.plan.planes):
             nbytes = self._ranges.nbytes

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lumatile_kernels.layout import PyramidLayout, pyramid_layout
-from lumatile_kernels.pyramid import Plan, block_ends
+from lumatile_kernels.pyramid import PyramidPlan, block_ends
 
 BLOCK = 64
 """Edge of a block's square, in texels."""
@@ -115,7 +115,7 @@ class FrameLayout:
 
 
 @lru_cache(maxsize=64)
-def frame_layout(height: int, width: int, plan: Plan) -> FrameLayout:
+def frame_layout(height: int, width: int, plan: PyramidPlan) -> FrameLayout:
     """The layout of a (height, width) array, both at least 1."""
     planes = tuple(pyramid_layout(height, width, plane.texel_bytes) for plane in plan.planes)
     starts = [0]

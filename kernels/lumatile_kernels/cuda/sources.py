@@ -18,6 +18,9 @@ OPTIONS = ("--std=c++14", "--fmad=false")
 """Of NVRTC: floating point as written, which is what makes all backends agree. Division and square root are IEEE's and
 subnormal numbers are kept by default."""
 
+PYRAMID = ("texels.cu", "pyramid.cu")
+"""The texts that the kernels of images, depth and segmentations begin with."""
+
 _TYPES = {"uint8": "u8", "uint16": "u16", "float16": "half", "float32": "float", "float64": "double"}
 
 
@@ -36,7 +39,7 @@ def image_kernel(dtype: np.dtype[Any], channels: int, tile_format: TileFormat, *
     """Images of `dtype`; `carried`: premultiplied linear light in float32, from another pass."""
     return Kernel(
         name="image_tiles",
-        files=("pyramid.cu", "image.cu"),
+        files=(*PYRAMID, "image.cu"),
         defines=(
             ("SOURCE", _TYPES[dtype.name]),
             ("CHANNELS", str(channels)),
@@ -49,13 +52,13 @@ def image_kernel(dtype: np.dtype[Any], channels: int, tile_format: TileFormat, *
 def depth_kernel(dtype: np.dtype[Any], *, carried: bool = False) -> Kernel:
     """Depth of `dtype`; `carried`: metres in float32, from another pass."""
     defines = ("SOURCE", _TYPES[dtype.name]), ("CARRIED", str(int(carried)))
-    return Kernel(name="depth_tiles", files=("pyramid.cu", "depth.cu"), defines=defines)
+    return Kernel(name="depth_tiles", files=(*PYRAMID, "depth.cu"), defines=defines)
 
 
 def segmentation_kernel(dtype: np.dtype[Any]) -> Kernel:
     """Class ids of `dtype`, logged or from another pass."""
     defines = (("SOURCE", _TYPES[dtype.name]),)
-    return Kernel(name="segmentation_tiles", files=("pyramid.cu", "segmentation.cu"), defines=defines)
+    return Kernel(name="segmentation_tiles", files=(*PYRAMID, "segmentation.cu"), defines=defines)
 
 
 def points_kernel(name: str, dtype: np.dtype[Any], axes: int) -> Kernel:

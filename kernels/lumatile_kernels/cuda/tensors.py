@@ -98,7 +98,7 @@ def _copied(value: Any, device: Device, *, ids: bool) -> DeviceArray:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Found:
+class _Readable:
     """A tensor, and where it may be read."""
 
     array: Borrowed
@@ -108,21 +108,21 @@ class _Found:
     """Nobody changes it before the copy is done."""
 
 
-def _borrowed(value: Any, device: Device, side: Stream) -> _Found:
+def _borrowed(value: Any, device: Device, side: Stream) -> _Readable:
     library = type(value).__module__.partition(".")[0]
     if library == "torch":
         return _of_torch(value, device)
     if library == "cupy":
         stream = device.borrowed_stream(int(sys.modules["cupy"].cuda.get_current_stream(device.number).ptr))
-        return _Found(array=device.borrow(value, stream), stream=stream)
+        return _Readable(array=device.borrow(value, stream), stream=stream)
     interface = getattr(value, "__cuda_array_interface__", {}) if library not in ("jax", "jaxlib") else {}
     if interface.get("stream") is not None:
         stream = device.borrowed_stream(int(interface["stream"]))
-        return _Found(array=device.borrow(value, stream), stream=stream)
-    return _Found(array=device.borrow(value, side), stream=None, safe=library in ("jax", "jaxlib"))
+        return _Readable(array=device.borrow(value, stream), stream=stream)
+    return _Readable(array=device.borrow(value, side), stream=None, safe=library in ("jax", "jaxlib"))
 
 
-def _of_torch(tensor: Any, device: Device) -> _Found:
+def _of_torch(tensor: Any, device: Device) -> _Readable:
     """A torch tensor, on the stream that torch works on in this thread."""
     tensor = tensor.detach()
     if tensor.is_neg():
@@ -138,4 +138,4 @@ def _of_torch(tensor: Any, device: Device) -> _Found:
         owner=tensor,
     )
     # torch frees on the stream that it allocates on, so the memory outlives a copy that is enqueued there
-    return _Found(array=array, stream=stream)
+    return _Readable(array=array, stream=stream)

@@ -21,8 +21,9 @@ from lumatile.buffers import BufferPool
 from lumatile_kernels import pyramid
 from lumatile_kernels.backend import BackendUnavailableError
 from lumatile_kernels.cuda import batch as batches
-from lumatile_kernels.cuda.backend import PALETTES, CudaBackend
+from lumatile_kernels.cuda.backend import CudaBackend
 from lumatile_kernels.cuda.cuda_device import CudaDevice
+from lumatile_kernels.cuda.device_tables import PALETTES
 from lumatile_kernels.cuda.passes import MAX_FRAMES, frame_layout
 from lumatile_kernels.cuda.slots import Slots
 from lumatile_kernels.host.numpy_backend import NumpyBackend

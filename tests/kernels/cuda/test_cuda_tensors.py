@@ -33,7 +33,7 @@ def device(monkeypatch):
     return device
 
 
-class Tensor:
+class DlpackTensor:
     """What the stand-ins have in common; `array` is the device's memory."""
 
     def __init__(self, array, number=0):
@@ -46,7 +46,7 @@ class Tensor:
         raise BufferError("numpy cannot read a GPU")
 
 
-class TorchTensor(Tensor):
+class TorchTensor(DlpackTensor):
     @property
     def shape(self):
         return self.array.shape
@@ -71,12 +71,12 @@ class TorchTensor(Tensor):
         return self.array.copy()
 
 
-class CupyArray(Tensor):
+class CupyArray(DlpackTensor):
     def get(self):
         return self.array.copy()
 
 
-class JaxArray(Tensor):
+class JaxArray(DlpackTensor):
     def __array__(self, dtype=None, copy=None):
         return self.array.copy()
 
@@ -129,7 +129,7 @@ def test_nobody_waits_for_what_cannot_be_changed(device, monkeypatch):
 def test_a_tensor_whose_stream_is_unknown_is_waited_for(device, monkeypatch):
     waited = []
     monkeypatch.setattr(device, "synchronize", waited.append)
-    tensors.snapshot(Tensor(photo()))
+    tensors.snapshot(DlpackTensor(photo()))
     tensors.snapshot(NumbaArray(photo(), stream=None))
     assert len(waited) == 2
 

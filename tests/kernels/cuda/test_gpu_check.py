@@ -17,7 +17,7 @@ from benchmarks.gpu_check.findings import Findings
 from benchmarks.gpu_check.frames import METER, random_frame, random_palette
 from benchmarks.gpu_check.fused import Fused
 from benchmarks.gpu_check.pinned_ring import PinnedRing
-from benchmarks.table import Table
+from benchmarks.harness.table import Table
 from tests.kernels.cuda.cuda_on_cpu.device import CpuDevice
 
 from lumatile_kernels import tables

@@ -1,4 +1,4 @@
-"""A folder of 1080p JPEG files into tiles, beside its two parts alone: decoding them, and writing the bytes."""
+"""A folder of 1080p JPEG files into tiles, compared with its two parts: only decoding, and only writing the bytes."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from benchmarks.batch_peers import peers, timed_ingest, write_jpeg_files
-from benchmarks.batch_sizes import sizes
-from benchmarks.options import Options
-from benchmarks.rounds import Contender, Timings, clock, take_turns
-from benchmarks.scratch import scratch
-from benchmarks.table import Bar, Table
+from benchmarks.batch.peers import timed_ingest, write_jpeg_files
+from benchmarks.harness.options import Options
+from benchmarks.harness.rounds import Contender, Timings, clock, take_turns
+from benchmarks.harness.table import Bar, Table
 from lumatile.buffers import POOL
 from lumatile.storage.direct_file import DirectFile
 from lumatile.storage.write_behind import WriteBehind
@@ -28,13 +26,8 @@ PICTURES = 16
 INGEST, DECODE, WRITE = "lumatile ingest", "decoding alone", "writing the bytes alone"
 
 
-def measure(options: Options) -> list[Table]:
-    """Tables: the parts of the work, what kinds of files take, other tools, and the engine on Ray."""
-    with scratch(options.disk) as folder:
-        return [_parts(options, folder), sizes(options, folder), *peers(options, folder)]
-
-
-def _parts(options: Options, folder: Path) -> Table:
+def parts(options: Options, folder: Path) -> Table:
+    """Return the table of a whole job and its two parts."""
     count = 100 if options.quick else FILES
     source = folder / "photos"
     files = write_jpeg_files(source, count)

@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.batch_peers import timed_ingest
-from benchmarks.frames import HEIGHT_HD, WIDTH_HD, cloud, depths, photos, segmentations
-from benchmarks.options import Options
-from benchmarks.rounds import Contender, take_turns
-from benchmarks.table import Table
+from benchmarks.batch.peers import timed_ingest
+from benchmarks.harness.frames import HEIGHT_HD, WIDTH_HD, cloud, depths, photos, segmentations
+from benchmarks.harness.options import Options
+from benchmarks.harness.rounds import Contender, take_turns
+from benchmarks.harness.table import Table
 from lumatile_service.batch import LogCall, SourceFiles, ingest
 from lumatile_service.batch.formats.contents import depth_png, segmentation_png
 from lumatile_service.batch.formats.kitti import log_scan

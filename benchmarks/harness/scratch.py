@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1] / "build"
+ROOT = Path(__file__).parents[2] / "build"
 """Ignored by git."""
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.warm_memory import warm_memory
+from benchmarks.harness.warm_memory import warm_memory
 
 
 class SkippedError(Exception):

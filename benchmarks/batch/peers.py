@@ -14,10 +14,10 @@ from typing import Any
 
 from PIL import Image
 
-from benchmarks.frames import HEIGHT_HD, WIDTH_HD, photos
-from benchmarks.options import Options
-from benchmarks.rounds import Contender, SkippedError, Timings, clock, take_turns
-from benchmarks.table import Bar, Table
+from benchmarks.harness.frames import HEIGHT_HD, WIDTH_HD, photos
+from benchmarks.harness.options import Options
+from benchmarks.harness.rounds import Contender, SkippedError, Timings, clock, take_turns
+from benchmarks.harness.table import Bar, Table
 from lumatile_service.batch import ingest
 
 ROUNDS = 3
