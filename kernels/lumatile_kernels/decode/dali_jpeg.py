@@ -1,4 +1,4 @@
-"""JPEG files through NVIDIA DALI, and through libjpeg-turbo whatever DALI cannot do."""
+"""JPEG files with NVIDIA DALI, and with libjpeg-turbo where DALI cannot decode them."""
 
 from __future__ import annotations
 
@@ -23,39 +23,41 @@ from lumatile_kernels.threads import usable_cores
 log = logging.getLogger(__name__)
 
 MOST_OFF = 4
-"""What one of nvJPEG's sRGB codes may differ from libjpeg-turbo's."""
+"""The most by which an sRGB code of nvJPEG may differ from that of libjpeg-turbo."""
 
 MEAN_OFF = 1.0
-"""What they may differ on average over a picture."""
+"""The most by which the codes of a picture may differ on average."""
 
 FAILURES = (RuntimeError, MemoryError, ValueError, AttributeError)
-"""What DALI and `Device` raise: for a bad file, for lack of memory and for a device that is lost alike."""
+"""The errors of DALI and `Device`: the same for a bad file, for lack of memory and for a lost device."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Job:
     row: int
-    """Which of the files."""
+    """The index of the file in the call."""
     file: bytes
     stream: bytes
-    """What DALI reads instead."""
+    """The bytes that DALI reads instead of `file`."""
     header: ImageHeader
 
 
 class DaliDecoder:
-    """NVIDIA DALI, in pipelines that stay warm between calls.
+    """The decoder that uses NVIDIA DALI, in pipelines that stay ready between calls; see `JpegDecoder`.
 
-    On the "cpu" it needs no GPU, and gives the bytes of libjpeg-turbo for the files that libjpeg-turbo accepts.
+    With the device "cpu" it needs no GPU, and returns the bytes of libjpeg-turbo for each file that libjpeg-turbo
+    accepts.
 
-    "mixed" decodes on a GPU with nvJPEG, and its hardware where there is some, and leaves the pictures there, each a
-    DeviceArray. nvJPEG has an arithmetic of its own: a code may differ from libjpeg-turbo's by `MOST_OFF`, and by
-    `MEAN_OFF` on average over a picture. NVIDIA's own tests hold nvImageCodec to the one and DALI to the other; not yet
-    measured by ours. The header is checked, and that the file ends, but not what lies between: of a file damaged there
-    nvJPEG may make a picture where the other decoders see an error, and it reads 4:1:0, which they do not.
+    With "mixed" it decodes on a GPU with nvJPEG, which uses the GPU's JPEG hardware if there is any, and leaves the
+    pictures there, each as a DeviceArray. nvJPEG has its own arithmetic: a code may differ from that of libjpeg-turbo
+    by `MOST_OFF`, and by `MEAN_OFF` on average over a picture. NVIDIA's tests hold nvImageCodec to the first and DALI
+    to the second limit; the tests of this package do not measure them yet. The header and the presence of an end are
+    checked, but not the data between them: from a file that is damaged there, nvJPEG may make a picture where the other
+    decoders report an error. nvJPEG also reads 4:1:0, which they do not.
 
-    libjpeg-turbo, on the host, decodes CMYK for both; and for the GPU what looks cut, what nvJPEG refuses or would
-    take for YCbCr, what the device has no room for, and everything in a forked child or after the device is lost.
-    `decoded_by` tells.
+    libjpeg-turbo decodes CMYK on the host for both devices. For the GPU it also decodes files that look cut off, files
+    that nvJPEG rejects or would misread as YCbCr, files without room on the device, and all files in a forked child or
+    after the device is lost. `decoded_by` tells which library decoded a picture.
     """
 
     def __init__(
@@ -66,18 +68,24 @@ class DaliDecoder:
         threads: int | None = None,
         hw_decoder_load: float | None = None,
     ) -> None:
-        """`on`: the GPU of "mixed"; by default the calling thread's current device.
+        """Build a pipeline and decode a file with it.
 
-        `threads`: of DALI; by default one a core, at most 4, for a GPU at most 8. `hw_decoder_load`: how much of a
-        batch, 0 ... 1, the GPU's JPEG hardware gets, where there is some; by default what DALI says (0.65).
+        Args:
+            device: "cpu" to decode on the host, "mixed" to decode on a GPU.
+            on: the GPU of "mixed"; None: the current device of the calling thread.
+            threads: the threads of DALI; None: one per core, at most 4, with a GPU at most 8.
+            hw_decoder_load: the share of a batch, 0 ... 1, that the GPU's JPEG hardware decodes, if there is any; None:
+                DALI's default (0.65).
 
-        Raises DecoderUnavailableError where DALI, simplejpeg or the GPU is missing, or DALI cannot run there.
+        Raises:
+            ValueError: `device` or `hw_decoder_load` has another value.
+            DecoderUnavailableError: DALI, simplejpeg or the GPU is missing, or DALI cannot run there.
         """
         if device not in ("cpu", "mixed"):
             raise ValueError(f"DALI's device must be 'cpu' or 'mixed', not {device!r}")
         if hw_decoder_load is not None and not 0 <= hw_decoder_load <= 1:
             raise ValueError(f"hw_decoder_load must be in 0 ... 1, not {hw_decoder_load!r}")
-        with PIPELINES_IN_USE:  # a child forked during an import could never import it
+        with PIPELINES_IN_USE:  # a child that is forked during an import could never complete the import
             good = simplejpeg().encode_jpeg(np.zeros((16, 16, 3), np.uint8))
         self._good = _Job(row=0, file=good, stream=good, header=read_jpeg_header(good))
         self._turbo = TurboDecoder(threads)
@@ -99,7 +107,7 @@ class DaliDecoder:
     def decode(
         self, files: Sequence[bytes], *, allocate: Allocate = allocate_array
     ) -> list[Picture | DeviceArray | DecodeError]:
-        """See JpegDecoder."""
+        """Decode files; see `JpegDecoder.decode`."""
         if not (self._place.survives_fork or self._lost or os.getpid() == self._process):
             self._lost = True
             log.info("CUDA does not survive a fork: in this child libjpeg-turbo decodes JPEG files")
@@ -116,12 +124,12 @@ class DaliDecoder:
         return results
 
     def decoded_by(self, picture: Picture | DeviceArray | DecodeError) -> str:
-        """See JpegDecoder."""
-        on_host = isinstance(self._place, HostPlace)  # there it makes no difference who it was
+        """Return the library that made a result; see `JpegDecoder.decoded_by`."""
+        on_host = isinstance(self._place, HostPlace)  # the bytes do not depend on the library there
         return self.name if on_host or isinstance(picture, DeviceArray) else self._turbo.name
 
     def _batches(self, files: Sequence[bytes], results: Sequence[Any], components: int) -> Iterator[list[_Job]]:
-        """What DALI can decode of the files with a header among `results`, as many at once as there is room for."""
+        """Yield the files that DALI can decode and that have a header in `results`, in batches that fit the device."""
         batch: list[_Job] = []
         nbytes = 0
         for i, header in enumerate(results):
@@ -139,7 +147,10 @@ class DaliDecoder:
             yield batch
 
     def _decode_batch(self, batch: Sequence[_Job], allocate: Allocate) -> list[Picture | DeviceArray | DecodeError]:
-        """Files of one number of components. One that DALI refuses fails its batch, so then each is tried alone."""
+        """Decode files that all have the same number of components.
+
+        A file that DALI rejects fails its batch; then each file is decoded separately.
+        """
         failure = None
         try:
             if not self._lost:
@@ -164,7 +175,7 @@ class DaliDecoder:
         return [*self._turbo.decode([job.file for job in batch], allocate=allocate)]
 
     def _works(self) -> bool:
-        """Whether a good file can be decoded: then the fault was in the others."""
+        """Return whether a valid file can be decoded: if so, the other files were the cause of a failure."""
         try:
             self._try()
         except FAILURES as e:
@@ -175,11 +186,11 @@ class DaliDecoder:
     def _try(self) -> None:
         try:
             self._run([self._good], allocate_array)
-        except DeviceMemoryError as e:  # it works, there is only no room
+        except DeviceMemoryError as e:  # the device works and only has no room
             log.debug("%s", e)
 
     def _run(self, batch: Sequence[_Job], allocate: Allocate) -> list[Any]:
-        """A batch through DALI. Raises FAILURES."""
+        """Decode a batch with DALI. Raises FAILURES."""
         headers = [job.header for job in batch]
         return self._pipelines.run(
             [job.stream for job in batch],
@@ -189,5 +200,5 @@ class DaliDecoder:
 
 
 def _reason(error: BaseException) -> str:
-    """What matters of DALI's long messages, and all of others, in one line."""
+    """Return the essential part of one of DALI's long messages, or all of another message, in one line."""
     return " ".join(str(error).rpartition("encountered:")[2].split())

@@ -1,4 +1,4 @@
-"""NVIDIA DALI's image decoder as warm pipelines, which survive neither a fork nor the end of the process."""
+"""Pipelines of NVIDIA DALI's image decoder that stay ready; they do not survive a fork or the end of the process."""
 
 from __future__ import annotations
 
@@ -16,43 +16,46 @@ from lumatile_kernels.fork import hold_across_fork
 Pictures = TypeVar("Pictures")
 
 PIPELINES_IN_USE = threading.Lock()
-"""Held while DALI is imported and while a pipeline runs, and during a fork."""
+"""A lock that is held while DALI is imported, while a pipeline runs, and during a fork."""
 
 
 class DaliPipelines:
-    """One pipeline for gray and one for color files, made on first use. May be used by several threads."""
+    """A pipeline for gray and one for color files, built at first use. Several threads may use this."""
 
     def __init__(self, place: Place, threads: int) -> None:
-        """`threads`: of DALI. Raises ImportError without DALI."""
+        """Import DALI; raise ImportError if it is missing. `threads`: the threads of a pipeline."""
         with PIPELINES_IN_USE:
             import nvidia.dali
         self.version: str = nvidia.dali.__version__
         self.ended = False
-        """Whether the process ends."""
+        """Whether the process is ending."""
         self._place = place
         self._threads = threads
         self._warm: dict[int, Any] = {}
-        """By number of components."""
+        """The pipelines that are ready, by number of components."""
         _ALL.add(self)
-        atexit.register(self._end)  # after DALI's own, so it runs before: DALI wants all pipelines gone
+        atexit.register(
+            self._end
+        )  # registered after DALI's own handler, so it runs before it: DALI requires that no pipeline is left
 
     def run(self, files: Sequence[bytes], components: int, take: Callable[[Any], Pictures]) -> Pictures:
-        """What `take` makes of the pictures of gray (1) or color (3) files: a list of DALI's tensors, (h, w, 1 | 3).
+        """Decode gray (1) or color (3) files, and return the result of `take` for their pictures.
 
-        They are ready, and DALI's again when `take` returns. Raises RuntimeError and others if DALI fails on any file.
+        `take` gets a list of DALI's tensors, (h, w, 1 | 3), which are ready and which DALI uses again when `take` has
+        returned. Raises RuntimeError and other errors if DALI fails on any file.
         """
         with PIPELINES_IN_USE:
             if self.ended:
                 raise RuntimeError("the process ends")
-            # taken out meanwhile: DALI calls a pipeline invalid after an error
+            # taken out until it has run: after an error a pipeline is invalid
             pipeline = self._warm.pop(components, None) or self._build(components)
             pipeline.feed_input("files", [np.frombuffer(file, np.uint8) for file in files])
-            (tensors,) = pipeline.run()  # without a stream of ours the host waits, on a GPU too
+            (tensors,) = pipeline.run()  # the host waits for the pictures, on a GPU too, because no stream is given
             self._warm[components] = pipeline
             return take(tensors)
 
     def close(self) -> None:
-        """Give up what is warm. To be called with `PIPELINES_IN_USE` held."""
+        """Delete the pipelines. The caller holds `PIPELINES_IN_USE`."""
         self._warm.clear()
 
     def _end(self) -> None:
@@ -66,7 +69,7 @@ class DaliPipelines:
         return pipeline
 
     def define(self, components: int) -> Any:
-        """The graph of a pipeline. That needs no GPU; building it does if it has a CUDA ordinal."""
+        """Return the graph of a pipeline. It needs no GPU until it is built."""
         from nvidia.dali import Pipeline, fn, types
 
         place = self._place
@@ -89,7 +92,7 @@ _ALL: weakref.WeakSet[DaliPipelines] = weakref.WeakSet()
 
 
 def _close_all() -> None:
-    """Before a fork: a child that inherits a pipeline without its threads waits for them forever when it exits."""
+    """Delete all pipelines before a fork: a child with a pipeline but without its threads would never exit."""
     for pipelines in list(_ALL):
         pipelines.close()
 

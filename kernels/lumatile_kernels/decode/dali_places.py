@@ -1,8 +1,9 @@
-"""Where DALI decodes JPEG files and their pictures stay: the host, or a GPU."""
+"""The places where DALI decodes JPEG files and leaves the pictures: the host, or a GPU."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -13,46 +14,48 @@ from lumatile_kernels.cuda.loans import loans_of
 from lumatile_kernels.decode.image_header import ImageHeader
 from lumatile_kernels.decode.nvjpeg_input import nvjpeg_input
 from lumatile_kernels.decode.turbo_jpeg import Picture, check_whole, looks_cut, place, read_jpeg_header
-from lumatile_kernels.device import Device
+from lumatile_kernels.device import Device, Stream
 
 GPU_BATCH_FILES = 128
-"""Files that a GPU gets at once, at most."""
+"""The most files of a batch on a GPU."""
 
 GPU_BATCH_BYTES = 512 << 20
-"""Their pictures, in bytes, at most; a larger one goes alone."""
+"""The most bytes of the pictures of a batch on a GPU; a larger picture is a batch of its own."""
 
 
 class Place(Protocol):
-    """A device of DALI's. Methods raise what DALI and `Device` do."""
+    """A device that DALI decodes on. Its methods raise the errors of DALI and of `Device`."""
 
     operator_device: Literal["cpu", "mixed"]
-    """DALI's word for it."""
+    """The name of the device in DALI."""
     number: int | None
-    """CUDA's ordinal."""
+    """The CUDA ordinal of a GPU; None: the host."""
     options: dict[str, Any]
-    """Of DALI's image decoder."""
+    """The options of DALI's image decoder."""
     batch_files: int
+    """The most files of a batch."""
     batch_bytes: int
+    """The most bytes of the pictures of a batch."""
     check_threads: int
-    """How many `check` is worth."""
+    """The number of threads that run `check`."""
     survives_fork: bool
-    """Whether a child may use it that was forked after its parent did."""
+    """Whether a child may use the device that was forked after its parent had used it."""
 
     def check(self, file: bytes) -> ImageHeader:
-        """Look at a file before DALI does. Raises DecodeError."""
+        """Check a file before DALI reads it, and return its header. Raises DecodeError."""
         ...
 
     def stream(self, file: bytes, header: ImageHeader) -> bytes | None:
-        """What DALI is to read of a file; None if that is better left to libjpeg-turbo."""
+        """Return the bytes that DALI reads for a file; None if libjpeg-turbo should decode it."""
         ...
 
     def take(self, tensors: Any, headers: Sequence[ImageHeader], allocate: Allocate) -> list[Any]:
-        """Private copies of DALI's pictures, which it may overwrite when this returns."""
+        """Return private copies of DALI's pictures, which DALI may overwrite afterwards."""
         ...
 
 
 class HostPlace:
-    """The host, where DALI is libjpeg-turbo; it sees no file that libjpeg-turbo's strict mode complains of."""
+    """The host, where DALI uses libjpeg-turbo; it gets only files that the strict mode of libjpeg-turbo accepts."""
 
     operator_device: Literal["cpu", "mixed"] = "cpu"
     number: int | None = None
@@ -60,7 +63,7 @@ class HostPlace:
     survives_fork = True
 
     def __init__(self, threads: int) -> None:
-        """`threads`: files decoded at once."""
+        """Decode `threads` files at the same time."""
         self.options: dict[str, Any] = {"adjust_orientation": False}
         self.batch_files = self.check_threads = threads
 
@@ -78,7 +81,7 @@ class HostPlace:
 
 
 class GpuPlace:
-    """A GPU, where DALI is nvJPEG. Never run on one yet; the tests put DALI's host operator behind it."""
+    """A GPU, where DALI uses nvJPEG. It has not run on a GPU yet: the tests give it DALI's host operator."""
 
     operator_device: Literal["cpu", "mixed"] = "mixed"
     batch_files = GPU_BATCH_FILES
@@ -87,18 +90,21 @@ class GpuPlace:
     survives_fork = False
 
     def __init__(self, device: Device, hw_decoder_load: float | None) -> None:
-        """`hw_decoder_load`: the share of a batch for the hardware decoder; None: DALI's default."""
+        """Decode on `device`; `hw_decoder_load`: the share of a batch for the JPEG hardware, None: DALI's default."""
         self._device = device
-        self._stream: Any = None
-        """Of the copies; made at the first."""
         self.number: int | None = device.number
         self.options: dict[str, Any] = {
             "adjust_orientation": True,
-            "jpeg_fancy_upsampling": True,  # chroma as in libjpeg-turbo; without, nvImageCodec's tests allow 44 codes
-            "affine": False,  # else the threads of all processes are tied to the same cores
+            "jpeg_fancy_upsampling": True,  # as in libjpeg-turbo; without it nvImageCodec's tests allow 44 codes
+            "affine": False,  # otherwise the threads of all processes are bound to the same cores
         }
         if hw_decoder_load is not None:
             self.options["hw_decoder_load"] = hw_decoder_load
+
+    @cached_property
+    def _stream(self) -> Stream:
+        """The stream of the copies."""
+        return self._device.stream()
 
     def check(self, file: bytes) -> ImageHeader:
         """See Place."""
@@ -109,10 +115,8 @@ class GpuPlace:
         return None if looks_cut(file) else nvjpeg_input(file, header)
 
     def take(self, tensors: Any, headers: Sequence[ImageHeader], allocate: Allocate) -> list[DeviceArray]:  # noqa: ARG002
-        """See Place. One piece of memory for all, reused when the last picture is garbage."""
+        """See Place. All pictures share one piece of memory, which is reused when the last of them is garbage."""
         starts = np.cumsum([0, *(-(-header.nbytes // 256) * 256 for header in headers)]).tolist()
-        if self._stream is None:
-            self._stream = self._device.stream()
         stream = self._stream
         memory = loans_of(self._device).take(starts[-1], stream)
         for i, header in enumerate(headers):

@@ -1,11 +1,11 @@
-"""What reading an image file raises."""
+"""The errors of reading image files."""
 
 from __future__ import annotations
 
 
 class DecodeError(ValueError):
-    """A file is no image, truncated, corrupt, too large or of an unsupported kind; the message says which and where."""
+    """A file is not an image, or truncated, corrupt, too large or unsupported; the message says which, and where."""
 
 
 class DecoderUnavailableError(RuntimeError):
-    """The decoder that was asked for cannot run on this machine; the message says why."""
+    """The requested decoder cannot run on this machine; the message gives the reason."""

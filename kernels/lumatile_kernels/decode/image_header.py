@@ -1,4 +1,4 @@
-"""What a JPEG or PNG file says about itself, read without decoding it.
+"""The headers of JPEG and PNG files, read without decoding the files.
 
 JPEG: ITU-T T.81 annex B. PNG: W3C Portable Network Graphics (third edition), sections 5 and 11.
 """
@@ -18,7 +18,7 @@ from lumatile_kernels.decode.orientation import read_orientation
 ImageFileFormat = Literal["jpeg", "png"]
 
 PIXEL_LIMIT = 89_478_485
-"""Pixels an image file may have by default (a quarter of a GiB, of 24-bit pixels)."""
+"""The most pixels that an image file may have by default: a quarter of a GiB of 24-bit pixels."""
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -34,24 +34,24 @@ _PNG_BIT_DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16),
 
 @dataclass(frozen=True, kw_only=True)
 class ImageHeader:
-    """What an image file says about itself."""
+    """The header of an image file."""
 
     format: ImageFileFormat
     width: int
-    """Pixels, as stored: before the orientation is applied."""
+    """The width in pixels, as stored: before the orientation is applied."""
     height: int
-    """Pixels, as stored."""
+    """The height in pixels, as stored."""
     components: int
-    """As stored. JPEG: 1 gray, 3 color, 4 CMYK or YCCK. PNG: 1 gray, 2 gray and alpha, 3 color, 4 color and alpha,
-    counting a palette as color and a transparent color as alpha."""
+    """The number of components, as stored. JPEG: 1 gray, 3 color, 4 CMYK or YCCK. PNG: 1 gray, 2 gray and alpha,
+    3 color, 4 color and alpha; a palette counts as color, and a transparent color as alpha."""
     bit_depth: int
-    """Bits a sample: 8 for JPEG; 1, 2, 4, 8 or 16 for PNG."""
+    """The bits of a sample: 8 for JPEG; 1, 2, 4, 8 or 16 for PNG."""
     orientation: int
-    """EXIF orientation, 1 ... 8; 1 is upright."""
+    """The EXIF orientation, 1 ... 8; 1 is upright."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(height, width, channels) of the decoded, upright picture; channels are 1, 3 or 4."""
+        """The (height, width, channels) of the decoded, upright picture; it has 1, 3 or 4 channels."""
         height, width = (self.height, self.width) if self.orientation < 5 else (self.width, self.height)
         if self.format == "jpeg":
             return height, width, min(self.components, 3)
@@ -59,16 +59,23 @@ class ImageHeader:
 
     @property
     def nbytes(self) -> int:
-        """Of the decoded picture, at 8 bits a sample."""
+        """The size of the decoded picture in bytes, with samples of 8 bits."""
         height, width, channels = self.shape
         return height * width * channels
 
 
 def read_header(data: bytes) -> ImageHeader:
-    """The header of a JPEG or PNG file, told apart by content.
+    """Read the header of a JPEG or PNG file; the content tells which of them it is.
 
-    Raises DecodeError for anything else, and for a header that is truncated, corrupt or of a kind that is
-    not decoded (12-bit, lossless, hierarchical and arithmetic-coded JPEG).
+    Args:
+        data: the content of the file.
+
+    Returns:
+        The header.
+
+    Raises:
+        DecodeError: The file is neither of them, or its header is truncated, corrupt or of a kind that is not decoded
+            (12-bit, lossless, hierarchical or arithmetic-coded JPEG).
     """
     if data.startswith(b"\xff\xd8\xff") or data == b"\xff\xd8":
         return _read_jpeg(data)
@@ -78,7 +85,7 @@ def read_header(data: bytes) -> ImageHeader:
 
 
 def check_pixel_limit(header: ImageHeader, limit: int = PIXEL_LIMIT) -> None:
-    """Raises DecodeError if the image has more than `limit` pixels."""
+    """Raise DecodeError if the image has more than `limit` pixels."""
     pixels = header.width * header.height
     if pixels > limit:
         raise DecodeError(
@@ -87,7 +94,7 @@ def check_pixel_limit(header: ImageHeader, limit: int = PIXEL_LIMIT) -> None:
         )
 
 
-_MARKER_PREFIX = re.compile(rb"\xff+")  # a marker's code may follow any number of them
+_MARKER_PREFIX = re.compile(rb"\xff+")  # any number of these bytes may precede the code of a marker
 
 
 def _read_jpeg(data: bytes) -> ImageHeader:
@@ -116,7 +123,10 @@ def _read_jpeg(data: bytes) -> ImageHeader:
 
 
 def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """Marker code, byte offset of the length, and body of each segment before the first scan's. Raises DecodeError."""
+    """Yield the marker code, the byte offset of the length and the body of each segment before the first scan.
+
+    Raises DecodeError.
+    """
     truncated = DecodeError(f"truncated JPEG: no picture data after {len(data)} bytes")
     at = 2
     while True:
@@ -132,7 +142,7 @@ def jpeg_segments(data: bytes) -> Iterator[tuple[int, int, bytes]]:
         if code in (0x00, 0xD8, 0xD9):
             raise DecodeError(f"corrupt JPEG: marker 0x{code:02x} at byte {at}, before any picture data")
         at += 1
-        if code == 0x01 or 0xD0 <= code <= 0xD7:  # these have no segment
+        if code == 0x01 or 0xD0 <= code <= 0xD7:  # a marker without a segment
             continue
         length = int.from_bytes(data[at : at + 2], "big")
         if at + max(2, length) > len(data):
@@ -162,18 +172,18 @@ def _read_frame(segment: bytes) -> tuple[int, int, int]:
 
 @dataclass(frozen=True, kw_only=True)
 class PngChunk:
-    """One chunk of a PNG file."""
+    """A chunk of a PNG file."""
 
     kind: bytes
-    """Its four-letter type."""
+    """The type, four letters."""
     at: int
-    """Byte offset in the file."""
+    """The byte offset in the file."""
     body: memoryview
     crc: int
-    """As stored."""
+    """The checksum, as stored."""
 
     def check_crc(self) -> None:
-        """Raises DecodeError if the stored checksum is not that of type and body."""
+        """Raise DecodeError if the stored checksum is not that of type and body."""
         crc = zlib.crc32(self.body, zlib.crc32(self.kind))
         if crc != self.crc:
             raise DecodeError(
@@ -182,9 +192,9 @@ class PngChunk:
 
 
 def png_chunks(data: bytes) -> Iterator[PngChunk]:
-    """The chunks of a PNG file, up to IEND; what follows is not looked at.
+    """Yield the chunks of a PNG file up to IEND; bytes after it are not read.
 
-    Raises DecodeError where the file ends early.
+    Raises DecodeError if the file ends early.
     """
     view = memoryview(data)
     at = len(PNG_SIGNATURE)

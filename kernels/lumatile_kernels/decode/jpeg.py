@@ -1,9 +1,9 @@
-"""JPEG files to arrays: through DALI on a GPU, through libjpeg-turbo on the host, where it takes half as long as DALI.
+"""JPEG files to arrays: with DALI on a GPU, with libjpeg-turbo on the host, where it takes half as long as DALI.
 
-On the host DALI is libjpeg-turbo inside too, with the accurate DCT and smooth chroma upsampling, and gives the same
-bytes. What makes them agree on the rest: orientation is applied here, CMYK always goes through simplejpeg, and the
-strict mode of libjpeg-turbo decides what is corrupt (DALI's decoder fills gaps with gray and says nothing). On a GPU it
-is nvJPEG, which differs by a little: see DaliDecoder.
+On the host, DALI uses libjpeg-turbo too, with the accurate DCT and smooth chroma upsampling, and returns the same
+bytes. Three rules make the decoders agree on the rest: orientation is applied by this package, CMYK is always decoded
+by simplejpeg, and the strict mode of libjpeg-turbo decides which files are corrupt (DALI's decoder fills gaps with gray
+and reports nothing). On a GPU, DALI uses nvJPEG, whose results differ slightly: see DaliDecoder.
 """
 
 from __future__ import annotations
@@ -25,39 +25,60 @@ log = logging.getLogger(__name__)
 
 
 class JpegDecoder(Protocol):
-    """Decodes JPEG files. All decoders on the host give the same bytes and refuse the same files.
+    """Decodes JPEG files. All decoders on the host return the same bytes and reject the same files.
 
-    A decoder may be used by several threads, and in forked children.
+    Several threads may use a decoder at the same time, and so may forked children.
     """
 
     @property
     def name(self) -> str:
-        """Library and version of what decodes the files it can."""
+        """The library, with its version, that decodes the files it supports."""
         ...
 
     def decode(
         self, files: Sequence[bytes], *, allocate: Allocate = allocate_array
     ) -> Sequence[Picture | DeviceArray | DecodeError]:
-        """One result a file, in order: the picture, EXIF orientation applied, or why there is none.
+        """Decode files.
 
-        Pictures are (h, w, 1) or (h, w, 3) uint8, as `ImageHeader.shape` says, on a device only where the decoder was
-        given one. CMYK and YCCK become RGB by Pillow's formula. `allocate` gives the memory of pictures on the host,
-        and must be safe to call from several threads; a 4K picture in fresh memory takes twice as long as in warm.
+        Args:
+            files: the contents of the files.
+            allocate: provides the memory of pictures on the host; called from several threads at the same time. A 4K
+                picture takes twice as long in fresh memory as in memory that was used before.
+
+        Returns:
+            One result per file, in order: the picture, with its EXIF orientation applied, or the reason why there is
+            none. Pictures are (h, w, 1) or (h, w, 3) uint8, of the shape `ImageHeader.shape`; on a device only if the
+            decoder was given one. CMYK and YCCK become RGB by Pillow's formula.
         """
         ...
 
     def decoded_by(self, picture: Picture | DeviceArray | DecodeError) -> str:
-        """Library and version of what gave this result of `decode`, as stored with the frame."""
+        """Return the library, with its version, that made a result, as it is stored with the frame.
+
+        Args:
+            picture: a result of `decode`.
+
+        Returns:
+            The name and version of the library.
+        """
         ...
 
 
 def select_jpeg_decoder(name: str = "auto", device: Device | None = None, *, threads: int | None = None) -> JpegDecoder:
-    """The decoder called `name`: "auto", "dali" or "turbo".
+    """Return the decoder called `name`.
 
-    "auto" takes libjpeg-turbo, or with a `device` DALI, if it can decode there; it says at INFO which. With a `device`
-    DALI leaves the pictures there. `threads`: files that libjpeg-turbo decodes at once; None: one a core, at most 4.
+    Args:
+        name: "turbo" (libjpeg-turbo), "dali", or "auto": DALI if there is a `device` and DALI can decode there, else
+            libjpeg-turbo; the choice is logged at INFO.
+        device: the GPU on which DALI decodes and leaves the pictures; None: the host.
+        threads: the number of files that libjpeg-turbo decodes at the same time; None: one per core, at most 4.
 
-    Raises ValueError for another name and DecoderUnavailableError for one that cannot run here.
+    Returns:
+        The decoder.
+
+    Raises:
+        ValueError: `name` is another name.
+        DecoderUnavailableError: The decoder cannot run on this machine.
     """
     if name == "turbo":
         return TurboDecoder(threads)

@@ -1,4 +1,4 @@
-"""What nvImageCodec, DALI's reader of JPEG headers, must not see of a file."""
+"""Changes to JPEG files that nvImageCodec, which reads JPEG headers for DALI, would misread."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from lumatile_kernels.decode.image_header import ImageHeader, jpeg_segments
 
 
 def nvjpeg_input(file: bytes, header: ImageHeader) -> bytes | None:
-    """`file` with its orientation in one plain EXIF block, or in none; None if its three components are RGB.
+    """Return `file` with its orientation in one plain EXIF block, or in none; None if its three components are RGB.
 
-    nvImageCodec takes three components for YCbCr, and does not read EXIF blocks as `read_header` does: an entry's type
-    does not count, and one that is odd hides the others. Two blocks that disagree make DALI 2.4 corrupt its memory.
+    nvImageCodec always reads three components as YCbCr, and reads EXIF blocks differently from `read_header`: it
+    ignores the type of an entry, and one malformed entry hides the others. Two blocks that disagree make DALI 2.4
+    corrupt its memory.
     """
     kept = [file[:2]]
     if header.orientation > 1:
@@ -27,7 +28,7 @@ def nvjpeg_input(file: bytes, header: ImageHeader) -> bytes | None:
 
 
 def _says_rgb(code: int, segment: bytes) -> bool:
-    """Whether libjpeg takes components for RGB, and not for YCbCr, because of this segment."""
+    """Return whether this segment makes libjpeg read the components as RGB instead of YCbCr."""
     if code == 0xEE:
         return segment.startswith(b"Adobe") and segment[11:12] == b"\0"
     return code in (0xC0, 0xC1, 0xC2) and segment[6::3] == b"RGB"

@@ -12,7 +12,7 @@ _SHORT = 3
 
 
 def read_orientation(exif: bytes) -> int:
-    """The orientation (1 ... 8) that a TIFF-structured EXIF block states; 1, upright, where it states none."""
+    """Return the orientation (1 ... 8) that a TIFF-structured EXIF block states, or 1 (upright) if it states none."""
     order = {b"II*\0": "<", b"MM\0*": ">"}.get(exif[:4])
     if order is None:
         return 1
@@ -23,16 +23,16 @@ def read_orientation(exif: bytes) -> int:
             tag, kind, count, value = struct.unpack_from(order + "HHIH", exif, entry)
             if tag == _ORIENTATION_TAG:
                 return value if (kind, count) == (_SHORT, 1) and 1 <= value <= 8 else 1
-    except struct.error:  # the block ends early: it is metadata, the picture is whole
+    except struct.error:  # the block ends early, but it is only metadata: the picture may be complete
         pass
     return 1
 
 
 def upright(image: NDArray[Any], orientation: int) -> NDArray[Any]:
-    """A view of `image`, shape (h, w, c), as EXIF orientation 1 ... 8 says it is to be shown."""
+    """Return a view of `image`, shape (h, w, c), turned upright as EXIF orientation 1 ... 8 requires."""
     if orientation >= 5:
         image = image.swapaxes(0, 1)
-    # of the image as it is now: which axes run backwards
+    # these orientations reverse an axis of the image as it is now
     if orientation in (3, 4, 7, 8):
         image = image[::-1]
     if orientation in (2, 3, 6, 7):

@@ -1,4 +1,4 @@
-"""PNG files to arrays and back, through imagecodecs (libpng)."""
+"""PNG files to arrays and back, with imagecodecs (libpng)."""
 
 from __future__ import annotations
 
@@ -13,17 +13,24 @@ from lumatile_kernels.decode.image_header import png_chunks, read_header
 from lumatile_kernels.decode.orientation import upright
 
 _CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
-_CRITICAL_BIT = 0x20  # of a chunk type's first letter: clear where a decoder must know the chunk
+_CRITICAL_BIT = 0x20  # of the first letter of a chunk type; clear if a decoder must know the chunk
 
 
 def decode_png(data: bytes) -> NDArray[Any]:
-    """The picture in a PNG file: (h, w, c), c in 1, 3, 4; uint8, or uint16 (native byte order) for 16 bits a sample.
+    """Decode a PNG file.
 
-    1, 2 and 4 bits a sample are scaled to 8, palettes are looked up, a transparent color or palette entry becomes
-    alpha, gray with alpha becomes RGBA; EXIF orientation is applied. Of an animation: the still picture.
+    Samples of 1, 2 and 4 bits are scaled to 8, palettes are looked up, a transparent color or palette entry becomes
+    alpha, and gray with alpha becomes RGBA. EXIF orientation is applied. An animation gives its still picture.
 
-    Raises DecodeError for what is no PNG, is truncated, or breaks a checksum; DecoderUnavailableError without
-    imagecodecs.
+    Args:
+        data: the content of the file.
+
+    Returns:
+        The picture: (h, w, c), c being 1, 3 or 4; uint8, or uint16 (native byte order) for samples of 16 bits.
+
+    Raises:
+        DecodeError: The file is not a PNG image, is truncated, or a checksum is wrong.
+        DecoderUnavailableError: The package imagecodecs is not installed.
     """
     header = read_header(data)
     if header.format != "png":
@@ -42,21 +49,29 @@ def decode_png(data: bytes) -> NDArray[Any]:
 
 
 def encode_png(array: NDArray[Any]) -> bytes:
-    """A PNG file of a picture: (h, w) or (h, w, c), c in 1, 3, 4; uint8 or uint16; any memory layout.
+    """Encode a picture as a PNG file.
 
-    Raises ValueError for another shape or dtype, DecoderUnavailableError without imagecodecs.
+    Args:
+        array: (h, w) or (h, w, c), c being 1, 3 or 4; uint8 or uint16; any memory layout.
+
+    Returns:
+        The content of the file.
+
+    Raises:
+        ValueError: The array has another shape or dtype, or is empty.
+        DecoderUnavailableError: The package imagecodecs is not installed.
     """
     fits = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (1, 3, 4))
     if not fits or array.size == 0 or array.dtype.newbyteorder("=") not in (np.uint8, np.uint16):
         raise ValueError(
             f"a PNG picture is (h, w) or (h, w, 1 | 3 | 4), uint8 or uint16, not empty; got {array.shape} {array.dtype}"
         )
-    # a copy, always: one element counts as contiguous whatever its strides, and imagecodecs looks at the strides
+    # always a copy: an axis of one element counts as contiguous with any strides, and imagecodecs uses the strides
     return bytes(_imagecodecs().png_encode(np.array(array, array.dtype.newbyteorder("="), order="C")))
 
 
 def _check_chunks(data: bytes) -> None:
-    """Every checksum, and that what libpng needs is there (its own checks are patchy, and its messages garbled)."""
+    """Check every checksum, and that the chunks that libpng needs exist: its own checks and messages are incomplete."""
     kinds = set()
     for chunk in png_chunks(data):
         chunk.check_crc()

@@ -1,4 +1,4 @@
-"""JPEG files through a libjpeg-turbo wheel (simplejpeg): what decides which files are corrupt, and how CMYK looks."""
+"""JPEG files with libjpeg-turbo (the simplejpeg wheel), which decides which files are corrupt and how CMYK looks."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lumatile_kernels.decode.orientation import upright
 from lumatile_kernels.threads import usable_cores
 
 SCAN_LIMIT = 500
-"""Scans a JPEG may have: each costs a pass over the whole picture, however few bytes it takes in the file."""
+"""The most scans that a JPEG file may have: each costs a pass over the whole picture, however few bytes it has."""
 
 Picture = NDArray[np.uint8]
 """(h, w, 1) gray or (h, w, 3) RGB, sRGB gamma."""
@@ -28,27 +28,31 @@ Result = TypeVar("Result")
 
 
 class TurboDecoder:
-    """libjpeg-turbo through the simplejpeg wheel."""
+    """The decoder that uses libjpeg-turbo; see `JpegDecoder`."""
 
     def __init__(self, threads: int | None = None) -> None:
-        """`threads`: files decoded at once; by default one a core, at most 4.
+        """Use simplejpeg.
 
-        Raises DecoderUnavailableError without simplejpeg.
+        Args:
+            threads: the number of files that are decoded at the same time; None: one per core, at most 4.
+
+        Raises:
+            DecoderUnavailableError: The package simplejpeg is not installed.
         """
         self._threads = threads or usable_cores(4)
         self.name = f"simplejpeg {simplejpeg().__version__}"
 
     def decode(self, files: Sequence[bytes], *, allocate: Allocate = allocate_array) -> list[Picture | DecodeError]:
-        """See JpegDecoder."""
+        """Decode files; see `JpegDecoder.decode`."""
         return each(partial(_decode, allocate), files, self._threads)
 
     def decoded_by(self, picture: object) -> str:  # noqa: ARG002 - see JpegDecoder
-        """See JpegDecoder."""
+        """Return the name and version of the library; see `JpegDecoder.decoded_by`."""
         return self.name
 
 
 def simplejpeg() -> ModuleType:
-    """The module. Raises DecoderUnavailableError."""
+    """Import and return the module simplejpeg. Raises DecoderUnavailableError."""
     try:
         import simplejpeg
     except ImportError as e:
@@ -57,7 +61,10 @@ def simplejpeg() -> ModuleType:
 
 
 def each(work: Callable[[Item], Result], items: Sequence[Item], threads: int) -> list[Result | DecodeError]:
-    """`work` of each item, or the DecodeError it raised. The threads end with the call, so a fork meets none."""
+    """Return the result of `work` for each item, or the DecodeError that it raised.
+
+    The threads end with the call, so that a fork meets none.
+    """
 
     def attempt(item: Item) -> Result | DecodeError:
         try:
@@ -76,7 +83,7 @@ def each(work: Callable[[Item], Result], items: Sequence[Item], threads: int) ->
 
 
 def read_jpeg_header(file: bytes) -> ImageHeader:
-    """The header of a JPEG file that may be decoded. Raises DecodeError."""
+    """Return the header of a JPEG file, after a check of its format and its number of scans. Raises DecodeError."""
     header = read_header(file)
     if header.format != "jpeg":
         raise DecodeError(f"not a JPEG image but {header.format.upper()}")
@@ -88,14 +95,17 @@ def read_jpeg_header(file: bytes) -> ImageHeader:
 
 
 def looks_cut(file: bytes) -> bool:
-    """Whether no end of image follows the last start of a scan; what is appended to a file may look like one too."""
+    """Return whether no end-of-image marker follows the last start of a scan.
+
+    Data that is appended to a file may look like either marker.
+    """
     return file.rfind(b"\xff\xd9") < file.rfind(b"\xff\xda")
 
 
 def check_whole(file: bytes) -> ImageHeader:
-    """The header of a file that libjpeg-turbo walks through without a complaint. Raises DecodeError.
+    """Return the header of a file that libjpeg-turbo reads to its end without a warning. Raises DecodeError.
 
-    At an eighth of the size all codes are read, and little else is done.
+    The file is decoded at an eighth of its size, which reads all codes and does little else.
     """
     header = read_jpeg_header(file)
     _turbo(file, "CMYK" if header.components == 4 else "GRAY", min_height=1, min_width=1)
@@ -103,14 +113,14 @@ def check_whole(file: bytes) -> ImageHeader:
 
 
 def place(image: Picture, header: ImageHeader, allocate: Allocate) -> Picture:
-    """`image`, as stored, upright in memory from `allocate`."""
+    """Copy `image`, which is oriented as stored, upright into memory from `allocate`."""
     placed = allocate(image.size).reshape(header.shape)
     placed[...] = upright(image, header.orientation)
     return placed
 
 
 def _turbo(file: bytes, colorspace: str, **options: Any) -> Picture:
-    """The stored picture by libjpeg-turbo; whatever it warns of is an error."""
+    """Return the picture as stored, decoded by libjpeg-turbo; its warnings are errors here."""
     try:
         return simplejpeg().decode_jpeg(file, colorspace, strict=True, **options)  # type: ignore[no-any-return]
     except ValueError as e:
@@ -136,7 +146,7 @@ def _decode(allocate: Allocate, file: bytes) -> Picture:
 
 
 def _rgb_of_cmyk(cmyk: Picture) -> Picture:
-    """RGB of inverted CMYK (255: no ink), as JPEG files hold it: color * black / 255, rounded as Pillow does."""
+    """Return the RGB of inverted CMYK (255: no ink), as in JPEG files: color * black / 255, rounded as Pillow does."""
     black = cmyk[:, :, 3:].astype(np.uint16)
     ink = (255 - cmyk[:, :, :3]) * black + 128
     return (black - ((ink + (ink >> 8)) >> 8)).astype(np.uint8)
