@@ -1,4 +1,4 @@
-"""Arrays to tiles: the kernels of Lumatile, on numpy, numba or CUDA. Needs nothing but numpy."""
+"""Arrays to tiles: the kernels of Lumatile, for numpy, numba and CUDA. Importing it needs only numpy."""
 
 from lumatile_kernels.backend import Backend as Backend
 from lumatile_kernels.backend import BackendUnavailableError as BackendUnavailableError

@@ -1,6 +1,6 @@
-"""What the CUDA backend and the JPEG decoder need of a GPU: memory, streams, copies and launches.
+"""The protocol of devices: the memory, streams, copies and launches that the backend and the decoder use on a GPU.
 
-`cuda/cuda_device.py` has the one that is a GPU; the tests have others.
+`cuda/cuda_device.py` implements it for a GPU, and the tests for the host.
 """
 
 from __future__ import annotations
@@ -14,43 +14,44 @@ from numpy.typing import NDArray
 
 
 class DeviceError(RuntimeError):
-    """The device has failed, for good; the message is CUDA's."""
+    """The device has failed permanently; the message comes from CUDA."""
 
 
 class DeviceMemoryError(DeviceError):
-    """The device has no memory left for this; it goes on working."""
+    """The device does not have enough memory left; it continues to work."""
 
 
 Stream = Any
-"""What is enqueued on one happens in that order."""
+"""A queue of the device: its operations happen in the order in which they were enqueued."""
 
 Event = Any
-"""A point in a stream."""
+"""A point in a stream; it is reached when all operations before it have happened."""
 
 
 class Memory(Protocol):
-    """Some bytes of device memory; free again when it is garbage."""
+    """A piece of device memory, which is freed when this object is garbage."""
 
     @property
     def pointer(self) -> int:
-        """Its address, a multiple of 256."""
+        """The address, a multiple of 256."""
         ...
 
     @property
     def nbytes(self) -> int:
-        """Bytes."""
+        """The size in bytes."""
         ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Borrowed:
-    """Somebody else's array on a device."""
+    """An array on a device that another library owns."""
 
     pointer: int
+    """The address of the first element."""
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     owner: Any
-    """Keeps the memory alive."""
+    """The object that keeps the memory alive."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,71 +67,75 @@ class Kernel:
 
 
 class Device(Protocol):
-    """What a backend needs of a GPU. Methods raise DeviceError; all may be called from several threads."""
+    """A GPU, as the backend and the decoder use it. All methods raise DeviceError; several threads may call them."""
 
     number: int
-    """Its CUDA ordinal."""
+    """The CUDA ordinal."""
     name: str
+    """The name of the product, for messages."""
 
     def allocate(self, nbytes: int) -> Memory:
-        """Uninitialised memory, straight from the driver. Raises DeviceMemoryError."""
+        """Return uninitialised memory from the driver. Raises DeviceMemoryError."""
         ...
 
     def stream(self) -> Stream:
-        """A new stream, which waits for no other."""
+        """Return a new stream, which waits for no other stream."""
         ...
 
     def borrowed_stream(self, handle: int) -> Stream:
-        """Somebody else's stream, by its CUDA handle."""
+        """Return the stream of another library that has this CUDA handle."""
         ...
 
     def borrow(self, value: Any, stream: Stream) -> Borrowed:
-        """Somebody else's array on this device (DLPack or CUDA Array Interface), readable on `stream`; not copied."""
+        """Return an array of another library on this device (DLPack or CUDA Array Interface), readable on `stream`.
+
+        It is not copied.
+        """
         ...
 
     def upload(self, to: int, array: NDArray[Any], stream: Stream) -> None:
-        """Copy a contiguous host array to the device; it must stay as it is until the stream gets there."""
+        """Copy a contiguous host array to the device; nobody may change it until the stream has read it."""
         ...
 
     def download(self, to: NDArray[np.uint8], source: int, stream: Stream) -> None:
-        """Fill a contiguous host array from the device, asynchronously where its memory is pinned."""
+        """Fill a contiguous host array from the device, asynchronously if its memory is pinned."""
         ...
 
     def copy(self, to: int, source: int, nbytes: int, stream: Stream) -> None:
-        """Copy on the device."""
+        """Copy `nbytes` bytes within the device."""
         ...
 
     def zero(self, to: int, nbytes: int, stream: Stream) -> None:
-        """Zero device memory."""
+        """Fill device memory with zeros."""
         ...
 
     def launch(self, kernel: Kernel, arguments: NDArray[Any], blocks: int, stream: Stream) -> None:
-        """Run a kernel in at most `blocks` blocks; `arguments`: (1,) of its struct."""
+        """Run a kernel with at most `blocks` blocks; `arguments`: (1,) of the kernel's struct."""
         ...
 
     def argsort(self, to: int, keys: int, count: int, stream: Stream) -> None:
-        """Write the (count,) int64 order that sorts uint64 keys stably to `to`."""
+        """Write to `to` the order, (count,) int64, that sorts the uint64 keys at `keys` stably."""
         ...
 
     def record(self, stream: Stream) -> Event:
-        """The point that a stream has been enqueued to."""
+        """Return the point of a stream after all operations that are enqueued now."""
         ...
 
     def wait(self, stream: Stream, event: Event) -> None:
-        """What is enqueued on `stream` from now on waits for `event`."""
+        """Make all operations that are enqueued on `stream` from now on wait for `event`."""
         ...
 
     def synchronize(self, event: Event) -> None:
-        """Wait for `event` here."""
+        """Block the calling thread until `event` is reached."""
         ...
 
     def pin(self, memory: memoryview) -> Callable[[], None]:
-        """Lock host memory in place, so that copies are asynchronous and fast; returns what undoes it."""
+        """Lock host memory in place, so that copies are asynchronous and fast; return the function that undoes it."""
         ...
 
 
 def settle(device: Device, *streams: Stream) -> bool:
-    """Wait for all that was enqueued, after something has failed; whether it came to an end."""
+    """Wait for all enqueued operations after a failure; return whether they came to an end."""
     try:
         for stream in streams:
             device.synchronize(device.record(stream))

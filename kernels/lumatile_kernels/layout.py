@@ -1,10 +1,10 @@
 """Pyramid geometry: the levels, tiles and bytes that an array of a given size becomes, and the levels of a cloud.
 
-Everything here is arithmetic on sizes, so it is the same for every backend and known before any texel is.
+All of it is arithmetic on sizes, so it is the same for every backend and known before any texel is computed.
 
-Tile rows are ordered as they complete when the array is read from top to bottom: level 0's rows 0 and 1, then
-level 1's row 0, and so on, the coarsest level last. A payload in that order can be written while the rest of it
-is still computed.
+Tile rows are ordered by completion when the array is read from top to bottom: rows 0 and 1 of level 0, then row 0 of
+level 1, and so on; the coarsest level is last. A payload in this order can be written while the rest of it is still
+being computed.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 TILE = 256
-"""Edge of a tile, in texels; tiles at the right and bottom edge are cropped."""
+"""The edge of a tile in texels; tiles at the right and bottom edges are cropped."""
 
 PITCH = 256
-"""Row pitch is a multiple of this many bytes (WebGPU's rule for buffer-to-texture copies)."""
+"""The row pitch is a multiple of this number of bytes: WebGPU's rule for copies from buffers to textures."""
 
 
 def level_sizes(height: int, width: int) -> tuple[tuple[int, int], ...]:
-    """Sizes (height, width) of all levels: level n+1 is level n halved, rounded up, until both are <= 256."""
+    """Return the (height, width) of all levels: level n+1 is level n halved, rounded up, until both are <= 256."""
     sizes = [(height, width)]
     while max(sizes[-1]) > TILE:
         h, w = sizes[-1]
@@ -33,83 +33,83 @@ def level_sizes(height: int, width: int) -> tuple[tuple[int, int], ...]:
 
 
 def row_pitch(width: int, texel_bytes: int) -> int:
-    """Bytes from one texel row of a tile to the next."""
+    """Return the bytes from one texel row of a tile to the next."""
     return -(-width * texel_bytes // PITCH) * PITCH
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TileIndex:
-    """Where the tiles of a payload lie: one entry a tile, in payload order; every field has shape (n,)."""
+    """The positions of the tiles of a payload: one entry per tile, in payload order; every field has shape (n,)."""
 
     level: NDArray[np.int32]
     x: NDArray[np.int32]
-    """Tile column."""
+    """The tile column."""
     y: NDArray[np.int32]
-    """Tile row."""
+    """The tile row."""
     width: NDArray[np.int32]
-    """Texels."""
+    """In texels."""
     height: NDArray[np.int32]
-    """Texels."""
+    """In texels."""
     row_pitch: NDArray[np.int64]
-    """Bytes."""
+    """The bytes from one row of texels to the next."""
     offset: NDArray[np.int64]
-    """Byte offset in the payload."""
+    """The byte offset in the payload."""
     size: NDArray[np.int64]
-    """Bytes: height * row_pitch."""
+    """The size in bytes: height * row_pitch."""
 
     def __len__(self) -> int:
         return len(self.level)
 
     def __getitem__(self, part: slice) -> TileIndex:
-        """The entries of `part`; offsets stay relative to the whole payload."""
+        """Return the entries of `part`; offsets stay relative to the whole payload."""
         return TileIndex(**{f.name: getattr(self, f.name)[part] for f in fields(self)})
 
 
 @dataclass(frozen=True, kw_only=True)
 class TileRow:
-    """One row of tiles of one level: up to 256 texel rows over the level's whole width."""
+    """A row of tiles of one level: up to 256 texel rows over the whole width of the level."""
 
     level: int
     y: int
-    """Tile row within the level."""
+    """The number of the tile row within the level."""
     width: int
-    """Texels, of the level."""
+    """The width of the level, in texels."""
     height: int
-    """Texels, of this tile row: 256, or less in the level's last."""
+    """The height of this tile row, in texels: 256, or less for the last of the level."""
     offset: int
-    """Byte offset of its first tile in the payload."""
+    """The byte offset of the first tile in the payload."""
     nbytes: int
-    """Bytes of all its tiles, which lie one after another, left to right."""
+    """The size of all its tiles in bytes; they follow each other from left to right."""
     tiles: slice
-    """Its entries in the payload's TileIndex."""
+    """The entries of its tiles in the TileIndex of the payload."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PyramidLayout:
-    """The payload of one plane of one frame."""
+    """The layout of the payload of one plane of one frame."""
 
     height: int
     width: int
     texel_bytes: int
     levels: tuple[tuple[int, int], ...]
-    """(height, width) of each level, in texels."""
+    """The (height, width) of each level, in texels."""
     rows: tuple[TileRow, ...]
     """All tile rows, in payload order (the order in which they complete)."""
     index: TileIndex
     """All tiles, in payload order."""
     nbytes: int
-    """Size of the whole payload, in bytes; a multiple of 256."""
+    """The size of the whole payload in bytes; a multiple of 256."""
 
 
 def _completion_order(levels: tuple[tuple[int, int], ...]) -> Iterator[tuple[int, int]]:
-    """(level, tile row) in the order in which they complete as level 0 is read from top to bottom."""
+    """Yield each (level, tile row) in the order in which they complete when level 0 is read from top to bottom."""
     counts = [-(-h // TILE) for h, _ in levels]
     done = [0] * len(levels)
     for y0 in range(counts[0]):
         yield 0, y0
         done[0] += 1
         for level in range(1, len(levels)):
-            # a tile row needs two of the level below, or the last one alone
+            # a tile row needs two rows of the finer level, or only its last one
             if done[level - 1] < counts[level - 1] and done[level - 1] % 2:
                 break
             yield level, done[level]
@@ -118,7 +118,7 @@ def _completion_order(levels: tuple[tuple[int, int], ...]) -> Iterator[tuple[int
 
 @lru_cache(maxsize=256)
 def pyramid_layout(height: int, width: int, texel_bytes: int) -> PyramidLayout:
-    """Layout of the full pyramid of a (height, width) array whose tiles have `texel_bytes` bytes a texel.
+    """Return the layout of the full pyramid of a (height, width) array with `texel_bytes` bytes per texel.
 
     An array without texels has one level and no tiles.
     """

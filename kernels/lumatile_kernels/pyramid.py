@@ -1,7 +1,7 @@
-"""The way of a frame through a backend: from top to bottom, one row of tiles after another, in bounded memory.
+"""The processing of a frame on the host: from top to bottom, one row of tiles after another, in bounded memory.
 
-Each level keeps one band of at most 256 texel rows. A full band is stored as a row of tiles and halved into the next
-level's band, so the rows of all levels complete in the order of `pyramid_layout`.
+Each level keeps one band of at most 256 texel rows. A full band is stored as a row of tiles and halved into the band of
+the next level, so the rows of all levels complete in the order of `pyramid_layout`.
 """
 
 from __future__ import annotations
@@ -19,67 +19,74 @@ from lumatile_kernels.layout import TILE, PyramidLayout, TileRow, level_sizes, p
 
 @dataclass(frozen=True, kw_only=True)
 class PlaneFormat:
-    """A plane that a kind of array becomes."""
+    """The format of a plane."""
 
     plane: Plane
     texel_bytes: int
     ranges: bool
-    """Whether the least and greatest value of each tile are kept."""
+    """Whether the least and the greatest value of each tile are kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PyramidPlan:
-    """What one kind of array becomes, and how its levels are carried while it does."""
+    """The planes that one kind of array becomes, and the form of its levels until they are stored."""
 
     planes: tuple[PlaneFormat, ...]
     carried: np.dtype[Any]
-    """Levels above 0 are (rows, channels, width) arrays of this type until they are stored."""
+    """The type of levels above 0, which are (rows, channels, width) arrays until they are stored."""
     channels: int
 
 
 def image_plan(tile_format: TileFormat, channels: int) -> PyramidPlan:
-    """Images are carried as linear light premultiplied by alpha; gray and opaque ones without what they lack."""
+    """Return the plan of an image.
+
+    Levels are carried as linear light premultiplied by alpha, with the channels that the image has.
+    """
     texel_bytes = {"linear": 8, "srgb8": 4, "rgba32float": 16}[tile_format]
     pixels = PlaneFormat(plane="pixels", texel_bytes=texel_bytes, ranges=False)
     return PyramidPlan(planes=(pixels,), carried=np.dtype(np.float32), channels=channels)
 
 
 def depth_plan() -> PyramidPlan:
-    """Depth is carried in metres, 0 where invalid."""
+    """Return the plan of a depth image; levels are carried in metres, 0 where invalid."""
     pixels = PlaneFormat(plane="pixels", texel_bytes=4, ranges=True)
     return PyramidPlan(planes=(pixels,), carried=np.dtype(np.float32), channels=1)
 
 
 def segmentation_plan(dtype: np.dtype[Any]) -> PyramidPlan:
-    """Segmentations are carried as ids of their own dtype."""
+    """Return the plan of a segmentation; levels are carried as ids of its own dtype."""
     ids = PlaneFormat(plane="ids", texel_bytes=dtype.itemsize, ranges=True)
     colors = PlaneFormat(plane="colors", texel_bytes=4, ranges=False)
     return PyramidPlan(planes=(ids, colors), carried=dtype, channels=1)
 
 
 class Step(Protocol):
-    """What a backend does with a band, at most 256 rows of a level.
-
-    `band`: level 0: rows of the array that was given to the backend; else (rows, channels, width), as carried.
-    It stores the band as one row of tiles in `payloads`, one (nbytes,) uint8 array a plane, padding included;
-    halves it into `half` (ceil(rows/2), channels, ceil(width/2)) unless that is empty, repeating the last row or column
-    where a size is odd; and returns each tile's least and greatest valid value, (n, 2) float64, NaN where there
-    is none, or None where no plane keeps ranges.
-    """
+    """A function that stores and halves a band: at most 256 rows of a level."""
 
     def __call__(
         self, band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any]
     ) -> NDArray[np.float64] | None:
-        """Store and halve a band."""
+        """Store and halve a band.
+
+        Args:
+            band: level 0: rows of the array that was given to the backend; else (rows, channels, width), as carried.
+            payloads: the row of tiles that the band becomes, one (nbytes,) uint8 array per plane, padding included.
+            half: the band halved, (ceil(rows/2), channels, ceil(width/2)); the last row or column is repeated if a size
+                is odd. Nothing is written if it is empty.
+
+        Returns:
+            The least and the greatest valid value of each tile, (n, 2) float64, NaN if it has no valid value; None if
+            no plane keeps ranges.
+        """
         ...
 
 
 def stream_tiles(
     array: NDArray[Any], plan: PyramidPlan, source_step: Step, carried_step: Step, allocate: Allocate
 ) -> Iterator[TileBlock]:
-    """The blocks of all planes of `array`, (height, width[, channels]), in the order in which they complete.
+    """Yield the blocks of all planes of `array`, (height, width[, channels]), in the order in which they complete.
 
-    `source_step` is for level 0, `carried_step` for the others.
+    `source_step` processes level 0, and `carried_step` the other levels.
     """
     height, width = array.shape[:2]
     levels = level_sizes(height, width)
@@ -102,7 +109,7 @@ def stream_tiles(
 
 
 def _band(size: tuple[int, int], plan: PyramidPlan, allocate: Allocate) -> NDArray[Any]:
-    """A level's band; taken like a payload, because it should be warm memory too."""
+    """Return the band of a level; its memory comes from `allocate`, which reuses memory, as that of payloads does."""
     height, width = size
     shape = (min(TILE, height), plan.channels, width)
     return allocate(int(np.prod(shape)) * plan.carried.itemsize).view(plan.carried).reshape(shape)
@@ -117,12 +124,12 @@ class _Blocks:
         self._allocate = allocate
         self._ends = block_ends(layout)
         self._first: TileRow | None = None
-        """The first row of the open block; None: no block is open."""
+        """The first row of the block that is being filled; None: there is no such block."""
         self._payload = np.empty(0, np.uint8)
         self._ranges: list[NDArray[np.float64]] = []
 
     def payload(self, row: TileRow) -> NDArray[np.uint8]:
-        """Where the tiles of `row` go."""
+        """Return the memory for the tiles of `row`."""
         if self._first is None:
             self._first = row
             self._payload = self._allocate(self._ends[0] - row.offset)
@@ -130,7 +137,7 @@ class _Blocks:
         return self._payload[start : start + row.nbytes]
 
     def complete(self, row: TileRow, ranges: NDArray[np.float64] | None) -> Iterator[TileBlock]:
-        """The block that is complete with `row`, if one is."""
+        """Yield the block that `row` completes, if it completes one."""
         if self._plane.ranges and ranges is not None:
             self._ranges.append(ranges)
         if row.offset + row.nbytes < self._ends[0] or self._first is None:
@@ -147,7 +154,7 @@ class _Blocks:
 
 
 def block_ends(layout: PyramidLayout) -> list[int]:
-    """The byte offsets at which the blocks of a payload end."""
+    """Return the byte offsets at which the blocks of a payload end."""
     ends, start = [], 0
     for row in layout.rows:
         end = row.offset + row.nbytes

@@ -24,7 +24,7 @@ COLOR_LIMITS: dict[TileFormat, tuple[np.float32, np.float32]] = {
 """The least and greatest linear light of each tile format: neither a texel nor the sum of four can overflow."""
 
 OPAQUE = 255
-"""Alpha, as a code, of what hides everything behind it."""
+"""The alpha code of an opaque color."""
 
 
 def _srgb_decode(code: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -32,7 +32,7 @@ def _srgb_decode(code: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _codes(dtype: np.dtype[Any]) -> NDArray[np.float64]:
-    """All values of an unsigned integer dtype, as fractions of its greatest."""
+    """Return all values of an unsigned integer dtype as fractions of the greatest."""
     greatest = np.iinfo(dtype).max
     return np.arange(greatest + 1) / greatest
 
@@ -44,27 +44,27 @@ def _frozen(table: NDArray[T]) -> NDArray[T]:
 
 @cache
 def srgb_to_linear(dtype: np.dtype[Any]) -> NDArray[np.float32]:
-    """Linear light of every uint8 or uint16 sRGB code: (256,) or (65536,) float32."""
+    """Return the linear light of every uint8 or uint16 sRGB code: (256,) or (65536,) float32."""
     return _frozen(_srgb_decode(_codes(dtype)).astype(np.float32))
 
 
 @cache
 def srgb_to_half(dtype: np.dtype[Any]) -> NDArray[np.float16]:
-    """Linear light of every uint8 or uint16 sRGB code, rounded once: (256,) or (65536,) float16."""
+    """Return the linear light of every uint8 or uint16 sRGB code, rounded once: (256,) or (65536,) float16."""
     return _frozen(_srgb_decode(_codes(dtype)).astype(np.float16))
 
 
 @cache
 def unit_interval(dtype: np.dtype[Any]) -> NDArray[np.float32]:
-    """Every uint8 or uint16 value as a fraction of the greatest (alpha): (256,) or (65536,) float32."""
+    """Return every uint8 or uint16 value as a fraction of the greatest (alpha): (256,) or (65536,) float32."""
     return _frozen(_codes(dtype).astype(np.float32))
 
 
 @cache
 def srgb_thresholds() -> NDArray[np.float32]:
-    """Linear light where the sRGB code steps from k to k + 1: (255,) float32, ascending.
+    """Return the linear light at which the sRGB code steps from k to k + 1: (255,) float32, ascending.
 
-    Entry k is the least float32 that is not below the linear light of code k + 0.5.
+    Entry k is the least float32 that is not less than the linear light of code k + 0.5.
     """
     return _thresholds(255)
 
@@ -76,16 +76,16 @@ def _thresholds(greatest: int) -> NDArray[np.float32]:
 
 
 SRGB_LEAST = np.float32(2**-13)
-"""Everything up to here has code 0; its bits are 0x3900 << 16."""
+"""Linear light up to this value has code 0; its bits are 0x3900 << 16."""
 
 
 @cache
 def srgb_buckets() -> NDArray[np.uint32]:
-    """The thresholds as a table: (1665,) uint32, so that the code of x in [SRGB_LEAST, 1] takes one look-up.
+    """Return a table, (1665,) uint32, that gives the code of x in [SRGB_LEAST, 1] with one look-up.
 
-    With the bits of x as an integer, (buckets[(bits >> 16) - 0x3900] + (bits & 0xFFFF)) >> 16. A bucket is the floats
-    that share their upper 16 bits; it holds one threshold at most. Its entry is the code at its lower end << 16, plus
-    what makes the lower 16 bits of the threshold carry.
+    The code is (buckets[(bits >> 16) - 0x3900] + (bits & 0xFFFF)) >> 16, `bits` being the bits of x as an integer. A
+    bucket holds the floats that share their upper 16 bits, so it contains at most one threshold. Its entry is the code
+    at its lower end << 16, plus the number that makes the lower 16 bits of the threshold carry.
     """
     upper = np.arange(0x3900, 0x3F81, dtype=np.uint32) << np.uint32(16)
     before = np.searchsorted(srgb_thresholds(), upper.view(np.float32), side="left").astype(np.uint32)
@@ -97,7 +97,7 @@ def srgb_buckets() -> NDArray[np.uint32]:
 
 
 def encode_srgb(linear: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Codes of float32 linear light, in the same shape: for each x, the number of thresholds <= x."""
+    """Return the codes of float32 linear light, in the same shape: for each x, the number of thresholds <= x."""
     bits = np.fmin(np.fmax(linear, SRGB_LEAST), np.float32(1)).view(np.uint32)
     buckets = srgb_buckets()[(bits >> np.uint32(16)) - np.uint32(0x3900)]
     codes: NDArray[np.uint8] = ((buckets + (bits & np.uint32(0xFFFF))) >> np.uint32(16)).astype(np.uint8)
@@ -106,25 +106,28 @@ def encode_srgb(linear: NDArray[np.float32]) -> NDArray[np.uint8]:
 
 @cache
 def _srgb16_thresholds() -> NDArray[np.float32]:
-    """The same as `srgb_thresholds` for codes of 16 bits: (65535,)."""
+    """Return the same as `srgb_thresholds` for codes of 16 bits: (65535,) float32."""
     return _thresholds(65535)
 
 
 def encode_srgb16(linear: NDArray[np.float32]) -> NDArray[np.uint16]:
-    """16-bit codes of float32 linear light, in the same shape; clamped to [0, 1], NaN is 0. For files, not tiles."""
+    """Return the 16-bit codes of float32 linear light, in the same shape; clamped to [0, 1], NaN becomes 0.
+
+    They are written to files, not to tiles.
+    """
     clamped = np.fmin(np.fmax(linear, np.float32(0)), np.float32(1))
     codes: NDArray[np.uint16] = np.searchsorted(_srgb16_thresholds(), clamped, side="right").astype(np.uint16)
     return codes
 
 
 def encode_unorm8(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Codes of linear alpha in [0, 1], in the same shape: rint(x * 255) in float32, half to even."""
+    """Return the codes of linear alpha in [0, 1], in the same shape: rint(x * 255) in float32, half to even."""
     codes: NDArray[np.uint8] = np.rint(values * np.float32(255)).astype(np.uint8)
     return codes
 
 
 def automatic_class_color(ids: NDArray[Any]) -> NDArray[np.uint8]:
-    """Colors of classes that nobody gave one: (N,) non-negative integers to (N, 4) uint8 sRGB with alpha 255.
+    """Return the colors of classes that were given none: (N,) non-negative integers to (N, 4) uint8 sRGB, alpha 255.
 
     Hues are golden-ratio steps, frac(id * 0.618034) in float32; HSV(hue, 0.85, 0.5) is read as linear RGB.
     """
@@ -143,10 +146,10 @@ def _automatic_palette(size: int) -> NDArray[np.uint8]:
 
 
 def class_palette(colors: Mapping[int, Sequence[int]], size: int) -> NDArray[np.uint8]:
-    """Colors of all classes of a segmentation: (size, 4) uint8 sRGB with straight alpha, indexed by id.
+    """Return the colors of all classes of a segmentation: (size, 4) uint8 sRGB with straight alpha, indexed by id.
 
-    `colors`: annotated ids' (r, g, b) or (r, g, b, a); the others' are automatic, and id 0 is transparent.
-    `size`: 256 or 65536; annotated ids beyond it are left out.
+    `colors`: the (r, g, b) or (r, g, b, a) of annotated ids; other ids get automatic colors, and id 0 is transparent.
+    `size`: 256 or 65536; annotated ids that are not less than it are left out.
     """
     palette = _automatic_palette(size).copy()
     for class_id, color in colors.items():
@@ -157,7 +160,7 @@ def class_palette(colors: Mapping[int, Sequence[int]], size: int) -> NDArray[np.
 
 @cache
 def turbo() -> NDArray[np.uint8]:
-    """The colormap Turbo: (256, 3) uint8 sRGB, from low to high.
+    """Return the colormap Turbo: (256, 3) uint8 sRGB, from low to high.
 
     By Anton Mikhailov (copyright 2019 Google LLC, Apache-2.0):
     https://research.google/blog/turbo-an-improved-rainbow-colormap-for-visualization/

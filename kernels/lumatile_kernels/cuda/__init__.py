@@ -1,4 +1,4 @@
-"""The CUDA backend: kernels in .cu files, compiled by NVRTC on first use and run through CuPy.
+"""The CUDA backend: kernels in `kernels/*.cu`, compiled by NVRTC on first use and run through CuPy.
 
-`device.py` and `compile.py` are all that imports cupy, and nothing here does before a device is asked for.
+Only `cuda_device.py` and `compile.py` import cupy, and only when a device or a compilation is requested.
 """

@@ -1,4 +1,4 @@
-"""Arrays on a GPU: private copies of what was logged, made without waiting for anybody."""
+"""Arrays on a GPU: private copies of logged arrays, made without waiting."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from lumatile_kernels.cuda.cuda_device import CudaDevice
 from lumatile_kernels.device import Device, Event, Stream
 
 DEVICES: dict[int, Device] = {}
-"""Devices of this process that have been used, by number."""
+"""The devices that this process has used, by CUDA ordinal."""
 
 
 def device_numbered(number: int) -> Device:
-    """The device with a CUDA ordinal; one object for each. Raises BackendUnavailableError."""
+    """Return the device with a CUDA ordinal; there is one object for each. Raises BackendUnavailableError."""
     if number not in DEVICES:
         DEVICES[number] = CudaDevice(number)
     return DEVICES[number]
 
 
 def current_device() -> Device:
-    """The calling thread's current device. Raises BackendUnavailableError."""
+    """Return the current device of the calling thread. Raises BackendUnavailableError."""
     device = CudaDevice()
     return DEVICES.setdefault(device.number, device)
 
@@ -35,7 +35,7 @@ _SIDES: weakref.WeakKeyDictionary[Device, Stream] = weakref.WeakKeyDictionary()
 
 
 def side_stream(device: Device) -> Stream:
-    """The stream of a device for copies that have none of their own."""
+    """Return the stream of a device that is used for copies without a stream of their own."""
     if device not in _SIDES:
         _SIDES[device] = device.stream()
     return _SIDES[device]
@@ -43,41 +43,42 @@ def side_stream(device: Device) -> Stream:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class DeviceArray:
-    """A C-contiguous array on a GPU that nobody changes any more."""
+    """A C-contiguous array on a GPU, which does not change any more."""
 
     device: Device
     pointer: int
+    """The address of the first element."""
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     ready: Event
-    """What happens after it finds the array's content there."""
+    """The event after which the content is in place."""
     owner: Any
-    """Keeps the memory alive."""
+    """The object that keeps the memory alive."""
     narrowed_from: np.dtype[Any] | None = None
-    """Class ids of a wide type, which are uint16 now; `check_ids` says whether they fitted."""
+    """The wide dtype of class ids that are uint16 now; `check_ids` tells whether they fit. None: not narrowed."""
     outside: int = 0
-    """Where the device keeps what did not fit; see ids.py."""
+    """The address of the ids that did not fit; see ids.py."""
 
     @property
     def ndim(self) -> int:
-        """Axes."""
+        """The number of axes."""
         return len(self.shape)
 
     @cached_property
     def nbytes(self) -> int:
-        """Bytes."""
+        """The size in bytes."""
         return int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
 
     def reshape(self, shape: tuple[int, ...]) -> DeviceArray:
-        """The same content in another shape of as many elements."""
+        """Return the same content in another shape with the same number of elements."""
         return replace(self, shape=tuple(shape))
 
     def view(self, dtype: np.dtype[Any]) -> DeviceArray:
-        """The same bytes as another dtype of the same size."""
+        """Return the same bytes as another dtype of the same size."""
         return replace(self, dtype=dtype)
 
     def check_ids(self) -> None:
-        """Wait until class ids have been narrowed. Raises ValueError with one that did not fit, and DeviceError."""
+        """Wait until class ids have been narrowed. Raises ValueError with an id that did not fit, and DeviceError."""
         if self.narrowed_from is None:
             return
         below, above = replace(self, pointer=self.outside, shape=(2,), dtype=np.dtype(np.uint64)).host().tolist()
@@ -85,7 +86,7 @@ class DeviceArray:
             raise ValueError(f"class ids must be 0 to 65535, not {-below or above}")
 
     def host(self, allocate: Allocate = allocate_array) -> NDArray[Any]:
-        """A copy in host memory from `allocate`; waits for it. Raises DeviceError."""
+        """Return a copy in host memory from `allocate`, and wait for it. Raises DeviceError."""
         buffer = allocate(self.nbytes)
         stream = side_stream(self.device)
         self.device.wait(stream, self.ready)

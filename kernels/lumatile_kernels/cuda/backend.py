@@ -1,8 +1,8 @@
-"""The backend on a GPU: the same bytes as numpy's.
+"""The backend on a GPU: the same bytes as the numpy backend.
 
-Calls are collected: frames of one kind and shape that are asked for one after another, before the first of their
-blocks is wanted, become one launch. What does not fit the device, or meets a device that has failed, is computed on
-the host instead; blocks are the same wherever they are made, so that can happen in the middle of a frame.
+Calls are collected: frames of one kind and shape that are requested one after another, before the first of their blocks
+is taken, become one launch. Frames that do not fit the device, and all frames after the device has failed, are computed
+on the host instead. Blocks do not depend on where they are made, so this can happen in the middle of a frame.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ from lumatile_kernels.device import Device, DeviceError, DeviceMemoryError
 log = logging.getLogger(__name__)
 
 DEVICE_BYTES = 4 << 30
-"""Device memory that a frame or a cloud may take; larger ones are computed on the host."""
+"""The device memory, in bytes, that a frame or a cloud may take; larger ones are computed on the host."""
 
 
 class CudaBackend:
-    """Fused kernels on a GPU; see `Backend`."""
+    """The backend that runs fused kernels on a GPU; see `Backend`."""
 
     name: BackendName = "cuda"
     ahead_bytes = BATCH_BYTES
@@ -60,17 +60,17 @@ class CudaBackend:
         self.device = device
         self._make_host = make_host
         self.fallbacks = 0
-        """Frames and clouds that were computed on the host."""
+        """The number of frames and clouds that were computed on the host."""
         self._device_bytes = device_bytes
         self._streams = DeviceStreams(device)
         self._slots = Slots(device)
         self._planner = Planner(DeviceTables(self._streams))
         self._waiting: list[_Frame] = []
-        """Frames of one Work that have not been started."""
+        """Frames with equal work that have not been started."""
         self._failed = ""
-        """Why the device is not used any more; empty while it is."""
-        self._said = False
-        """That there is no room."""
+        """The reason why the device is no longer used; empty while it is used."""
+        self._told = False
+        """Whether the lack of room has been logged."""
 
     @cached_property
     def _host(self) -> Backend:
@@ -78,12 +78,12 @@ class CudaBackend:
         return self._make_host()
 
     def admit(self, array: NDArray[Any] | OffHost, allocate: Allocate = allocate_array) -> Any:
-        """See Backend: what is on this device stays there."""
+        """Return `array`, or a copy on the host unless it is on this device; see `Backend.admit`."""
         here = isinstance(array, DeviceArray) and array.device is self.device and not self._failed
         return array if here or isinstance(array, np.ndarray) else array.host(allocate)
 
     def is_opaque(self, image: Array) -> bool:
-        """See Backend."""
+        """Return whether every pixel has the alpha 255; see `Backend.is_opaque`."""
         if isinstance(image, np.ndarray):
             return self._host.is_opaque(image)
         if not self._failed:
@@ -94,13 +94,13 @@ class CudaBackend:
         return self._host.is_opaque(image.host())
 
     def pin(self, memory: memoryview) -> Callable[[], None]:
-        """See Backend."""
+        """Lock host memory in place, and return the function that undoes it; see `Backend.pin`."""
         return self.device.pin(memory)
 
     def image(
         self, image: Array, *, tile_format: TileFormat = "linear", allocate: Allocate = allocate_array
     ) -> Iterator[TileBlock]:
-        """Plane `pixels` of an image."""
+        """Return plane `pixels` of an image; see `Backend.image`."""
         return self._add(
             image,
             partial(self._planner.image, image, tile_format=tile_format),
@@ -109,7 +109,7 @@ class CudaBackend:
         )
 
     def depth(self, depth: Array, *, meter: float, allocate: Allocate = allocate_array) -> Iterator[TileBlock]:
-        """Plane `pixels` of a depth image."""
+        """Return plane `pixels` of a depth image; see `Backend.depth`."""
         return self._add(
             depth,
             partial(self._planner.depth, depth, meter=meter),
@@ -120,7 +120,7 @@ class CudaBackend:
     def segmentation(
         self, ids: Array, *, palette: NDArray[np.uint8], allocate: Allocate = allocate_array
     ) -> Iterator[TileBlock]:
-        """Planes `ids` and `colors` of a segmentation."""
+        """Return planes `ids` and `colors` of a segmentation; see `Backend.segmentation`."""
         return self._add(
             ids,
             partial(self._planner.segmentation, ids, palette=palette),
@@ -129,7 +129,7 @@ class CudaBackend:
         )
 
     def points(self, positions: NDArray[Any]) -> PointOrder:
-        """Origin, Morton order and levels of a cloud."""
+        """Return the order of a cloud; see `Backend.points`."""
         if len(positions) and not self._failed:
             try:
                 self._check_size(device_bytes(positions))
@@ -191,9 +191,9 @@ class CudaBackend:
         self._start_batch(frames)
 
     def _start_batch(self, frames: Sequence[_Frame], *, again: bool = False) -> None:
-        """Start frames together, or in halves where the device has no room for all.
+        """Start frames together, or in halves if the device does not have room for all.
 
-        A frame that it has no room for even alone is left without a batch.
+        A frame that does not fit even when it is the only one is left without a batch.
         """
         if self._failed:
             return
@@ -225,29 +225,29 @@ class CudaBackend:
             raise DeviceMemoryError(f"it takes {nbytes} bytes of device memory, and may take {self._device_bytes}")
 
     def _give_way(self, error: DeviceError) -> None:
-        """Say, once, that the host takes over: for what does not fit, or, where the device has failed, for good."""
+        """Log, once, that the host takes over: for what does not fit, or permanently if the device has failed."""
         if not isinstance(error, DeviceMemoryError) and not self._failed:
             self._failed = str(error)
             self._waiting = []
             log.error("%s has failed, the %s backend takes over: %s", self.device.name, self._host.name, self._failed)
-        elif not self._said and not self._failed:
-            self._said = True
+        elif not self._told and not self._failed:
+            self._told = True
             log.warning(
                 "%s has no room, the %s backend takes what does not fit (said once): %s",
                 self.device.name,
                 self._host.name,
-                str(error),  # a handler that keeps records would keep the memory of those who raised it
+                str(error),  # not the error itself: a handler that keeps records would keep the memory of its frames
             )
 
 
 @dataclass(kw_only=True, eq=False)
 class _Frame:
-    """A frame that was asked for."""
+    """A requested frame."""
 
     array: Array
     work: Work
     allocate: Allocate
     batch: Batch | None = None
-    """What it was started in; None: not yet, or not on the device."""
+    """The batch in which it was started; None: it is not started, or not on the device."""
     number: int = 0
-    """Its place in the batch."""
+    """The index of the frame in the batch."""

@@ -1,7 +1,7 @@
-"""Frames of one kind and shape on their way through the device: up, one launch a pass, down in pieces.
+"""The processing of frames of one kind and shape on the device: upload, one launch per pass, download in pieces.
 
-Uploads, kernels and downloads are on streams of their own, so that the next batch goes up and is computed while this
-one comes down. Downloads go straight into the buffers that the receiver of the blocks is going to write.
+Uploads, kernels and downloads have separate streams, so that the next batch is uploaded and computed while this one is
+downloaded. Downloads go directly into the buffers that the receiver of the blocks is going to write.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ from lumatile_kernels.cuda.work import Array, Work, launch
 from lumatile_kernels.device import Event, Memory, settle
 
 PIECE_BYTES = 4 << 20
-"""Small blocks come down together until they have this size."""
+"""Small blocks are downloaded together until they have this size, in bytes."""
 
 DOWNLOAD_AHEAD = 32 << 20
-"""How far downloads run ahead of who takes the blocks, in bytes."""
+"""The bytes that are downloaded before the receiver takes their blocks."""
 
 PINNED_BYTES = 1 << 20
-"""Who allocates buffers pins those that have this size; a download into others is waited for where it is enqueued."""
+"""The least size, in bytes, of buffers that are pinned; a download into an unpinned buffer blocks when enqueued."""
 
 NOTHING = 0x7F800000
-"""The bits of infinity, in float32; see depth.cu."""
+"""The bits of infinity in float32; see depth.cu."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Piece:
-    """Consecutive blocks that come down together."""
+    """Consecutive blocks that are downloaded together."""
 
     frames: list[int]
     blocks: list[PlannedBlock]
     start: int
-    """Byte offset of the first block from the first frame."""
+    """The byte offset of the first block from the first frame."""
     nbytes: int
     buffer: NDArray[np.uint8] = field(default_factory=lambda: np.empty(0, np.uint8))
     arrived: Event = None
 
 
 class Batch:
-    """Some frames that have been started."""
+    """Frames that have been started together."""
 
     def __init__(
         self,
@@ -59,11 +59,11 @@ class Batch:
         arrays: Sequence[Array],
         allocates: Sequence[Allocate],
     ) -> None:
-        """Enqueue everything up to the first downloads; waits for nothing.
+        """Enqueue all operations up to the first downloads, without waiting.
 
-        `arrays`: at most MAX_FRAMES, of the work's shape and dtype, C-contiguous; nobody changes them until their
-        blocks have been taken. `allocates`: where each frame's blocks go.
-        Raises DeviceMemoryError, with nothing started, and DeviceError.
+        `arrays`: at most MAX_FRAMES arrays of the work's shape and dtype, C-contiguous; nobody may change them until
+        their blocks have been taken. `allocates`: provide the memory of each frame's blocks.
+        Raises DeviceMemoryError, in which case nothing was started, and DeviceError.
         """
         self._slot: Memory | None = None
         self._process = os.getpid()
@@ -76,13 +76,13 @@ class Batch:
         self._layout = work.layout
         self._ready: list[deque[TileBlock]] = [deque() for _ in arrays]
         self._due = [len(self._layout.blocks)] * len(arrays)
-        """Blocks that have not been taken, of each frame."""
+        """The number of blocks of each frame that have not been taken."""
         self._coming: deque[_Piece] = deque()
         self._buffers: list[NDArray[np.uint8]] = []
-        """Of what is under way but will not arrive in a piece."""
+        """The buffers of downloads that do not belong to a piece."""
         self._ranges = np.empty((len(arrays), self._layout.tiles, 2), np.uint32)
         self._left = deque(self._pieces())
-        self._rows = streams.rows(self._layout)  # has to wait, the first time; kept while launches use it
+        self._rows = streams.rows(self._layout)  # waits the first time; kept while launches use it
         self._slot = slots.take(work.device_bytes(len(arrays)))
         self._out = self._slot.pointer + len(arrays) * work.source_bytes
         try:
@@ -93,7 +93,7 @@ class Batch:
             raise
 
     def next_block(self, frame: int) -> TileBlock | None:
-        """The next block of a frame, waiting for it; None after the last. Raises DeviceError."""
+        """Wait for the next block of a frame and return it; None after the last. Raises DeviceError."""
         if not self._due[frame]:
             return None
         while not self._ready[frame]:
@@ -102,15 +102,15 @@ class Batch:
         return self._ready[frame].popleft()
 
     def __del__(self) -> None:
-        """What is under way still uses this batch's memory; in a forked child there is no device to ask."""
+        """Wait for pending operations, which use the memory of this batch; a forked child has no device."""
         if self._slot is not None and self._process == os.getpid():
             self._end()
 
     def _end(self) -> None:
-        """Wait for what is under way, however far it came, and give the memory back."""
+        """Wait for all pending operations, and give the memory back."""
         streams = self._streams
         if not settle(self._device, streams.upload, streams.compute, streams.download):
-            self._slot = None  # nobody else's: the device waits by itself before memory is freed
+            self._slot = None  # not reused: the device waits before it frees memory
         self._release()
 
     def _release(self) -> None:
@@ -135,7 +135,7 @@ class Batch:
             self._ranges = buffer.view(np.uint32).reshape(self._ranges.shape)
 
     def _upload(self, at: int) -> list[int]:
-        """Where each frame's array is on the device, once the compute stream gets there."""
+        """Return the addresses of the frames' arrays, which the compute stream finds complete."""
         device, streams = self._device, self._streams
         sources = []
         uploads = False
@@ -154,7 +154,7 @@ class Batch:
     # and back
 
     def _pieces(self) -> Iterator[_Piece]:
-        """Blocks in the order of frames and, of a frame, as the host backends give them; joined where they adjoin."""
+        """Yield the blocks by frame, in the order of the host backends, with adjacent blocks joined."""
         frames: list[int] = []
         blocks: list[PlannedBlock] = []
         start = end = 0
@@ -176,14 +176,14 @@ class Batch:
         while self._left and sum(piece.nbytes for piece in self._coming) < DOWNLOAD_AHEAD:
             piece = self._left[0]
             buffer = self._allocates[piece.frames[0]](piece.nbytes)
-            self._buffers.append(buffer)  # should anything fail here, the download may still be under way
+            self._buffers.append(buffer)  # if anything fails here, the download may still be pending
             device.download(buffer, self._out + piece.start, stream)
             self._coming.append(replace(piece, buffer=buffer, arrived=device.record(stream)))
             self._buffers.pop()
             self._left.popleft()
 
     def _receive(self) -> None:
-        """Wait for the next piece, and hand out its blocks."""
+        """Wait for the next piece, and make its blocks available."""
         if not self._coming:
             self._enqueue_downloads()
         piece = self._coming[0]
@@ -206,7 +206,7 @@ class Batch:
             self._release()
 
     def _value_range(self, ranges: NDArray[np.uint32]) -> NDArray[np.float64]:
-        """(n, 2) values from what the kernels keep of them; see Range in pyramid.cu."""
+        """Return values, (n, 2), from the form in which the kernels keep them; see Range in pyramid.cu."""
         low, high = ranges[:, 0], ranges[:, 1]
         if self._work.plan.carried.kind == "u":
             return np.stack([65536.0 - low, high - 1.0], axis=1)

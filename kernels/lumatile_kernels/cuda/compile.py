@@ -1,6 +1,6 @@
-"""Compiling kernels with NVRTC, which needs neither a GPU nor a driver.
+"""The compilation of kernels with NVRTC, which needs neither a GPU nor a driver.
 
-`python -m lumatile_kernels.cuda.compile` compiles every kernel for every architecture that is supported.
+`python -m lumatile_kernels.cuda.compile` compiles every kernel for every supported architecture.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from lumatile_kernels.cuda.sources import OPTIONS, all_kernels, source_text
 from lumatile_kernels.device import Kernel
 
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
-"""Compute capabilities, times ten, that `make check` compiles for; NVRTC of CUDA 13 knows none before 7.5."""
+"""The compute capabilities, times ten, that `make check` compiles for; NVRTC of CUDA 13 supports none before 7.5."""
 
 
 class CompileError(RuntimeError):
-    """NVRTC refused a kernel; the message is its log."""
+    """NVRTC has rejected a kernel; the message is its log."""
 
 
 def compile_kernel(kernel: Kernel, architecture: int, *options: str) -> bytes:
-    """Machine code of a kernel (a cubin) for an `architecture` (compute capability, times ten).
+    """Return the machine code of a kernel (a cubin) for an `architecture` (compute capability, times ten).
 
-    For one that this NVRTC does not know yet it is PTX for the newest it knows, which the driver translates.
-    Raises ImportError or CompileError without NVRTC, CompileError with what NVRTC says.
+    If this NVRTC does not know the architecture, return PTX for the newest that it knows, which the driver translates.
+    Raises ImportError or CompileError if NVRTC is missing, and CompileError with the log of NVRTC.
     """
     from cupy.cuda import nvrtc
 
@@ -38,7 +38,7 @@ def compile_kernel(kernel: Kernel, architecture: int, *options: str) -> bytes:
     program = nvrtc.createProgram(source_text(kernel), f"{kernel.files[-1]}", (), ())
     try:
         nvrtc.compileProgram(program, (*OPTIONS, *defines, *options, f"--gpu-architecture={target}"))
-        # CuPy takes a cubin for text and cuts its last byte, which is a zero; PTX has to end with one
+        # CuPy treats a cubin as text and removes its last byte, a zero; PTX must end with a zero
         return (bytes(nvrtc.getCUBIN(program)) if exact else bytes(nvrtc.getPTX(program))) + b"\0"
     except nvrtc.NVRTCError as e:
         log = nvrtc.getProgramLog(program).strip("\0\n ")
@@ -48,9 +48,9 @@ def compile_kernel(kernel: Kernel, architecture: int, *options: str) -> bytes:
 
 
 def main() -> int:
-    """Compile everything, warnings being errors; 1 where something does not compile."""
+    """Compile all kernels, with warnings as errors; return 1 if a kernel does not compile, else 0."""
     start = time.monotonic()
-    unique = {(k.files, k.defines): k for k in all_kernels()}.values()  # a text may hold several
+    unique = {(k.files, k.defines): k for k in all_kernels()}.values()  # a text may contain several kernels
     jobs = [(kernel, architecture) for kernel in unique for architecture in ARCHITECTURES]
 
     def attempt(job: tuple[Kernel, int]) -> str | None:

@@ -17,19 +17,19 @@ from lumatile_kernels.cuda.sources import TRANSLUCENT
 from lumatile_kernels.device import Borrowed, DeviceError, DeviceMemoryError, Event, Kernel, Memory, Stream
 
 THREADS = 256
-"""Threads of a block, of all kernels."""
+"""The threads of a block, for all kernels."""
 
 _OUT_OF_MEMORY = 2
-"""cudaErrorMemoryAllocation and CUDA_ERROR_OUT_OF_MEMORY"""
+"""The value of cudaErrorMemoryAllocation and CUDA_ERROR_OUT_OF_MEMORY."""
 
 
 class CudaDevice:
-    """A `Device` that is one."""
+    """A GPU; see `Device`."""
 
     def __init__(self, number: int | None = None) -> None:
-        """`number`: CUDA's ordinal; None: the calling thread's current device.
+        """Use the device with the CUDA ordinal `number`; None: the current device of the calling thread.
 
-        Raises BackendUnavailableError where there is no such device, or CuPy cannot use it.
+        Raises BackendUnavailableError if there is no such device, or CuPy cannot use it.
         """
         try:
             import cupy
@@ -53,7 +53,7 @@ class CudaDevice:
         self.architecture = 10 * int(properties["major"]) + int(properties["minor"])
         self._functions: dict[Kernel, tuple[Any, int]] = {}
         self._lock = threading.Lock()
-        """Held while a kernel is compiled."""
+        """The lock that is held while a kernel is compiled."""
         try:
             with self._current():
                 self._function(TRANSLUCENT)
@@ -64,7 +64,7 @@ class CudaDevice:
 
     @contextmanager
     def _current(self) -> Iterator[None]:
-        """Make the device the calling thread's, and CuPy's errors this package's."""
+        """Make the device the current one of the calling thread, and translate the errors of CuPy."""
         cuda = self._cupy.cuda
         try:
             with self._device:
@@ -95,7 +95,7 @@ class CudaDevice:
         return self._cupy.cuda.ExternalStream(handle, self.number)
 
     def borrow(self, value: Any, stream: Stream) -> Borrowed:
-        """See Device: made C-contiguous by CuPy where it is not."""
+        """See Device; CuPy makes the array C-contiguous if it is not."""
         cupy = self._cupy
         with self._current(), stream:
             array = cupy.from_dlpack(value) if hasattr(value, "__dlpack__") else cupy.asarray(value)
@@ -131,12 +131,12 @@ class CudaDevice:
         with self._current():
             try:
                 function, resident = self._function(kernel)
-            except CompileError as e:  # a smaller kernel was compiled before, so NVRTC is there
+            except CompileError as e:  # NVRTC is available: it has compiled a smaller kernel before
                 raise DeviceError(str(e)) from e
             function((max(1, min(blocks, resident)),), (THREADS,), (arguments,), stream=stream)
 
     def _function(self, kernel: Kernel) -> tuple[Any, int]:
-        """A kernel, and how many of its blocks the device holds at once; compiled on first use."""
+        """Return a kernel, compiled at first use, and the number of its blocks that the device runs at once."""
         with self._lock:
             if kernel not in self._functions:
                 module = self._cupy.cuda.function.Module()
@@ -152,13 +152,13 @@ class CudaDevice:
         with self._current(), stream:
             memory = cupy.cuda.UnownedMemory(keys, 8 * count, self, self.number)
             array = cupy.ndarray((count,), np.uint64, cupy.cuda.MemoryPointer(memory, 0))
-            order = cupy.argsort(array)  # stable: Thrust's
+            order = cupy.argsort(array)  # Thrust's, which is stable
             self._copy(to, order.data.ptr, 8 * count, cupy.cuda.runtime.memcpyDeviceToDevice, stream)
 
     def record(self, stream: Stream) -> Event:
         """See Device."""
         with self._current():
-            event = self._cupy.cuda.Event(block=True, disable_timing=True)  # who waits leaves the processor to others
+            event = self._cupy.cuda.Event(block=True, disable_timing=True)  # a waiting thread does not keep a core busy
             event.record(stream)
             return event
 
@@ -176,7 +176,7 @@ class CudaDevice:
         """See Device."""
         address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
         with self._current():
-            self._cupy.cuda.runtime.hostRegister(address, len(memory), 1)  # 1: for all of the process's devices
+            self._cupy.cuda.runtime.hostRegister(address, len(memory), 1)  # 1: for all devices of the process
 
         def unpin() -> None:
             with self._current():
@@ -186,6 +186,8 @@ class CudaDevice:
 
 
 class _CudaMemory:
+    """Device memory of CuPy; see `Memory`."""
+
     def __init__(self, memory: Any, nbytes: int) -> None:
         self._memory = memory
         self.pointer = int(memory.ptr)
@@ -193,7 +195,7 @@ class _CudaMemory:
 
 
 def _reason(runtime: Any, error: Exception) -> str:
-    """What CUDA says, and the versions where they do not fit."""
+    """Return the message of CUDA, and the versions if they do not fit."""
     try:
         driver, wanted = runtime.driverGetVersion(), runtime.runtimeGetVersion()
     except runtime.CUDARuntimeError:

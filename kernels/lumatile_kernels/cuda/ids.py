@@ -1,4 +1,4 @@
-"""Class ids of wide integer types on a GPU, as torch's argmax gives them: narrowed there, and checked later."""
+"""Class ids of wide integer types on a GPU, as returned by torch's argmax: narrowed there, and checked later."""
 
 from __future__ import annotations
 
@@ -11,19 +11,22 @@ IDS = np.dtype(
     [("wide", np.uint64), ("narrow", np.uint64), ("count", np.int64), ("outside", np.uint64)],
     align=True,
 )
-"""struct Ids of ids.cu."""
+"""The struct Ids of ids.cu."""
 
 OUTSIDE_BYTES = 16
 IDS_PER_BLOCK = 1 << 14
 
 
 def is_wide(dtype: np.dtype[np.generic]) -> bool:
-    """Whether ids of `dtype` have to be narrowed to be uint8 or uint16."""
+    """Return whether ids of `dtype` are of an integer type other than uint8 and uint16."""
     return dtype.kind in "iu" and dtype not in (np.uint8, np.uint16)
 
 
 def narrow_ids(device: Device, wide: Borrowed, to: int, outside: int, stream: Stream) -> None:
-    """Enqueue: write ids as uint16 to `to`, and what does not fit to `outside`, OUTSIDE_BYTES. Raises DeviceError."""
+    """Enqueue a kernel that writes ids as uint16 to `to`, and ids that do not fit to `outside`. Raises DeviceError.
+
+    `outside`: the address of OUTSIDE_BYTES bytes.
+    """
     count = int(np.prod(wide.shape, dtype=np.int64))
     arguments = np.zeros(1, IDS)
     arguments["wide"], arguments["narrow"] = wide.pointer, to

@@ -1,4 +1,4 @@
-"""Device memory that goes back to its pool by itself, when the last array on it is garbage."""
+"""Device memory that returns to its pool when the last array that uses it is garbage."""
 
 from __future__ import annotations
 
@@ -10,39 +10,40 @@ from dataclasses import dataclass
 from lumatile_kernels.device import Device, Event, Memory, Stream
 
 IDLE_BYTES = 256 << 20
-"""Device memory kept for the next loans, in bytes."""
+"""The device memory, in bytes, that is kept for the next loans."""
 
 
 @dataclass(kw_only=True, eq=False)
 class Loan:
-    """Some bytes of device memory, while somebody refers to it."""
+    """A piece of device memory, lent until this object is garbage."""
 
     pointer: int
-    """Their address, a multiple of 256."""
+    """The address, a multiple of 256."""
     home: deque[tuple[int, Event]]
+    """Takes the address and `written` when the loan ends."""
     written: Event = None
-    """What others have to wait for before they write there; set by who enqueues that and does not wait for it."""
+    """The event that the next loan waits for before it writes: the last write, unless it has been waited for."""
 
     def __del__(self) -> None:
-        """A deque takes it without a lock, in whatever thread."""
+        """Return the memory; a deque needs no lock, so this may run in any thread."""
         self.home.append((self.pointer, self.written))
 
 
 class Loans:
-    """Lends one device's memory; for any thread."""
+    """Lends the memory of one device, to any thread."""
 
     def __init__(self, device: Device, idle_bytes: int = IDLE_BYTES) -> None:
-        """`idle_bytes`: as IDLE_BYTES."""
+        """Lend memory of `device`; keep at most `idle_bytes` bytes for the next loans."""
         self._device = device
         self._idle_bytes = idle_bytes
         self._lock = threading.Lock()
         self._lent: dict[int, Memory] = {}
-        """By address. Held here, not by the loans: what goes back must not be garbage with them."""
+        """The lent memory, by address. The loans do not hold it, because it must outlive them."""
         self._idle: list[tuple[Memory, Event]] = []
         self._returned: deque[tuple[int, Event]] = deque()
 
     def take(self, nbytes: int, stream: Stream) -> Loan:
-        """At least `nbytes`, that may be written on `stream`. Raises DeviceError, DeviceMemoryError."""
+        """Lend at least `nbytes` bytes, which may be written on `stream`. Raises DeviceError and DeviceMemoryError."""
         with self._lock:
             memory, written = self._fitting(nbytes) or (self._device.allocate(nbytes), None)
             self._lent[memory.pointer] = memory
@@ -52,7 +53,7 @@ class Loans:
         return loan
 
     def _fitting(self, nbytes: int) -> tuple[Memory, Event] | None:
-        """The smallest idle memory that has `nbytes`, and not twice as many; too much that is idle is let go."""
+        """Take the smallest idle memory of `nbytes` to 2 * `nbytes` bytes, if any; free idle memory above the limit."""
         while self._returned:
             pointer, written = self._returned.popleft()
             self._idle.append((self._lent.pop(pointer), written))
@@ -70,7 +71,7 @@ _LOCK = threading.Lock()
 
 
 def loans_of(device: Device) -> Loans:
-    """The one for a device."""
+    """Return the lender of the memory of a device."""
     with _LOCK:
         if device not in _LOANS:
             _LOANS[device] = Loans(device)

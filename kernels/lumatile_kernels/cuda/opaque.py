@@ -1,4 +1,4 @@
-"""Whether an RGBA image on a GPU is opaque."""
+"""The check whether an RGBA image on a GPU is opaque."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lumatile_kernels.cuda.sources import TRANSLUCENT
 from lumatile_kernels.device import DeviceError, Stream, settle
 
 ALPHA = np.dtype([("pixels", np.uint64), ("count", np.int64), ("translucent", np.uint64)], align=True)
-"""struct Alpha of opaque.cu."""
+"""The struct Alpha of opaque.cu."""
 
 PIXELS_PER_BLOCK = 1 << 14
 
@@ -18,7 +18,7 @@ FLAG_BYTES = 256
 
 
 def is_opaque(image: DeviceArray, slots: Slots, stream: Stream) -> bool:
-    """Whether all alpha of an image, (h, w, 4) uint8, is 255. Waits for the answer. Raises DeviceError."""
+    """Return whether every pixel of an image, (h, w, 4) uint8, has the alpha 255. Raises DeviceError."""
     device, pixels = image.device, image.shape[0] * image.shape[1]
     flag = slots.take(FLAG_BYTES)
     arguments = np.zeros(1, ALPHA)
@@ -31,7 +31,7 @@ def is_opaque(image: DeviceArray, slots: Slots, stream: Stream) -> bool:
         device.download(answer, flag.pointer, stream)
         device.synchronize(device.record(stream))
     except DeviceError:
-        settle(device, stream)  # what is under way uses the image
+        settle(device, stream)  # pending operations use the image
         raise
     slots.give_back(flag)
     return not answer.any()

@@ -1,6 +1,7 @@
-"""What a launch is told: the geometry of a frame's pyramid as the kernels want it.
+"""The arguments of a launch: the geometry of the pyramid of a frame, in the form that the kernels read.
 
-A pass makes up to six levels from one input; a taller pyramid takes another pass, from what the first has carried.
+A pass makes up to six levels from one input; a taller pyramid takes another pass, from the level that the first pass
+has carried.
 """
 
 from __future__ import annotations
@@ -17,16 +18,16 @@ from lumatile_kernels.layout import PyramidLayout, pyramid_layout
 from lumatile_kernels.pyramid import PyramidPlan, block_ends
 
 BLOCK = 64
-"""Edge of a block's square, in texels."""
+"""The edge of the square of a block, in texels."""
 
 LEVELS = 6
-"""Levels that a pass stores."""
+"""The number of levels that a pass stores."""
 
 MAX_FRAMES = 32
-"""Frames of one launch."""
+"""The most frames of one launch."""
 
 PAGE = 4096
-"""Frames and planes begin at multiples of this in device memory, so that they can where they are written too."""
+"""Frames and planes begin at multiples of this in device memory, so that they can in the files too."""
 
 PASS = np.dtype(
     [
@@ -56,46 +57,47 @@ PASS = np.dtype(
     ],
     align=True,
 )
-"""struct Pass of pyramid.cu."""
+"""The struct Pass of pyramid.cu."""
 
 
 def page_ceil(nbytes: int) -> int:
-    """`nbytes`, rounded up to whole pages."""
+    """Return `nbytes`, rounded up to whole pages."""
     return -(-nbytes // PAGE) * PAGE
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedBlock:
-    """A TileBlock that a frame is going to have."""
+    """A TileBlock that a frame will have."""
 
     plane: int
+    """The index of the plane."""
     start: int
-    """Byte offset in the frame's device memory."""
+    """The byte offset in the device memory of the frame."""
     nbytes: int
     tiles: slice
-    """Its entries in the plane's TileIndex."""
+    """The entries of its tiles in the TileIndex of the plane."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FrameLayout:
-    """All planes of one frame in device memory."""
+    """The layout of all planes of one frame in device memory."""
 
     planes: tuple[PyramidLayout, ...]
     nbytes: int
-    """Of a frame, in whole pages."""
+    """The size of a frame in bytes, in whole pages."""
     rows: NDArray[np.int64]
-    """(tile rows, 3), by level and then from top to bottom: number of the first tile; its byte offset in plane 0 and
-    in plane 1, from the frame's beginning."""
+    """(tile rows, 3), by level and then from top to bottom: the index of the first tile, and its byte offset in plane 0
+    and in plane 1 from the beginning of the frame."""
     blocks: tuple[PlannedBlock, ...]
-    """In the order in which the host backends give them: as their last tile rows complete, plane by plane."""
+    """The blocks in the order of the host backends: by the completion of their last tile rows, plane by plane."""
 
     @property
     def tiles(self) -> int:
-        """Tiles of each plane."""
+        """The number of tiles of each plane."""
         return len(self.planes[0].index)
 
     def passes(self) -> list[NDArray[Any]]:
-        """One PASS for each pass, without what a launch adds; `carry_stride` in texels."""
+        """Return a PASS for each pass, without the fields that a launch adds; `carry_stride` is in texels."""
         levels = self.planes[0].levels
         by_level = np.cumsum([0, *(-(-h // 256) for h, _ in levels)])
         passes = []
@@ -116,7 +118,7 @@ class FrameLayout:
 
 @lru_cache(maxsize=64)
 def frame_layout(height: int, width: int, plan: PyramidPlan) -> FrameLayout:
-    """The layout of a (height, width) array, both at least 1."""
+    """Return the layout of a (height, width) array; both are at least 1."""
     planes = tuple(pyramid_layout(height, width, plane.texel_bytes) for plane in plan.planes)
     starts = [0]
     for plane in planes:

@@ -1,4 +1,4 @@
-"""The order of a point cloud, on a GPU: bit for bit what numpy_points says."""
+"""The order of a point cloud, on a GPU: equal to the result of numpy_points bit for bit."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ CLOUD = np.dtype(
     ],
     align=True,
 )
-"""struct Cloud of points.cu."""
+"""The struct Cloud of points.cu."""
 
 POINTS_PER_BLOCK = 1024
 
 
 def order_points(device: Device, slots: Slots, stream: Stream, positions: NDArray[Any]) -> PointOrder:
-    """See numpy_points.order_points; `positions`: at least one. Raises DeviceError."""
+    """Return the order of at least one position; see `numpy_points.order_points`. Raises DeviceError."""
     sizes = _sizes(positions)
     memory = slots.take(device_bytes(positions))
     try:
         order = _ordered(device, memory, stream, positions, sizes)
     except BaseException:
-        settle(device, stream)  # what is under way uses the memory and the positions
+        settle(device, stream)  # pending operations use the memory and the positions
         raise
     slots.give_back(memory)
     return order
 
 
 def device_bytes(positions: NDArray[Any]) -> int:
-    """Device memory that a cloud takes, without that of sorting."""
+    """Return the device memory that a cloud takes, in bytes, without the memory for sorting."""
     return sum(page_ceil(size) for size in _sizes(positions).values())
 
 
@@ -84,7 +84,7 @@ def _ordered(
 
     where = {name: int(cloud[name][0]) for name in sizes}
     blocks = -(-points // POINTS_PER_BLOCK)
-    device.zero(where["origin"], 2 * page_ceil(1), stream)  # and the extent behind it
+    device.zero(where["origin"], 2 * page_ceil(1), stream)  # and the extent, which follows it
     device.upload(where["positions"], positions, stream)
     for name in ("find_origin", "subtract_origin", "encode_keys"):
         device.launch(points_kernel(name, positions.dtype, axes), cloud, blocks, stream)
@@ -99,7 +99,7 @@ def _ordered(
 
 
 def _decoded(complements: NDArray[np.uint64]) -> NDArray[np.float64]:
-    """Coordinates from the complements of their ordered bits; 0 is none, which becomes 0."""
+    """Return coordinates from the complements of their ordered bits; 0 means that there is none, and becomes 0."""
     bits = ~complements
     sign = np.uint64(1 << 63)
     values = np.where(bits & sign, bits & ~sign, ~bits).view(np.float64)

@@ -7,25 +7,25 @@ from collections import deque
 from lumatile_kernels.device import Device, Memory
 
 IDLE_BYTES = 512 << 20
-"""Kept for reuse while nobody uses it, in bytes."""
+"""The unused memory, in bytes, that is kept for reuse."""
 
 
 class Slots:
-    """Lends pieces of device memory; in the steady state none is allocated. For one thread at a time.
+    """Lends pieces of device memory; in the steady state nothing is allocated. One thread at a time may use this.
 
-    Nobody waits for a slot: where all are in use there is one more. How many that can be is bounded by who asks.
+    A caller never waits for a slot: if all are in use, another is allocated. The caller bounds their number.
     """
 
     def __init__(self, device: Device, idle_bytes: int = IDLE_BYTES) -> None:
-        """`idle_bytes`: as IDLE_BYTES."""
+        """Lend memory of `device`; keep at most `idle_bytes` unused bytes."""
         self._device = device
         self._idle_bytes = idle_bytes
         self._idle: list[Memory] = []
         self._returned: deque[Memory] = deque()
-        """Not yet among the idle."""
+        """Slots that were given back and are not among the idle ones yet."""
 
     def take(self, nbytes: int) -> Memory:
-        """The smallest idle slot that has `nbytes`, and not twice as many; else a new one. Raises DeviceMemoryError."""
+        """Return the smallest idle slot of `nbytes` to 2 * `nbytes` bytes, or a new one. Raises DeviceMemoryError."""
         while self._returned:
             self._idle.append(self._returned.popleft())
         fitting = [slot for slot in self._idle if nbytes <= slot.nbytes <= 2 * nbytes]
@@ -38,14 +38,14 @@ class Slots:
         return self._device.allocate(nbytes)
 
     def give_back(self, slot: Memory) -> None:
-        """Let others have a slot that nothing on the device uses any more.
+        """Give back a slot that no operation of the device uses any more.
 
-        An abandoned batch does this when it is garbage, in any thread and at any time: a deque takes it without a lock.
+        An abandoned batch does this when it is garbage, in any thread and at any time; a deque needs no lock for it.
         """
         self._returned.append(slot)
 
     def clear(self) -> int:
-        """Free what is idle, and say how many bytes."""
+        """Free all idle slots, and return their size in bytes."""
         nbytes = sum(slot.nbytes for slot in (*self._idle, *self._returned))
         self._idle.clear()
         self._returned.clear()

@@ -1,4 +1,4 @@
-"""The kernels: which there are, and their text."""
+"""The list of the kernels, and their text."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from lumatile_kernels.device import Kernel
 TEXEL_BYTES: dict[TileFormat, int] = {"srgb8": 4, "linear": 8, "rgba32float": 16}
 
 OPTIONS = ("--std=c++14", "--fmad=false")
-"""Of NVRTC: floating point as written, which is what makes all backends agree. Division and square root are IEEE's and
-subnormal numbers are kept by default."""
+"""The options of NVRTC: floating point as written, which makes all backends agree. By default, division and square root
+follow IEEE 754, and subnormal numbers are kept."""
 
 PYRAMID = ("texels.cu", "pyramid.cu")
 """The texts that the kernels of images, depth and segmentations begin with."""
@@ -36,7 +36,7 @@ def _joined(names: tuple[str, ...]) -> str:
 
 
 def image_kernel(dtype: np.dtype[Any], channels: int, tile_format: TileFormat, *, carried: bool = False) -> Kernel:
-    """Images of `dtype`; `carried`: premultiplied linear light in float32, from another pass."""
+    """Return the kernel for images of `dtype`; `carried`: premultiplied linear light in float32, from another pass."""
     return Kernel(
         name="image_tiles",
         files=(*PYRAMID, "image.cu"),
@@ -50,19 +50,19 @@ def image_kernel(dtype: np.dtype[Any], channels: int, tile_format: TileFormat, *
 
 
 def depth_kernel(dtype: np.dtype[Any], *, carried: bool = False) -> Kernel:
-    """Depth of `dtype`; `carried`: metres in float32, from another pass."""
+    """Return the kernel for depth of `dtype`; `carried`: metres in float32, from another pass."""
     defines = ("SOURCE", _TYPES[dtype.name]), ("CARRIED", str(int(carried)))
     return Kernel(name="depth_tiles", files=(*PYRAMID, "depth.cu"), defines=defines)
 
 
 def segmentation_kernel(dtype: np.dtype[Any]) -> Kernel:
-    """Class ids of `dtype`, logged or from another pass."""
+    """Return the kernel for class ids of `dtype`, logged or from another pass."""
     defines = (("SOURCE", _TYPES[dtype.name]),)
     return Kernel(name="segmentation_tiles", files=(*PYRAMID, "segmentation.cu"), defines=defines)
 
 
 def points_kernel(name: str, dtype: np.dtype[Any], axes: int) -> Kernel:
-    """A step of ordering positions: `find_origin`, `subtract_origin`, `encode_keys` or `store_points`."""
+    """Return a step of ordering positions: `find_origin`, `subtract_origin`, `encode_keys` or `store_points`."""
     return Kernel(name=name, files=("points.cu",), defines=(("SOURCE", _TYPES[dtype.name]), ("AXES", str(axes))))
 
 
@@ -77,16 +77,16 @@ _WIDE_TYPES = {
 
 
 def narrow_kernel(dtype: np.dtype[Any]) -> Kernel:
-    """Class ids of a wide integer `dtype` to uint16."""
+    """Return the kernel that narrows class ids of a wide integer `dtype` to uint16."""
     return Kernel(name="narrow_ids", files=("ids.cu",), defines=(("SOURCE", _WIDE_TYPES[dtype.name]),))
 
 
 TRANSLUCENT = Kernel(name="find_translucent", files=("opaque.cu",))
-"""Whether an RGBA image of bytes is opaque."""
+"""The kernel that checks whether an RGBA image of bytes is opaque."""
 
 
 def all_kernels() -> Iterator[Kernel]:
-    """Every kernel that a backend can ask for."""
+    """Yield every kernel that a backend can request."""
     dtypes = [np.dtype(name) for name in _TYPES]
     formats: tuple[TileFormat, ...] = ("linear", "srgb8", "rgba32float")
     for channels in (1, 3, 4):

@@ -1,7 +1,7 @@
-"""Tensors of torch, CuPy, JAX and others on a GPU: a private copy, on the device, without waiting.
+"""Tensors of torch, CuPy, JAX and other libraries on a GPU: private copies on the device, made without waiting.
 
-The copy is enqueued where its order is right by itself: on the stream that the caller's library works on, so that it
-comes after what has been asked for before, and before what is asked for afterwards.
+A copy is enqueued on the stream that the caller's library uses, so that it happens after the operations that were
+enqueued before it, and before those that follow.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from lumatile_kernels.device import Borrowed, Device, DeviceError, Stream
 log = logging.getLogger(__name__)
 
 CUDA = 2
-"""DLPack's kDLCUDA."""
+"""The value of kDLCUDA in DLPack."""
 
 
 def on_cuda(value: Any) -> bool:
-    """Whether `value` is an array on a GPU."""
+    """Return whether `value` is an array on a GPU."""
     if hasattr(value, "__dlpack_device__"):
         return int(value.__dlpack_device__()[0]) == CUDA
     return hasattr(type(value), "__cuda_array_interface__")
 
 
 def snapshot(value: Any, *, ids: bool = False) -> DeviceArray | None:
-    """A copy of an array on a GPU, which the caller may change as soon as this returns; nobody waits for it.
+    """Copy an array on a GPU, without waiting; the caller may change the array as soon as this returns.
 
-    `ids`: they are class ids: integers other than uint8 and uint16 become uint16, see `DeviceArray.check_ids`.
+    `ids`: the elements are class ids: integers other than uint8 and uint16 become uint16, see `DeviceArray.check_ids`.
 
-    Only the tensor of a library whose stream is not known (none of torch, CuPy, JAX, nor a CUDA Array Interface that
-    names it) is waited for. bfloat16 becomes float32; what is not C-contiguous is made so by its own library.
-    None where CuPy cannot use the device, or the device has no room: said once.
+    The copy is waited for only if the stream of the library is not known: it is known for torch, CuPy, JAX, and a CUDA
+    Array Interface that names it. bfloat16 becomes float32, and the library of the array makes it C-contiguous.
+    Return None, and log that once, if CuPy cannot use the device or the device has no room.
     """
     try:
         device = device_numbered(_device_number(value))
@@ -68,7 +68,7 @@ def _say(message: str, error: Exception) -> None:
 
 
 def _copied(value: Any, device: Device, *, ids: bool) -> DeviceArray:
-    """See snapshot. Raises DeviceError."""
+    """Return the copy that `snapshot` returns. Raises DeviceError."""
     side = side_stream(device)
     found = _borrowed(value, device, side)
     source = found.array
@@ -99,13 +99,13 @@ def _copied(value: Any, device: Device, *, ids: bool) -> DeviceArray:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Readable:
-    """A tensor, and where it may be read."""
+    """A tensor, and the stream on which it may be read."""
 
     array: Borrowed
     stream: Stream | None
-    """The caller's; None: the side stream, on which it can be read too."""
+    """The stream of the caller; None: the tensor may be read on the side stream."""
     safe: bool = True
-    """Nobody changes it before the copy is done."""
+    """Whether the tensor stays unchanged until it has been copied, without waiting."""
 
 
 def _borrowed(value: Any, device: Device, side: Stream) -> _Readable:
@@ -123,7 +123,7 @@ def _borrowed(value: Any, device: Device, side: Stream) -> _Readable:
 
 
 def _of_torch(tensor: Any, device: Device) -> _Readable:
-    """A torch tensor, on the stream that torch works on in this thread."""
+    """Return a torch tensor, on the stream that torch uses in this thread."""
     tensor = tensor.detach()
     if tensor.is_neg():
         tensor = tensor.resolve_neg()
@@ -137,5 +137,5 @@ def _of_torch(tensor: Any, device: Device) -> _Readable:
         dtype=np.dtype(str(tensor.dtype).removeprefix("torch.")),
         owner=tensor,
     )
-    # torch frees on the stream that it allocates on, so the memory outlives a copy that is enqueued there
+    # torch frees memory on the stream that it allocates on, so it outlives a copy on that stream
     return _Readable(array=array, stream=stream)

@@ -27,53 +27,54 @@ BATCH_BYTES = 128 << 20
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
-    """What is to be done to a frame; frames of equal work can share a launch."""
+    """The work for a frame; frames of equal work can share a launch."""
 
     plan: PyramidPlan
     shape: tuple[int, ...]
-    """(h, w, c) or (h, w), none of them 0."""
+    """The shape of the frame: (h, w, c) or (h, w), none of them 0."""
     dtype: np.dtype[Any]
+    """The dtype of the frame."""
     kernel: Kernel
-    """For the first pass."""
+    """The kernel of the first pass."""
     carried_kernel: Kernel
-    """For the others."""
+    """The kernel of the other passes."""
     fields: tuple[tuple[str, float], ...]
-    """Scalars of PASS."""
+    """The scalars of PASS."""
     tables: tuple[tuple[str, Memory], ...]
     """The pointers of PASS to tables on the device."""
 
     @property
     def layout(self) -> FrameLayout:
-        """Where a frame's planes lie."""
+        """The layout of the planes of a frame."""
         return frame_layout(*self.shape[:2], self.plan)
 
     @property
     def source_bytes(self) -> int:
-        """Of a frame, in whole pages."""
+        """The size of a frame in bytes, in whole pages."""
         return page_ceil(int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize)
 
     @property
     def carried_bytes(self) -> int:
-        """What all passes carry of a frame, in whole pages."""
+        """The size of the levels that all passes of a frame carry, in bytes, in whole pages."""
         texel = self.plan.channels * self.plan.carried.itemsize
         return sum(page_ceil(int(p["carry_stride"][0]) * texel) for p in self.layout.passes())
 
     def made_bytes(self, frames: int) -> int:
-        """Device memory of what `launch` makes of some frames."""
+        """Return the device memory, in bytes, of the results of `launch` for this number of frames."""
         layout = self.layout
         return frames * (layout.nbytes + self.carried_bytes) + page_ceil(frames * layout.tiles * 8)
 
     def device_bytes(self, frames: int) -> int:
-        """Device memory of a batch whose frames come from the host."""
+        """Return the device memory, in bytes, of a batch whose frames come from the host."""
         return frames * self.source_bytes + self.made_bytes(frames)
 
 
 def launch(streams: DeviceStreams, work: Work, sources: Sequence[int], out: int) -> int:
-    """Enqueue all passes of some frames on the compute stream; gives the address of their ranges.
+    """Enqueue all passes of some frames on the compute stream; return the address of their ranges.
 
-    `sources`: where each frame's array is on the device, at most MAX_FRAMES; `out`: `work.made_bytes` of device memory,
-    which then hold the frames' planes, one frame after another, their ranges (frames, tiles, 2) uint32, and what the
-    passes have carried. Raises DeviceError.
+    `sources`: the addresses of the frames' arrays, at most MAX_FRAMES. `out`: the address of `work.made_bytes` bytes of
+    device memory, which will hold the planes, one frame after another, the ranges, (frames, tiles, 2) uint32, and the
+    levels that the passes carry. Raises DeviceError.
     """
     device, layout, frames = streams.device, work.layout, len(sources)
     rows = streams.rows(layout)

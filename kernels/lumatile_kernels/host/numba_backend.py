@@ -1,4 +1,4 @@
-"""The fast host backend: the same bytes as numpy's, from fused, compiled, multithreaded kernels."""
+"""The fast host backend: the same bytes as the numpy backend, from fused, compiled, multithreaded kernels."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ from lumatile_kernels.pyramid import depth_plan, image_plan, segmentation_plan, 
 
 
 class NumbaBackend(HostBackend):
-    """Compiled kernels on threads of their own; see `Backend`."""
+    """The backend that runs compiled kernels on its own threads; see `Backend`."""
 
     name: BackendName = "numba"
 
     def __init__(self, threads: int | None = None) -> None:
-        """`threads`: how many compute together; None: one for each core this process may use."""
+        """Compute with `threads` threads; None: one for each core that this process may use."""
         self._workers = Workers(threads)
 
     def image(
         self, image: NDArray[Any], *, tile_format: TileFormat = "linear", allocate: Allocate = allocate_array
     ) -> Iterator[TileBlock]:
-        """Plane `pixels` of an image."""
+        """Return plane `pixels` of an image; see `Backend.image`."""
         _, width, channels = image.shape
         plan = image_plan(tile_format, channels)
         words = plan.planes[0].texel_bytes // 4
@@ -67,7 +67,7 @@ class NumbaBackend(HostBackend):
         return stream_tiles(image, plan, source, carried, allocate)
 
     def depth(self, depth: NDArray[Any], *, meter: float, allocate: Allocate = allocate_array) -> Iterator[TileBlock]:
-        """Plane `pixels` of a depth image."""
+        """Return plane `pixels` of a depth image; see `Backend.depth`."""
         scratch = np.empty((self._workers.threads, 2, depth.shape[1]), np.int32)
 
         def step(kernel: Any, band: Any, payload: Any, half: Any, *args: Any) -> NDArray[np.float64]:
@@ -96,7 +96,7 @@ class NumbaBackend(HostBackend):
     def segmentation(
         self, ids: NDArray[Any], *, palette: NDArray[np.uint8], allocate: Allocate = allocate_array
     ) -> Iterator[TileBlock]:
-        """Planes `ids` and `colors` of a segmentation."""
+        """Return planes `ids` and `colors` of a segmentation; see `Backend.segmentation`."""
         colors = _frozen(np.ascontiguousarray(palette).view(np.uint32)[:, 0])
 
         def step(band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any]) -> NDArray[np.float64]:
@@ -111,12 +111,12 @@ class NumbaBackend(HostBackend):
         return stream_tiles(ids, segmentation_plan(ids.dtype), step, step, allocate)
 
     def points(self, positions: NDArray[Any]) -> PointOrder:
-        """Origin, Morton order and levels of a cloud."""
+        """Return the order of a cloud; see `Backend.points`."""
         return order_points(positions)
 
 
 def _frozen(array: NDArray[Any]) -> NDArray[Any]:
-    """A read-only view: numba compiles once for read-only arrays and once for others, so they all are."""
+    """Return a read-only view: numba compiles separately for read-only arrays and for others, so all are read-only."""
     view = array.view()
     view.flags.writeable = False
     return view
@@ -126,9 +126,10 @@ def _frozen(array: NDArray[Any]) -> NDArray[Any]:
 def code_tables(
     dtype: np.dtype[Any], tile_format: TileFormat
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint32]]:
-    """What the specification makes of every code of a dtype of 8 or 16 bits, each (256,) or (65536,).
+    """Return the results of the specification for every code of a dtype of 8 or 16 bits, each (256,) or (65536,).
 
-    Linear light, alpha, and the bits of a stored opaque channel (none where those are the code).
+    They are the linear light, the alpha, and the bits of a stored opaque channel; the last is empty if the bits are
+    equal to the code.
     """
     codes = np.arange(256**dtype.itemsize).astype(f"u{dtype.itemsize}").view(dtype)
     gray = codes[:, None, None]

@@ -1,4 +1,4 @@
-"""Depth kernels. Metres are handled as the bits of float32: those of valid depths, all positive, sort as integers.
+"""Depth kernels. Metres are handled as the bits of float32: those of valid depths are positive and sort as integers.
 
 A kernel takes row pairs `first` to `last` of a band, in thread `part`. `texels` are the band's tiles as int32; `half`
 is empty where the band is not halved; `lows` and `highs`, (pairs, tiles), hold NOTHING and 0 and take the least and
@@ -26,7 +26,7 @@ NOTHING = i32(0x7F800000)
 
 @kernel
 def metres(out: Any, values: Any, meter: Any) -> None:
-    """Depths in metres from a row of values; 0 where invalid."""
+    """Convert a row of values to metres, 0 where invalid."""
     for x in range(len(values)):
         depth = f32(f32(values[x]) / meter).view(np.int32)
         finite = depth if depth < NOTHING else i32(0)
@@ -35,7 +35,7 @@ def metres(out: Any, values: Any, meter: Any) -> None:
 
 @kernel
 def store_row(texels: Any, y: Any, rows: Any, depths: Any, lows: Any, highs: Any) -> None:
-    """Row `y` of a band; `lows` and `highs`: (tiles,)."""
+    """Store row `y` of a band; `lows` and `highs`: (tiles,)."""
     width = len(depths)
     for tile in range(len(lows)):
         left, right = tile * TILE, min(tile * TILE + TILE, width)
@@ -54,7 +54,7 @@ def store_row(texels: Any, y: Any, rows: Any, depths: Any, lows: Any, highs: Any
 
 @kernel
 def lower_median(a: Any, b: Any, c: Any, d: Any) -> Any:
-    """The lower median of the valid ones among four, 0 if there is none."""
+    """Return the lower median of the valid values among four, 0 if none is valid."""
     a = a if a > 0 else NOTHING
     b = b if b > 0 else NOTHING
     c = c if c > 0 else NOTHING
@@ -67,7 +67,7 @@ def lower_median(a: Any, b: Any, c: Any, d: Any) -> Any:
 
 @kernel
 def halve(out: Any, upper: Any, lower: Any) -> None:
-    """The lower median of each 2x2 of two rows."""
+    """Write the lower median of each 2x2 square of two rows."""
     last = len(upper) - 1
     for x in range(len(upper) // 2):
         out[x] = lower_median(upper[2 * x], upper[2 * x + 1], lower[2 * x], lower[2 * x + 1])
@@ -88,7 +88,7 @@ def depth_rows(
     first: int,
     last: int,
 ) -> None:
-    """Level 0, (rows, width), of any real dtype; `scratch`: (parts, 2, width) int32."""
+    """Store and halve level 0, (rows, width), of any real dtype; `scratch`: (parts, 2, width) int32."""
     rows, depths = len(band), scratch[part]
     for pair in range(first, last):
         for y in range(2 * pair, min(2 * pair + 2, rows)):
@@ -109,7 +109,7 @@ def carried_rows(
     first: int,
     last: int,
 ) -> None:
-    """Any other level, (rows, width) int32."""
+    """Store and halve any other level, (rows, width) int32."""
     rows = len(band)
     for pair in range(first, last):
         lower = min(2 * pair + 1, rows - 1)

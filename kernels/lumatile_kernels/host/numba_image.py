@@ -3,6 +3,8 @@
 A kernel takes row pairs `first` to `last` of a band of `rows` rows, in thread `part`. Lines are one row, channel by
 channel: (channels, width). `texels` are the band's tiles as uint32, `words` of them a texel: 1 for rgba8unorm-srgb,
 2 for rgba16float, 4 for rgba32float. `half` is empty where the band is not halved.
+
+The file is longer than others because all functions that a kernel calls must be in its file; see `numba_jit.kernel`.
 """
 
 # ruff: noqa: ARG001, PLR0917 - compiled functions take many arrays; all kernels are called alike
@@ -27,34 +29,34 @@ OPAQUE_FLOAT = u32(0x3F800000)
 
 @kernel
 def half_bits(x: Any) -> Any:
-    """Bits of the float16 nearest to a float32 in +-65504, half to even."""
+    """Return the bits of the float16 that is nearest to a float32 in +-65504, half to even."""
     magnitude = f32(abs(x))
     bits = magnitude.view(np.uint32)
     sign = u32(u32(f32(x).view(np.uint32) >> u32(16)) & u32(0x8000))
     # the exponent's bias falls by 112; 0xFFF and the last bit that stays round half to even
     odd = u32(u32(bits >> u32(13)) & u32(1))
     normal = u32(u32(bits - u32((112 << 23) - 0xFFF)) + odd) >> u32(13)
-    # adding 0.5 rounds to a multiple of 2**-24, which is what a subnormal counts
+    # adding 0.5 rounds to a multiple of 2**-24, the unit of a subnormal number
     subnormal = u32(f32(magnitude + f32(0.5)).view(np.uint32) - u32(0x3F000000))
     return u32(sign | (subnormal if magnitude < f32(2**-14) else normal))
 
 
 @kernel
 def srgb_code(x: Any, buckets: Any) -> Any:
-    """The sRGB code of linear light in [0, 1]; see `tables.srgb_buckets`."""
+    """Return the sRGB code of linear light in [0, 1]; see `tables.srgb_buckets`."""
     bits = f32(max(x, f32(2**-13))).view(np.uint32)
     return u32(u32(buckets[u32(u32(bits >> u32(16)) - u32(0x3900))] + u32(bits & u32(0xFFFF))) >> u32(16))
 
 
 @kernel
 def pack_codes(red: Any, green: Any, blue: Any) -> Any:
-    """An opaque rgba8 texel."""
+    """Return an opaque rgba8 texel."""
     return u32(u32(u32(red) | u32(u32(green) << u32(8))) | u32(u32(u32(blue) << u32(16)) | OPAQUE_CODE))
 
 
 @kernel
 def store(out: Any, red: Any, green: Any, blue: Any, words: Any, buckets: Any) -> None:
-    """One row of a tile from lines of linear light."""
+    """Store one row of a tile from lines of linear light."""
     if words == 1:
         for x in range(len(red)):
             out[x] = pack_codes(srgb_code(red[x], buckets), srgb_code(green[x], buckets), srgb_code(blue[x], buckets))
@@ -87,9 +89,9 @@ def store_alpha(out: Any, alpha: Any, words: Any) -> None:
 
 @kernel
 def store_codes(out: Any, red: Any, green: Any, blue: Any, words: Any, stored: Any) -> None:
-    """One row of a tile from lines of opaque codes.
+    """Store one row of a tile from lines of opaque codes.
 
-    `stored`: the bits that a code becomes; empty where it stays as it is (uint8 in rgba8unorm-srgb).
+    `stored`: the bits that each code becomes; empty if a code is stored unchanged (uint8 in rgba8unorm-srgb).
     """
     if len(stored) == 0:
         for x in range(len(red)):
@@ -111,7 +113,7 @@ def store_codes(out: Any, red: Any, green: Any, blue: Any, words: Any, stored: A
 
 @kernel
 def place(texels: Any, y: Any, rows: Any, left: Any, right: Any, words: Any) -> Any:
-    """Begin and end in `texels` of row `y` of the tile of columns `left` to `right`; its padding is zeroed."""
+    """Return begin and end in `texels` of row `y` of the tile of columns `left` to `right`; zero its padding."""
     n = (right - left) * words
     pitch = -(-n // PITCH_WORDS) * PITCH_WORDS
     start = left * words * rows + y * pitch
@@ -122,7 +124,7 @@ def place(texels: Any, y: Any, rows: Any, left: Any, right: Any, words: Any) -> 
 
 @kernel
 def store_row(texels: Any, y: Any, rows: Any, lines: Any, words: Any, buckets: Any) -> None:
-    """Row `y` of a band from lines of linear light."""
+    """Store row `y` of a band from lines of linear light."""
     channels, width = lines.shape
     green, blue = min(1, channels - 1), min(2, channels - 1)
     for left in range(0, width, TILE):
@@ -136,7 +138,7 @@ def store_row(texels: Any, y: Any, rows: Any, lines: Any, words: Any, buckets: A
 
 @kernel
 def store_code_row(texels: Any, y: Any, rows: Any, lines: Any, words: Any, stored: Any) -> None:
-    """Row `y` of a band from lines of opaque codes."""
+    """Store row `y` of a band from lines of opaque codes."""
     channels, width = lines.shape
     green, blue = min(1, channels - 1), min(2, channels - 1)
     for left in range(0, width, TILE):
@@ -148,13 +150,13 @@ def store_code_row(texels: Any, y: Any, rows: Any, lines: Any, words: Any, store
 
 @kernel
 def mean(a: Any, b: Any, c: Any, d: Any) -> Any:
-    """The box average of a 2x2."""
+    """Return the mean of a 2x2 square."""
     return f32(f32(f32(a + b) + f32(c + d)) * f32(0.25))
 
 
 @kernel
 def halve(out: Any, upper: Any, lower: Any) -> None:
-    """The box average of two lines."""
+    """Write the mean of each 2x2 square of two lines."""
     last = len(upper) - 1
     for x in range(len(upper) // 2):
         out[x] = mean(upper[2 * x], upper[2 * x + 1], lower[2 * x], lower[2 * x + 1])
@@ -164,14 +166,14 @@ def halve(out: Any, upper: Any, lower: Any) -> None:
 
 @kernel
 def halve_lines(out: Any, upper: Any, lower: Any) -> None:
-    """The box average of two rows, channel by channel."""
+    """Write the mean of each 2x2 square of two rows, channel by channel."""
     for k in range(len(out)):
         halve(out[k], upper[k], lower[k])
 
 
 @kernel
 def halve_codes(out: Any, upper: Any, lower: Any, linear: Any) -> None:
-    """The box average of two lines of codes, in linear light."""
+    """Write the mean of each 2x2 square of two lines of codes, in linear light."""
     last = len(upper) - 1
     for x in range(len(upper) // 2):
         a, b = linear[upper[2 * x]], linear[upper[2 * x + 1]]
@@ -184,7 +186,7 @@ def halve_codes(out: Any, upper: Any, lower: Any, linear: Any) -> None:
 
 @kernel
 def split(lines: Any, pixels: Any) -> None:
-    """Lines from interleaved pixels; strides that the compiler knows make it fast."""
+    """Split interleaved pixels into lines; strides that the compiler knows make it fast."""
     channels = len(lines)
     if channels == 1:
         for x in range(len(pixels)):
@@ -204,7 +206,7 @@ def split(lines: Any, pixels: Any) -> None:
 
 @kernel
 def look_up(line: Any, codes: Any, table: Any) -> None:
-    """A line of codes through a table."""
+    """Look up a line of codes in a table."""
     for x in range(len(line)):
         line[x] = table[codes[x]]
 
@@ -219,7 +221,7 @@ def clamp(line: Any, low: Any, high: Any) -> None:
 
 @kernel
 def premultiply(lines: Any) -> None:
-    """Color times alpha; adding 0 makes -0.0 +0."""
+    """Multiply color by alpha; adding 0 turns -0.0 into +0."""
     for k in range(3):
         for x in range(lines.shape[1]):
             lines[k, x] = f32(f32(lines[k, x] * lines[3, x]) + f32(0))
@@ -238,7 +240,7 @@ def opaque_code_rows(
     first: int,
     last: int,
 ) -> None:
-    """Level 0 of opaque unsigned integers, (rows, width * channels); the tables are indexed by them.
+    """Store and halve level 0 of opaque unsigned integers, (rows, width * channels), which index the tables.
 
     `scratch`: (parts, 2, channels, width) of the band's dtype.
     """
@@ -268,7 +270,7 @@ def alpha_code_rows(
     first: int,
     last: int,
 ) -> None:
-    """Level 0 of unsigned integers with alpha, (rows, width * 4); the tables are indexed by them.
+    """Store and halve level 0 of unsigned integers with alpha, (rows, width * 4), which index the tables.
 
     `codes`: (parts, 2, 4, width) of the band's dtype; `scratch`: the same in float32.
     """
@@ -298,9 +300,9 @@ def float_rows(
     first: int,
     last: int,
 ) -> None:
-    """Level 0 of float32 or float64 linear light, (rows, width * channels); colors are clamped to `low` ... `high`.
+    """Store and halve level 0 of float32 or float64 linear light, (rows, width * channels).
 
-    `scratch`: (parts, 2, channels, width) float32.
+    Colors are clamped to `low` ... `high`. `scratch`: (parts, 2, channels, width) float32.
     """
     rows, lines = len(band), scratch[part]
     for pair in range(first, last):
@@ -327,7 +329,7 @@ def carried_rows(
     first: int,
     last: int,
 ) -> None:
-    """Any other level, (rows, channels, width) linear light."""
+    """Store and halve any other level, (rows, channels, width) linear light."""
     rows = len(band)
     for pair in range(first, last):
         lower = min(2 * pair + 1, rows - 1)

@@ -1,7 +1,7 @@
-"""The order of a point cloud, fast: bit for bit what numpy_points says.
+"""The order of a point cloud, fast: equal to the result of numpy_points bit for bit.
 
 Morton codes are sorted by a least-significant-digit radix sort (Knuth, TAOCP 5.2.5, algorithm R), which is stable.
-Digits that are the same in all codes are skipped.
+Digits that are equal in all codes are skipped.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DIGITS = 8
 
 
 def order_points(positions: NDArray[Any]) -> PointOrder:
-    """See numpy_points.order_points."""
+    """Return the order of a cloud; see `numpy_points.order_points`."""
     points, dimensions = positions.shape
     origin = np.zeros(dimensions)
     offsets = np.empty((points, dimensions), np.float32)
@@ -51,7 +51,7 @@ def order_points(positions: NDArray[Any]) -> PointOrder:
 
 @kernel
 def _find_origin(positions: NDArray[Any], origin: NDArray[np.float64]) -> None:
-    """Write the least finite coordinate of each axis to `origin` (d,), which holds zeros."""
+    """Write the least coordinate of the finite positions on each axis to `origin` (d,), which holds zeros."""
     points, dimensions = positions.shape
     found = False
     for i in range(points):
@@ -68,7 +68,7 @@ def _find_origin(positions: NDArray[Any], origin: NDArray[np.float64]) -> None:
 
 @kernel
 def _subtract_origin(positions: NDArray[Any], origin: NDArray[np.float64], offsets: NDArray[np.float32]) -> np.float32:
-    """Write float32 offsets (N, d), NAN in every axis of a non-finite one; returns the greatest."""
+    """Write float32 offsets (N, d), NAN on every axis of a non-finite one; return the greatest offset."""
     points, dimensions = positions.shape
     extent = np.float32(0)
     for i in range(points):
@@ -89,7 +89,7 @@ def _subtract_origin(positions: NDArray[Any], origin: NDArray[np.float64], offse
 def _encode(
     offsets: NDArray[np.float32], scale: np.float32, keys: NDArray[np.uint64], histograms: NDArray[np.int64]
 ) -> None:
-    """Write Morton codes (N,), 2^63 for the non-finite, and count their digits."""
+    """Write Morton codes (N,), 2^63 for non-finite positions, and count their digits."""
     points, dimensions = offsets.shape
     for i in range(points):
         key = np.uint64(0)
@@ -107,7 +107,7 @@ def _encode(
 
 @kernel
 def _spread_by_2(bits: np.uint64) -> np.uint64:
-    """The low 32 bits, one zero between two."""
+    """Return the low 32 bits, with a zero after each."""
     bits = (bits | bits << np.uint64(16)) & np.uint64(0x0000FFFF0000FFFF)
     bits = (bits | bits << np.uint64(8)) & np.uint64(0x00FF00FF00FF00FF)
     bits = (bits | bits << np.uint64(4)) & np.uint64(0x0F0F0F0F0F0F0F0F)
@@ -117,7 +117,7 @@ def _spread_by_2(bits: np.uint64) -> np.uint64:
 
 @kernel
 def _spread_by_3(bits: np.uint64) -> np.uint64:
-    """The low 21 bits, two zeros between two."""
+    """Return the low 21 bits, with two zeros after each."""
     bits = (bits | bits << np.uint64(32)) & np.uint64(0x001F00000000FFFF)
     bits = (bits | bits << np.uint64(16)) & np.uint64(0x001F0000FF0000FF)
     bits = (bits | bits << np.uint64(8)) & np.uint64(0x100F00F00F00F00F)
@@ -134,7 +134,7 @@ def _sort_by_digit(  # noqa: PLR0917
     histogram: NDArray[np.int64],
     shift: np.uint64,
 ) -> None:
-    """One stable pass; turns `histogram` into where the next of each digit goes."""
+    """Sort stably by one digit; `histogram` becomes the place of the next row of each digit."""
     total = 0
     for digit in range(len(histogram)):
         count = histogram[digit]
@@ -156,7 +156,7 @@ def _store(
     order: NDArray[np.int64],
     stored: NDArray[np.float32],
 ) -> None:
-    """Write rows and offsets, given by rank, in stored order: the coarsest level first."""
+    """Write rows and offsets, which are given by rank, in stored order: the coarsest level first."""
     coarsest = len(counts) - 1
     for rank in range(len(rows)):
         level, place = 0, rank

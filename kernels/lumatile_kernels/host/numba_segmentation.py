@@ -15,12 +15,12 @@ from lumatile_kernels.host.numba_jit import kernel
 from lumatile_kernels.layout import PITCH, TILE
 
 COLOR_UNIT = PITCH // 4
-"""Texels that rows of colors are padded to."""
+"""Rows of colors are padded to a multiple of this number of texels."""
 
 
 @kernel
 def store_row(texels: Any, colors: Any, y: Any, rows: Any, ids: Any, palette: Any, lows: Any, highs: Any) -> None:
-    """Row `y` of a band, as ids and as colors; `lows` and `highs`: (tiles,)."""
+    """Store row `y` of a band, as ids and as colors; `lows` and `highs`: (tiles,)."""
     width, id_unit = len(ids), PITCH // ids.itemsize
     for tile in range(len(lows)):
         line = ids[tile * TILE : min(tile * TILE + TILE, width)]
@@ -45,7 +45,7 @@ def store_row(texels: Any, colors: Any, y: Any, rows: Any, ids: Any, palette: An
 
 @kernel
 def mode(a: Any, b: Any, c: Any, d: Any) -> Any:
-    """The most frequent of four; of equally frequent ones the first."""
+    """Return the most frequent of four values; of equally frequent values the first."""
     if a in (b, c, d):
         return a
     if b in (c, d):
@@ -55,7 +55,7 @@ def mode(a: Any, b: Any, c: Any, d: Any) -> Any:
 
 @kernel
 def halve(out: Any, upper: Any, lower: Any) -> None:
-    """The mode of each 2x2 of two rows."""
+    """Write the mode of each 2x2 square of two rows."""
     last = len(upper) - 1
     for x in range(len(upper) // 2):
         out[x] = mode(upper[2 * x], upper[2 * x + 1], lower[2 * x], lower[2 * x + 1])
@@ -76,7 +76,7 @@ def id_rows(
     first: int,
     last: int,
 ) -> None:
-    """A level, (rows, width) ids; `palette`: (256,) or (65536,) uint32."""
+    """Store and halve a level, (rows, width) ids; `palette`: (256,) or (65536,) uint32."""
     rows = len(band)
     for pair in range(first, last):
         lower = min(2 * pair + 1, rows - 1)

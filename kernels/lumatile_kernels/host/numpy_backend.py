@@ -1,4 +1,4 @@
-"""The specification: what every backend computes, said in numpy. Plain before fast."""
+"""The specification of all backends, in plain numpy."""
 
 from __future__ import annotations
 
@@ -18,37 +18,37 @@ from lumatile_kernels.pyramid import depth_plan, image_plan, segmentation_plan, 
 
 
 class NumpyBackend(HostBackend):
-    """The reference backend; see `Backend`."""
+    """The backend that is the specification; see `Backend`."""
 
     name: BackendName = "numpy"
 
     def image(
         self, image: NDArray[Any], *, tile_format: TileFormat = "linear", allocate: Allocate = allocate_array
     ) -> Iterator[TileBlock]:
-        """Plane `pixels` of an image."""
+        """Return plane `pixels` of an image; see `Backend.image`."""
         source, carried = partial(image_source, tile_format), partial(image_carried, tile_format)
         return stream_tiles(image, image_plan(tile_format, image.shape[2]), source, carried, allocate)
 
     def depth(self, depth: NDArray[Any], *, meter: float, allocate: Allocate = allocate_array) -> Iterator[TileBlock]:
-        """Plane `pixels` of a depth image."""
+        """Return plane `pixels` of a depth image; see `Backend.depth`."""
         return stream_tiles(depth, depth_plan(), partial(depth_source, np.float32(meter)), depth_carried, allocate)
 
     def segmentation(
         self, ids: NDArray[Any], *, palette: NDArray[np.uint8], allocate: Allocate = allocate_array
     ) -> Iterator[TileBlock]:
-        """Planes `ids` and `colors` of a segmentation."""
+        """Return planes `ids` and `colors` of a segmentation; see `Backend.segmentation`."""
         source, carried = partial(ids_source, palette), partial(ids_carried, palette)
         return stream_tiles(ids, segmentation_plan(ids.dtype), source, carried, allocate)
 
     def points(self, positions: NDArray[Any]) -> PointOrder:
-        """Origin, Morton order and levels of a cloud."""
+        """Return the order of a cloud; see `Backend.points`."""
         return order_points(positions)
 
 
 def image_source(
     tile_format: TileFormat, band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any]
 ) -> None:
-    """The `Step` of level 0 of an image; `band`: (rows, width, channels)."""
+    """Store and halve rows of level 0 of an image; `band`: (rows, width, channels); see `Step`."""
     write_tiles(source_texels(band, tile_format), payloads[0])
     if half.size:
         half[:] = mean(np.moveaxis(linear_light(band, tile_format), 2, 1))
@@ -57,14 +57,14 @@ def image_source(
 def image_carried(
     tile_format: TileFormat, band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any]
 ) -> None:
-    """The `Step` of the other levels of an image."""
+    """Store and halve rows of another level of an image; see `Step`."""
     write_tiles(texels_of(np.moveaxis(band, 1, 2), tile_format), payloads[0])
     if half.size:
         half[:] = mean(band)
 
 
 def linear_light(image: NDArray[Any], tile_format: TileFormat) -> NDArray[np.float32]:
-    """Linear light premultiplied by alpha, as it is filtered: (rows, width, channels), the shape of `image`."""
+    """Return the linear light, premultiplied by alpha, that is filtered: (rows, width, channels), as `image`."""
     color, alpha = image[..., :3], image[..., 3:]
     if image.dtype.kind == "u":
         color = tables.srgb_to_linear(image.dtype)[color]
@@ -78,7 +78,7 @@ def linear_light(image: NDArray[Any], tile_format: TileFormat) -> NDArray[np.flo
 
 
 def source_texels(image: NDArray[Any], tile_format: TileFormat) -> NDArray[Any]:
-    """Level 0 as it is stored: (rows, width, 4) texels."""
+    """Return the texels of level 0: (rows, width, 4)."""
     texels = texels_of(linear_light(image, tile_format), tile_format)
     if tile_format == "linear" and image.dtype.kind == "u" and image.shape[2] != 4:
         texels[..., :3] = tables.srgb_to_half(image.dtype)[image]  # rounded once, not twice
@@ -86,14 +86,14 @@ def source_texels(image: NDArray[Any], tile_format: TileFormat) -> NDArray[Any]:
 
 
 def _clamped(values: NDArray[Any], low: np.float32, high: np.float32) -> NDArray[np.float32]:
-    """Values narrowed to float32, NaN and -0.0 made +0, clamped."""
+    """Return values narrowed to float32 and clamped; NaN and -0.0 become +0."""
     with np.errstate(over="ignore", invalid="ignore"):
         narrow = values.astype(np.float32)
     return np.clip(np.where(np.isnan(narrow), np.float32(0), narrow) + np.float32(0), low, high)
 
 
 def texels_of(linear: NDArray[np.float32], tile_format: TileFormat) -> NDArray[Any]:
-    """Premultiplied linear light of 1, 3 or 4 channels to (rows, width, 4) texels."""
+    """Return the texels, (rows, width, 4), of premultiplied linear light with 1, 3 or 4 channels."""
     texels = np.ones((*linear.shape[:2], 4), np.float32)
     texels[..., :3] = linear[..., :3]
     if linear.shape[2] == 4:
@@ -104,7 +104,7 @@ def texels_of(linear: NDArray[np.float32], tile_format: TileFormat) -> NDArray[A
 
 
 def mean(band: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The box average of each 2x2."""
+    """Return the mean of each 2x2 square."""
     a, b, c, d = _quads(band)
     average: NDArray[np.float32] = ((a + b) + (c + d)) * np.float32(0.25)
     return average
@@ -113,7 +113,7 @@ def mean(band: NDArray[np.float32]) -> NDArray[np.float32]:
 def depth_source(
     meter: np.float32, band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any]
 ) -> NDArray[np.float64]:
-    """The `Step` of level 0 of a depth image; `band`: (rows, width)."""
+    """Store and halve rows of level 0 of a depth image; `band`: (rows, width); see `Step`."""
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         metres = band.astype(np.float32) / meter
     valid = (metres > 0) & (metres < np.inf)
@@ -121,7 +121,7 @@ def depth_source(
 
 
 def depth_carried(band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any]) -> NDArray[np.float64]:
-    """The `Step` of the other levels of a depth image."""
+    """Store and halve rows of another level of a depth image; see `Step`."""
     write_tiles(np.moveaxis(band, 1, 2), payloads[0])
     if half.size:
         half[:] = lower_median(band)
@@ -133,7 +133,7 @@ def depth_carried(band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], hal
 
 
 def lower_median(band: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The lower median of the valid (greater than 0) among each 2x2, 0 if there is none."""
+    """Return the lower median of the valid values (greater than 0) of each 2x2 square, 0 if none is valid."""
     quads = np.stack(_quads(band))
     valid = quads > 0
     ascending = np.sort(np.where(valid, quads, np.inf), axis=0)
@@ -145,14 +145,14 @@ def lower_median(band: NDArray[np.float32]) -> NDArray[np.float32]:
 def ids_source(
     palette: NDArray[np.uint8], band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any]
 ) -> NDArray[np.float64]:
-    """The `Step` of level 0 of a segmentation; `band`: (rows, width)."""
+    """Store and halve rows of level 0 of a segmentation; `band`: (rows, width); see `Step`."""
     return ids_carried(palette, band[:, None], payloads, half)
 
 
 def ids_carried(
     palette: NDArray[np.uint8], band: NDArray[Any], payloads: Sequence[NDArray[np.uint8]], half: NDArray[Any]
 ) -> NDArray[np.float64]:
-    """The `Step` of the other levels of a segmentation."""
+    """Store and halve rows of another level of a segmentation; see `Step`."""
     write_tiles(np.moveaxis(band, 1, 2), payloads[0])
     write_tiles(palette[band[:, 0]], payloads[1])
     if half.size:
@@ -161,7 +161,7 @@ def ids_carried(
 
 
 def mode(band: NDArray[Any]) -> NDArray[Any]:
-    """The most frequent among each 2x2; of equally frequent ones the first in raster order."""
+    """Return the most frequent value of each 2x2 square; of equally frequent values the first in raster order."""
     quads = np.stack(_quads(band))
     counts = (quads[:, None] == quads[None]).sum(axis=1)
     most_frequent: NDArray[Any] = np.take_along_axis(quads, counts.argmax(axis=0)[None], axis=0)[0]
@@ -169,19 +169,19 @@ def mode(band: NDArray[Any]) -> NDArray[Any]:
 
 
 def _quads(band: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """Upper left, upper right, lower left and lower right of each 2x2; what is missing at the edge repeats it."""
+    """Return the upper left, upper right, lower left and lower right of each 2x2 square; edges are repeated."""
     rows, _, width = band.shape
     even = np.pad(band, ((0, rows % 2), (0, 0), (0, width % 2)), mode="edge")
     return even[0::2, :, 0::2], even[0::2, :, 1::2], even[1::2, :, 0::2], even[1::2, :, 1::2]
 
 
 def _tiles(texels: NDArray[Any]) -> list[NDArray[Any]]:
-    """Texel rows, (rows, width, ...), cut into tiles."""
+    """Return texel rows, (rows, width, ...), cut into tiles."""
     return [texels[:, x : x + TILE] for x in range(0, texels.shape[1], TILE)]
 
 
 def write_tiles(texels: NDArray[Any], payload: NDArray[np.uint8]) -> None:
-    """Store (rows, width, channels) texels as a row of tiles: one tile after another, rows padded with zeros."""
+    """Write texels, (rows, width, channels), as a row of tiles: one tile after another, rows padded with zeros."""
     start = 0
     for tile in _tiles(texels):
         rows, width, channels = tile.shape

@@ -1,4 +1,4 @@
-"""The order of a point cloud, plainly: the specification that the fast versions equal bit for bit."""
+"""The order of a point cloud in plain numpy: the specification, which the fast versions equal bit for bit."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from lumatile_kernels.backend import PointOrder
 from lumatile_kernels.layout import level_counts
 
 NAN = np.uint32(0x7FC00000).view(np.float32)
-"""What is stored in every axis of a non-finite position."""
+"""The value that is stored for every axis of a non-finite position."""
 
 AXIS_BITS = 21
-"""Bits of the Morton code an axis."""
+"""The bits of the Morton code per axis."""
 
 MIN_EXTENT = 2.0**-100
-"""Clouds smaller than this have Morton code 0 throughout: 2^21 / extent would leave float32."""
+"""All points of a cloud with a smaller extent have the Morton code 0: 2^21 / extent would not fit float32."""
 
 
 def order_points(positions: NDArray[Any]) -> PointOrder:
-    """Origin, Morton order (Morton, 1966) and levels of a cloud.
+    """Return the origin, the Morton order (Morton, 1966) and the levels of a cloud.
 
-    `positions`: (N, 2 or 3), float32 or float64. A position is finite if all its axes are, and so are its offsets from
-    the origin in float32. Zeros come out as +0, in offsets and origin.
+    `positions`: (N, 2 or 3), float32 or float64. A position is finite if all its coordinates are, and so are its
+    offsets from the origin in float32. Zeros become +0, in offsets and origin.
     """
     with np.errstate(invalid="ignore"):  # a signalling NaN
         offsets, origin = _offsets(positions.astype(np.float64))
@@ -44,7 +44,7 @@ def order_points(positions: NDArray[Any]) -> PointOrder:
 
 
 def _offsets(positions: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """(N, d) offsets from the origin, and the origin (d,): the least coordinate of the finite positions."""
+    """Return (N, d) offsets from the origin, and the origin (d,): the least coordinates of the finite positions."""
     finite = positions[np.isfinite(positions).all(axis=1)]
     origin = finite.min(axis=0) if len(finite) else np.zeros(positions.shape[1])
     origin += 0.0  # -0 becomes +0
@@ -53,7 +53,7 @@ def _offsets(positions: NDArray[np.float64]) -> tuple[NDArray[np.float32], NDArr
 
 
 def _morton_codes(offsets: NDArray[np.float32]) -> NDArray[np.uint64]:
-    """(N,) codes of finite offsets >= 0: the bits of x, y and z in turn, x lowest."""
+    """Return the codes (N,) of finite offsets >= 0: the bits of x, y and z interleaved, x lowest."""
     extent = offsets.max(initial=np.float32(0))
     codes = np.zeros(len(offsets), np.uint64)
     if extent < MIN_EXTENT:
