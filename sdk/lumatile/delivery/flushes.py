@@ -1,152 +1,109 @@
-"""What a sink was given, and what has become of it."""
+"""Flushes: they wait until a backlog's values are durable, and know when to wait no longer."""
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 
-from lumatile.delivery.spill import Spill
-from lumatile.delivery.window import Window
-from lumatile.pending_flush import PendingFlush
-from lumatile.sink.intake import Intake
+from lumatile.delivery.backlog import Backlog
+from lumatile.delivery.backlog_state import BacklogState
 from lumatile.sink.sinks import Durable
-from lumatile.values import LoggedValue
-from lumatile.wire.acknowledgements import Acknowledgement
-
-log = logging.getLogger(__name__)
+from lumatile.spool.reader import Position
 
 ATTEMPTS = 3
 """Failures, of connecting or of the service's store, after which a flush says so instead of waiting on."""
 
 TICK_SECONDS = 0.1
-"""A flush looks at least this often whether it has to go on waiting."""
+"""A flush checks at least this often whether it has to wait on."""
+
+STALLED_SECONDS = 5.0
+"""When a service has acknowledged nothing for this long, a flush is content with the spool."""
 
 
-class Deliveries:
-    """The values of a sink for a service, on their way. Its methods may be called from several threads."""
+@dataclass(frozen=True, kw_only=True)
+class FlushOutcome:
+    """What came of a flush."""
 
-    def __init__(self, url: str, intake: Intake, spill: Spill | None) -> None:
-        """`url`: of the service; `intake`: what the sink's thread takes from; `spill`: with the sink's spool."""
-        self._url = url
-        self._intake = intake
-        self._queue = intake.queue
-        self._spill = spill
-        self.gaps = intake.gaps
-        self.lock = threading.RLock()
-        """Guards the fields below. Not `with changed`: Ctrl-C between the steps of that leaves it locked."""
-        self.changed = threading.Condition(self.lock)
-        self.contexts: dict[tuple[str, bool], LoggedValue] = {}
-        """The newest annotation contexts that are not in the window: they begin every connection."""
-        self.window = Window()
-        """What was taken from the queue, and is neither acknowledged nor in the spool."""
-        self.up = True
-        """Whether the service takes values, as far as is known."""
-        self.taken = 0
-        """Number of the last value that was taken from the queue."""
-        self.wanted = 0
-        """Number of the last value that a flush waits for."""
-        self._progress = 0.0
-        """When something was acknowledged last."""
-        self.failures = 0
-        """Failures since the beginning."""
-        self.failure = ""
-        """What the last one was."""
-        self.attempts = 0
-        """Failed attempts to connect since something was acknowledged."""
-        self.stopped = False
+    where: Durable | None
+    """Where everything that was put before it is durable; None: some of it is not."""
+    undelivered: int
+    """Values that are in memory only; put before or after it began."""
+    lost: int
+    """Values that were dropped, refused or damaged since the last flush."""
+    why: str
+    """Why values are not durable or, if all that are left are, why values were lost."""
 
-    def pending_flush(self, timeout: float | None) -> PendingFlush:
-        """A flush that begins now."""
-        spill_failures = 0 if self._spill is None else self._spill.failures
-        return PendingFlush(
-            number=self._queue.accepted, failures=self.failures, spill_failures=spill_failures, timeout=timeout
-        )
 
-    def wait(self, flush: PendingFlush) -> tuple[Durable | None, int, str]:
-        """Where everything before a flush is durable, None: not yet; how many values were lost before it; and why."""
-        with self.lock:
-            self.wanted = max(self.wanted, flush.number)
-            self._queue.wake()
-            self.changed.notify_all()
-            while (where := self._where(flush)) is None and not self.stopped and not self._hopeless(flush):
-                self.changed.wait(min(TICK_SECONDS, flush.left))
-            lost, why_lost = self._intake.take_lost()
-            return where, lost, why_lost if where else self._why_not(flush)
+class PendingFlush:
+    """A flush of the values that were put before it was constructed."""
 
-    def held(self, number: int) -> bool:
-        """Whether none of the values up to a number is in memory alone; called with the lock held."""
-        first = self.window.first
-        return self.taken >= number and (first is None or first > number) and not self.gaps
+    def __init__(self, backlog: Backlog, timeout: float | None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin; `timeout`: the longest wait in seconds, None: unlimited; `clock`: gives the time in seconds."""
+        begun = backlog.state()
+        self.number = begun.accepted
+        """Number of the last value before it."""
+        self._backlog = backlog
+        self._timeout = timeout
+        self._clock = clock
+        self._began = clock()
+        self._failures = begun.failures
+        self._spool_failures = 0 if begun.spool is None else begun.spool.failures
+        self._mark: Position | None = None
+        """The end, in the spool, of what it waits for, as soon as that is known."""
 
-    def _where(self, flush: PendingFlush) -> Durable | None:
-        """Where everything before a flush is durable, or None: not yet; called with the lock held."""
-        held = self.held(flush.number)
-        if self._spill is None:
+    def wait(self) -> FlushOutcome:
+        """Wait until all values are durable in the store, or it makes no sense to wait on."""
+        self._backlog.want(self.number)
+        while True:
+            state = self._backlog.state()
+            where = self._where(state)
+            if where is not None or state.stopped or self._hopeless(state):
+                break
+            self._backlog.wait(state.version, min(TICK_SECONDS, self._left))
+        lost, why_lost = self._backlog.take_lost()
+        why = why_lost if where else self._why_not(state)
+        return FlushOutcome(where=where, undelivered=state.undelivered, lost=lost, why=why)
+
+    def _where(self, state: BacklogState) -> Durable | None:
+        """Return where all its values are durable; None: wait on. Values go to the spool when the service is slow."""
+        held = state.held(self.number)
+        if state.spool is None:
             return "store" if held else None
-        if held and flush.mark is None:
-            flush.mark = self._spill.spool.end
-        if flush.mark is not None and not self.gaps and self._spill.spool.done >= flush.mark:
+        if held and self._mark is None:
+            self._mark = state.spool.end
+        if self._mark is not None and not state.gaps and state.spool.done >= self._mark:
             return "store"
-        away = not self.up or self.failures >= flush.failures + ATTEMPTS
-        stalled = flush.stalled(self._progress)
-        if held and (away or (stalled and flush.timeout is None) or not flush.left):
+        away = not state.up or state.failures >= self._failures + ATTEMPTS
+        stalled = self._stalled(state)
+        if held and (away or (stalled and self._timeout is None) or not self._left):
             return "spool"
-        if (away or stalled) and self._spill.wanted < flush.number:
-            self._spill.wanted = flush.number
-            self._queue.wake()
-            self.changed.notify_all()
+        if away or stalled:
+            self._backlog.want_spooled(self.number)
         return None
 
-    def _hopeless(self, flush: PendingFlush) -> bool:
-        """Whether a flush has waited long enough; called with the lock held."""
-        failing = self.failures >= flush.failures + ATTEMPTS
-        if self._spill is not None:
-            failing = self._spill.failures > flush.spill_failures and (failing or not self.up)
-        return failing or not flush.left
+    @property
+    def _left(self) -> float:
+        """Seconds that it may still wait."""
+        return float("inf") if self._timeout is None else max(0.0, self._began + self._timeout - self._clock())
 
-    def _why_not(self, flush: PendingFlush) -> str:
-        """Why values are not durable; called with the lock held."""
-        if self._intake.error is not None:
-            return str(self._intake.error)
-        why = self.failure if self.failures > flush.failures or not self.up else "timed out"
-        if self._spill is not None and self._spill.failures > flush.spill_failures:
-            why += f"; nor do they go to the spool: {self._spill.failure}"
+    def _stalled(self, state: BacklogState) -> bool:
+        """Return whether the service makes so little progress that the values are wanted in the spool."""
+        patience = STALLED_SECONDS if self._timeout is None else min(STALLED_SECONDS, self._timeout / 2)
+        return self._clock() - max(self._began, state.progress) >= patience
+
+    def _hopeless(self, state: BacklogState) -> bool:
+        """Return whether it has waited long enough."""
+        failing = state.failures >= self._failures + ATTEMPTS
+        if state.spool is not None:
+            failing = state.spool.failures > self._spool_failures and (failing or not state.up)
+        return failing or not self._left
+
+    def _why_not(self, state: BacklogState) -> str:
+        """Return why values are not durable."""
+        if state.error is not None:
+            return str(state.error)
+        why = state.failure if state.failures > self._failures or not state.up else "timed out"
+        if state.spool is not None and state.spool.failures > self._spool_failures:
+            why += f"; nor do they go to the spool: {state.spool.failure}"
         return why
-
-    def undelivered(self) -> int:
-        """How many values are in memory alone; called with the lock held."""
-        return len(self.window) + len(self._queue)
-
-    # the reading threads of connections, also of dead ones
-
-    def heard(self, message: Acknowledgement) -> None:
-        """Take note of what a service says."""
-        with self.lock:
-            for producer, first, last in message.durable:
-                for seq in range(first, min(last, first + self._most()) + 1):
-                    self._settle(producer, seq)
-            for refused in message.refused:
-                if self._settle(refused.producer, refused.seq):
-                    why_lost = f"refused by the service: {refused.reason}"
-                    self._intake.lose(1, why_lost)
-                    log.error("a value was %s", why_lost)
-            if message.failures:
-                self.failures += message.failures
-                self.failure = f"{self._url} cannot store values: {message.failure}"
-            self.changed.notify_all()
-
-    def _most(self) -> int:
-        """How many values a message may be about."""
-        return self.taken + (0 if self._spill is None else self._spill.spool.sent_values)
-
-    def _settle(self, producer: bytes, seq: int) -> bool:
-        """Forget a value that the service has decided on; whether it was not known."""
-        value = self.window.forget((producer, seq))
-        if value is not None and value.kind == "annotation_context":
-            self.contexts[value.entity_path, value.time.timeless] = value
-        if value is None and (self._spill is None or not self._spill.spool.acknowledge(producer, seq)):
-            return False
-        self.attempts = 0
-        self._progress = time.monotonic()
-        return True

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
+from lumatile.delivery.backlog_state import SpoolState
 from lumatile.spool.reader import Unit
 from lumatile.spool.spool import Spool
 from lumatile.values import LoggedValue
@@ -20,23 +21,22 @@ RETRY_SECONDS = 0.5
 
 
 class Spill:
-    """The spool of a sink, and what is known of it. For the sink's thread, but `wanted` and the failures."""
+    """The spool of a sink, and when its thread writes to it and reads from it. The failures may be read by others."""
 
-    def __init__(self, spool: Spool, staged_bytes: int) -> None:
-        """`staged_bytes`: so much may wait in memory for the disk, in bytes."""
+    def __init__(self, spool: Spool, staged_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
+        """Args: `staged_bytes`: bytes that may wait in memory for the disk; `clock`: gives the time in seconds."""
         self.spool = spool
-        self.wanted = 0
-        """Number of the last value that a flush wants in the spool."""
         self.failures = 0
-        """Failures since the beginning."""
+        """Failures to write since the beginning."""
         self.failure = ""
         """Why the last one failed."""
-        self.damaged = 0
-        """Values known to be damaged when that was last looked at."""
         self._staged_bytes = staged_bytes
+        self._clock = clock
+        self._damaged = 0
+        """Damaged values that `new_damage` has told of."""
         self._retry = self._read_again = 0.0
-        self._clean = time.monotonic()
-        """When last all was well, or on disk."""
+        self._clean = clock()
+        """When nothing was last waiting in memory for the disk."""
         self._failing = False
 
     def due(self, nbytes: int, *, up: bool, given: bool, pressed: bool) -> bool:
@@ -45,7 +45,7 @@ class Spill:
         `nbytes`: what they hold; `up`: the service takes values; `given`: they have been sent to it; `pressed`: there
         is no room for more on the way to it, and the queue fills.
         """
-        now = time.monotonic()
+        now = self._clock()
         if up and (given or not nbytes):
             self._clean = now
         if not nbytes or self.resting:
@@ -57,7 +57,7 @@ class Spill:
     @property
     def resting(self) -> bool:
         """Whether it took nothing a moment ago."""
-        return time.monotonic() < self._retry
+        return self._clock() < self._retry
 
     def append(self, values: Sequence[LoggedValue], *, sent: bool) -> int:
         """Make values durable; how many of the first are. Raises UnsendableError where the first cannot be encoded."""
@@ -66,7 +66,7 @@ class Spill:
         except OSError as e:
             self._failed(e)
             return 0
-        self._clean = time.monotonic()
+        self._clean = self._clock()
         if self._failing:
             log.warning("the spool takes values again")
         self._failing = False
@@ -74,19 +74,28 @@ class Spill:
 
     def next(self) -> Unit | None:
         """What comes next from the spool; None: nothing does, or it cannot be read now."""
-        if time.monotonic() < self._read_again:
+        if self._clock() < self._read_again:
             return None
         try:
             return self.spool.next()
         except OSError as e:
             log.warning("the spool cannot be read now: %s", e)
-            self._read_again = time.monotonic() + RETRY_SECONDS
+            self._read_again = self._clock() + RETRY_SECONDS
             return None
+
+    def state(self) -> SpoolState:
+        """Return how the spool stands now."""
+        return SpoolState(end=self.spool.end, done=self.spool.done, failures=self.failures, failure=self.failure)
+
+    def new_damage(self) -> int:
+        """Return how many values were found damaged since the last call."""
+        damaged, self._damaged = self.spool.damaged - self._damaged, self.spool.damaged
+        return damaged
 
     def _failed(self, error: OSError) -> None:
         self.failure = str(error)
         self.failures += 1
-        self._retry = time.monotonic() + RETRY_SECONDS
+        self._retry = self._clock() + RETRY_SECONDS
         if not self._failing:
             log.warning("values cannot go to the spool, and wait in memory: %s", error)
         self._failing = True

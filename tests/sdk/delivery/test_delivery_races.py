@@ -47,9 +47,9 @@ def test_values_that_are_acknowledged_while_they_are_to_be_spooled_end_nothing(t
     def acknowledged_meanwhile(spill, *arguments, **options):
         if not due(spill, *arguments, **options):
             return False
-        keys = [(value.producer, value.seq, value.seq) for value in sink._deliveries.window.values()]
+        keys = [(value.producer, value.seq, value.seq) for value in sink._backlog._window.values()]
         monkeypatch.setattr(Spill, "due", due)
-        sink._deliveries.heard(Acknowledgement(durable=tuple(keys)))
+        sink._backlog.heard(Acknowledgement(durable=tuple(keys)))
         return True
 
     monkeypatch.setattr(Spill, "due", acknowledged_meanwhile)
@@ -66,10 +66,9 @@ def test_what_a_sink_whose_thread_dies_still_has_goes_to_the_spool(tmp_path, val
     def die(*_):
         raise MemoryError("none left")
 
-    monkeypatch.setattr(sink, "_next_unit", die)
+    monkeypatch.setattr(sink._backlog, "_next_unit", die)
     sink.put(values[0])
-    sink._deliveries.up = True
-    poll(lambda: sink._deliveries.stopped or setattr(sink._deliveries, "attempts", 0))
+    poll(lambda: sink._backlog.stopped or setattr(sink._backlog, "_attempts", 0))
     assert list(tmp_path.glob("*/*.segment"))
     sink.close(0)
 
@@ -80,7 +79,7 @@ def test_a_sink_whose_thread_has_died_says_what_is_lost_when_it_is_closed(values
     sink = FlightSink(AWAY, SETTINGS)
     sink.put(values[0])
     was_put.set()
-    poll(lambda: sink._deliveries.stopped)
+    poll(lambda: sink._backlog.stopped)
     with pytest.raises(FlushError, match="1 logged values are not durable: division by zero"):
         sink.close()
 
@@ -166,7 +165,7 @@ INTERRUPTED = """
 import os, signal, socket, sys, threading
 import numpy as np
 import lumatile as lt
-from lumatile.delivery.flushes import Deliveries
+from lumatile.delivery.flushes import PendingFlush
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job begins with it ignored
 silent = socket.create_server(("127.0.0.1", 0))  # takes connections, and says nothing
@@ -174,16 +173,16 @@ url = f"grpc://127.0.0.1:{silent.getsockname()[1]}"
 recordings = [lt.new_recording("app", f"run{i}", sink=url) for i in range(2)]
 for recording in recordings:
     recording.log_image("a", np.zeros((4, 4, 3), np.uint8))
-wait = Deliveries.wait
+wait = PendingFlush.wait
 
 
-def interrupted(deliveries, flush):
-    Deliveries.wait = wait
+def interrupted(flush):
+    PendingFlush.wait = wait
     threading.Timer(0.1, os.kill, (os.getpid(), signal.SIGINT)).start()
-    return wait(deliveries, flush)
+    return wait(flush)
 
 
-Deliveries.wait = interrupted
+PendingFlush.wait = interrupted
 if sys.argv[1] == "disconnect":
     recordings[0].disconnect()
 """
