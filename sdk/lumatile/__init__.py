@@ -20,7 +20,7 @@ In a training job, and afterwards:
     frame.source()                                           # exactly what was logged
 """
 
-from lumatile.annotations import AnnotationInfo, ClassDescription
+from lumatile.content.class_descriptions import AnnotationInfo, ClassDescription
 from lumatile.content.image_file_content import ImageFormat
 from lumatile.errors import FlushError, LumatileError, LumatileWarning, SourceNotKeptError
 from lumatile.log.current import (

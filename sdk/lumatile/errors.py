@@ -106,6 +106,16 @@ def warn(message: str) -> None:
     warnings.warn(message, LumatileWarning, stacklevel=level)
 
 
+def message_of(error: Exception) -> str:
+    """Return the message of any error in valid UTF-8, with its type's name in front unless it is a LumatileError."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - any error may come, and any str may fail
+        text = ""
+    text = text.encode(errors="backslashreplace").decode()
+    return text if isinstance(error, LumatileError) else f"{type(error).__name__}: {text}"
+
+
 def shown(value: object) -> str:
     """A received value as a message shows it: short, in valid UTF-8, whatever it is."""
     try:

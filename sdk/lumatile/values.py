@@ -96,7 +96,7 @@ class LoggedValue:
     recursive: bool = False
     """Clears: the entity's descendants too."""
     error: str | None = None
-    """Why the call logged nothing: an error row, of the kind that was meant."""
+    """The reason why the call logged nothing, without kind and path: the value is an error row, of the kind meant."""
     provenance: Mapping[str, str] | None = None
     """Batch input: uri, member, content_hash."""
     nbytes: int = 0

@@ -9,11 +9,14 @@ from typing import Any
 
 import numpy as np
 
+from lumatile.content.arrays import as_array
+from lumatile.content.point_content import as_identifiers, identifiers_given
 from lumatile.errors import InvalidTypeError, InvalidValueError, shown
+from lumatile.values import Content
 
 
 def extension_json(ext: Any) -> str | None:
-    """`ext`, a mapping with string keys, as a JSON object; None for None.
+    """Return `ext`, a mapping with string keys, as the text of a JSON object; None for None.
 
     Arrays and numpy numbers become lists and numbers; floats that JSON has no number for become the strings "NaN",
     "Infinity" and "-Infinity" (as in the JSON form of Protocol Buffers).
@@ -27,6 +30,19 @@ def extension_json(ext: Any) -> str | None:
         return json.dumps(_plain(ext), separators=(",", ":"))
     except RecursionError:
         raise InvalidValueError("ext must not be nested so deeply, nor contain itself") from None
+
+
+def extension_content(ext: Any, identifiers: Any) -> Content:
+    """Return the content of an extension value: the identifiers of the points it is for, if any.
+
+    Raises InvalidValueError or InvalidTypeError.
+    """
+    if ext is None:
+        raise InvalidTypeError(f"ext must be a dictionary, not {shown(ext)}")
+    if identifiers is None:
+        return {}
+    numbers = as_identifiers(identifiers_given(identifiers)[0])
+    return {"body": json.dumps({"identifiers": numbers.tolist()}, separators=(",", ":"))}
 
 
 def _plain(value: Any) -> Any:
@@ -44,8 +60,6 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic) and not isinstance(value, np.void):
         return _plain(value.item())
     if hasattr(value, "__array__") or hasattr(value, "__dlpack__"):
-        from lumatile.content.arrays import as_array
-
         array = value if isinstance(value, np.ndarray) else as_array("ext", value)[0]
         return _plain(array.tolist())
     raise InvalidTypeError(

@@ -1,16 +1,16 @@
-"""The current recording: the one a call names, else the thread's, else the global one."""
+"""The current recording: the one that a call names, else the thread's, else the global one."""
 
 from __future__ import annotations
 
 import os
 import threading
-from functools import cache
 from typing import TYPE_CHECKING
 
 from lumatile.errors import shown, warn
+from lumatile.log.stream import Stream
 from lumatile.sink.sinks import Durable
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # for annotations only: a recording's `with` block uses this module
     from lumatile.log.recording import RecordingStream
 
 
@@ -19,7 +19,7 @@ class _OfThread(threading.local):
 
     def __init__(self) -> None:
         self.before: list[RecordingStream | None] = []
-        """The thread's recordings outside the `with` blocks it is in."""
+        """The thread's recordings outside the `with` blocks that it is in."""
 
 
 class _OfProcess:
@@ -31,48 +31,70 @@ _PROCESS = _OfProcess()
 
 
 def get_data_recording(recording: RecordingStream | None = None) -> RecordingStream | None:
-    """The recording that a log call here goes to: `recording`, else the thread's, else the global one, else None."""
+    """Return the recording that a log call of this thread goes to.
+
+    Args:
+        recording: The recording that the call names; None: it names none.
+
+    Returns:
+        `recording`, else the thread's, else the global one; None: there is none.
+    """
     return recording or _THREAD.recording or _PROCESS.recording
 
 
 def get_global_data_recording() -> RecordingStream | None:
-    """The global recording; None if there is none."""
+    """Return the global recording.
+
+    Returns:
+        The recording; None: there is none.
+    """
     return _PROCESS.recording
 
 
 def set_global_data_recording(recording: RecordingStream | None) -> RecordingStream | None:
-    """Make `recording` the global one, or nothing with None. Returns the one before."""
+    """Choose the global recording.
+
+    Args:
+        recording: The recording that becomes global; None: there is none any more.
+
+    Returns:
+        The global recording before.
+    """
     before, _PROCESS.recording = _PROCESS.recording, recording
     return before
 
 
 def get_thread_local_data_recording() -> RecordingStream | None:
-    """This thread's recording; None if it has none of its own."""
+    """Return this thread's recording.
+
+    Returns:
+        The recording; None: the thread has none of its own.
+    """
     return _THREAD.recording
 
 
 def set_thread_local_data_recording(recording: RecordingStream | None) -> RecordingStream | None:
-    """Make `recording` this thread's, before the global one; None: no longer. Returns the one before."""
+    """Choose this thread's recording, which comes before the global one.
+
+    Args:
+        recording: The recording that becomes the thread's; None: the thread has none of its own any more.
+
+    Returns:
+        The thread's recording before.
+    """
     before, _THREAD.recording = _THREAD.recording, recording
     return before
 
 
 def recording_or_warn(recording: RecordingStream | None = None) -> RecordingStream | None:
-    """As `get_data_recording`, with a LumatileWarning where there is none, or `recording` is none."""
-    if recording is not None and not isinstance(recording, _recording_class()):
+    """Return `get_data_recording(recording)`; give a LumatileWarning if it is None or `recording` is no recording."""
+    if recording is not None and not isinstance(recording, Stream):
         warn(f"nothing was done: recording must be a RecordingStream, not {shown(recording)}")
         return None
     found = get_data_recording(recording)
     if found is None:
         warn("nothing was done: there is no recording here; call lumatile.init first")
     return found
-
-
-@cache
-def _recording_class() -> type[RecordingStream]:
-    from lumatile.log.recording import RecordingStream  # which imports this module
-
-    return RecordingStream
 
 
 def enter(recording: RecordingStream) -> None:
@@ -86,30 +108,72 @@ def leave() -> None:
 
 
 def save(store: str | os.PathLike[str], *, backend: str = "auto") -> None:
-    """Log the current recording to the store at `store`; see `RecordingStream.save`."""
+    """Log the current recording to a store from now on; the sink in use before is flushed and closed.
+
+    Args:
+        store: The path of the store's directory, or a URL, as for `new_recording`.
+        backend: What makes the tiles: "auto", "numpy", "numba" or "cuda".
+
+    Raises:
+        SinkError: The store cannot be opened.
+        InvalidValueError: There is no such URL scheme or backend, or this process writes no store at the URL and
+            `backend` is given.
+        FlushError: Not everything that was logged before is durable; the store is open then.
+    """
     if (recording := recording_or_warn()) is not None:
         recording.save(store, backend=backend)
 
 
 def connect(url: str) -> None:
-    """Log the current recording to `url`; see `RecordingStream.connect`."""
+    """Log the current recording to a URL from now on; the sink in use before is flushed and closed.
+
+    Args:
+        url: A service, grpc://HOST:PORT, or whatever else `new_recording` takes as `sink`.
+
+    Raises:
+        SinkError: The sink cannot be opened.
+        InvalidValueError: There is no such URL scheme.
+        FlushError: Not everything that was logged before is durable; the new sink is open then.
+    """
     if (recording := recording_or_warn()) is not None:
         recording.connect(url)
 
 
 def disconnect(*, timeout: float | None = None) -> None:
-    """Flush the current recording and close its sink; see `RecordingStream.disconnect`."""
+    """Flush the current recording and close its sink; values logged afterwards are lost until `save` or `connect`.
+
+    Args:
+        timeout: The longest wait, in seconds; None: as long as it takes.
+
+    Raises:
+        FlushError: As in `flush`; the sink is closed then too.
+    """
     if (recording := recording_or_warn()) is not None:
         recording.disconnect(timeout=timeout)
 
 
 def flush(timeout: float | None = None) -> Durable:
-    """Wait until all that the current recording logged is durable; see `RecordingStream.flush`."""
+    """Wait until all values that this process logged to the current recording are durable.
+
+    Args:
+        timeout: The longest wait, in seconds; None: as long as it takes.
+
+    Returns:
+        Where they are: "store" or "spool".
+
+    Raises:
+        FlushError: Some are not, or were dropped or lost since the last flush; `undelivered` says how many. It is
+            raised in lenient mode too.
+    """
     recording = recording_or_warn()
     return "store" if recording is None else recording.flush(timeout)
 
 
 def set_strict_mode(strict: bool) -> None:
-    """Let bad calls of the current recording raise, or warn; see `RecordingStream.set_strict_mode`."""
+    """Choose what a bad call of the current recording does.
+
+    Args:
+        strict: True: it raises a LumatileError; False: it gives a LumatileWarning, and leaves an error row.
+    """
     if (recording := recording_or_warn()) is not None:
         recording.set_strict_mode(strict)

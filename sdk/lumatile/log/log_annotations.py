@@ -1,19 +1,13 @@
-"""The functions that log what is said about entities: annotation contexts, extension components, clears."""
+"""The functions that log annotation contexts, extension components and clears to the current recording."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lumatile.annotations import AnnotationContext, ClassDescriptionLike
-from lumatile.content.point_content import as_identifiers, identifiers_given
-from lumatile.errors import InvalidTypeError, shown
+from lumatile.content.class_descriptions import ClassDescriptionLike
 from lumatile.log.current import recording_or_warn
-from lumatile.values import Content
-
-if TYPE_CHECKING:
-    from lumatile.log.recording import RecordingStream
+from lumatile.log.recording import RecordingStream
 
 
 def log_annotation_context(
@@ -23,21 +17,24 @@ def log_annotation_context(
     timeless: bool = True,
     recording: RecordingStream | None = None,
 ) -> None:
-    """Log labels and colors of class ids and keypoint ids, for an entity ("/": all) and everything below it.
+    """Log labels and colors of class ids and keypoint ids, for an entity and everything below it.
 
-    `class_descriptions`: one or several, each a ClassDescription, an AnnotationInfo or (id, label[, color]); of
-    several of one class the last holds. An entity uses the context of its nearest ancestor, or its own, as a whole:
-    contexts don't merge. `timeless`: on no timeline, holds always. `recording`: None: the current one.
-    Strict mode raises InvalidValueError (ValueError) for an id that is not 0 to 65535 or a color that is none,
-    InvalidTypeError (TypeError) for anything else that is no description.
+    An entity uses the context of its nearest ancestor, or its own, as a whole: contexts do not merge.
+
+    Args:
+        entity_path: The path of the entity; "/": all entities.
+        class_descriptions: One or several, each a ClassDescription, an AnnotationInfo or (id, label[, color]); the last
+            of several of one class holds.
+        timeless: The context is on no timeline and holds always.
+        recording: The recording to log to; None: the current one.
+
+    Raises:
+        InvalidValueError: In strict mode, for an id that is not 0 to 65535 or a color that is not one RGB or RGBA (a
+            ValueError).
+        InvalidTypeError: In strict mode, for anything else that is no description (a TypeError).
     """
-    if (stream := recording_or_warn(recording)) is not None:
-        stream.log_value(
-            "annotation_context",
-            entity_path,
-            lambda settings: {"body": AnnotationContext.of(class_descriptions, settings.float_colors).to_json()},
-            timeless=timeless,
-        )
+    if (found := recording_or_warn(recording)) is not None:
+        found.log_annotation_context(entity_path, class_descriptions, timeless=timeless)
 
 
 def log_extension_components(
@@ -48,33 +45,34 @@ def log_extension_components(
     timeless: bool = False,
     recording: RecordingStream | None = None,
 ) -> None:
-    """Log components of the user's own to an entity: names and values, kept as JSON.
+    """Log components of your own to an entity: names and values, kept as JSON.
 
-    `ext`: a dictionary with string keys; values are numbers, strings, booleans, None, lists, dictionaries and arrays.
-    NaN and infinities become the strings "NaN", "Infinity" and "-Infinity".
-    `identifiers`: of the entity's points that the values are for, integers of 64 bits; None: of the whole entity.
-    `timeless`: on no timeline, holds always. `recording`: None: the current one.
-    Strict mode raises InvalidTypeError (TypeError) for what has no JSON, InvalidValueError (ValueError) for
-    identifiers that don't fit.
+    Args:
+        entity_path: The path of the entity.
+        ext: A dictionary with string keys; values are numbers, strings, booleans, None, lists, dictionaries and arrays.
+            NaN and infinities become the strings "NaN", "Infinity" and "-Infinity".
+        identifiers: Integers of 64 bits, those of the entity's points that the values are for; None: the whole entity.
+        timeless: The components are on no timeline and hold always.
+        recording: The recording to log to; None: the current one.
+
+    Raises:
+        InvalidTypeError: In strict mode, for a value that has no JSON (a TypeError).
+        InvalidValueError: In strict mode, for identifiers that do not fit (a ValueError).
     """
-    if (stream := recording_or_warn(recording)) is not None:
-        stream.log_value("ext", entity_path, lambda _: _extension_content(ext, identifiers), ext=ext, timeless=timeless)
+    if (found := recording_or_warn(recording)) is not None:
+        found.log_extension_components(entity_path, ext, identifiers=identifiers, timeless=timeless)
 
 
 def log_cleared(entity_path: str, *, recursive: bool = False, recording: RecordingStream | None = None) -> None:
     """Log that an entity shows nothing from now on, until something is logged to it again; history stays.
 
-    `recursive`: everything below it too; with the entity path "/": the whole recording. `recording`: None: the
-    current one. Strict mode raises InvalidValueError (ValueError) for the entity path.
+    Args:
+        entity_path: The path of the entity.
+        recursive: Clear everything below it too; with the entity path "/": the whole recording.
+        recording: The recording to log to; None: the current one.
+
+    Raises:
+        InvalidValueError: In strict mode, for the entity path (a ValueError).
     """
-    if (stream := recording_or_warn(recording)) is not None:
-        stream.log_value("clear", entity_path, lambda _: {"recursive": bool(recursive)})
-
-
-def _extension_content(ext: Any, identifiers: Any) -> Content:
-    if ext is None:
-        raise InvalidTypeError(f"ext must be a dictionary, not {shown(ext)}")
-    if identifiers is None:
-        return {}
-    numbers = as_identifiers(identifiers_given(identifiers)[0])
-    return {"body": json.dumps({"identifiers": numbers.tolist()}, separators=(",", ":"))}
+    if (found := recording_or_warn(recording)) is not None:
+        found.log_cleared(entity_path, recursive=recursive)

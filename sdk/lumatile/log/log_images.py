@@ -1,17 +1,14 @@
-"""The functions that log images, depth images and segmentations."""
+"""The functions that log images, depth images and segmentations to the current recording."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lumatile.content.image_content import depth_content, image_content, segmentation_content
-from lumatile.content.image_file_content import ImageFormat, image_file_content
+from lumatile.content.image_file_content import ImageFormat
 from lumatile.log.current import recording_or_warn
-
-if TYPE_CHECKING:
-    from lumatile.log.recording import RecordingStream
+from lumatile.log.recording import RecordingStream
 
 
 def log_image(
@@ -25,17 +22,24 @@ def log_image(
 ) -> None:
     """Log a gray, RGB or RGBA image.
 
-    `image`: HxW, HxWx1, HxWx3 or HxWx4; anything that is an array (numpy, torch, jax, cupy, PIL ...). uint8 and
-    uint16 are sRGB gamma, their alpha linear; float16, float32 and float64 are linear light, 0-1; bfloat16 becomes
-    float32. Alpha is straight. Leading axes of length 1 are dropped. It may be changed as soon as the call returns.
-    `draw_order`: what has more is drawn on top; None: -10. `ext`: as in `log_extension_components`.
-    `timeless`: on no timeline, holds always. `recording`: None: the current one.
-    Strict mode raises InvalidValueError (ValueError) for a shape, InvalidTypeError (TypeError) for a dtype.
+    The image may be changed as soon as the call returns.
+
+    Args:
+        entity_path: The path of the entity that shows the image.
+        image: HxW, HxWx1, HxWx3 or HxWx4; anything that is an array (numpy, torch, jax, cupy, PIL ...). uint8 and
+            uint16 are sRGB gamma, with linear alpha; float16, float32 and float64 are linear light, 0-1; bfloat16
+            becomes float32. Alpha is straight. Leading axes of length 1 are dropped.
+        draw_order: Higher values are drawn on top; None: -10.
+        ext: Components of your own, as in `log_extension_components`.
+        timeless: The image is on no timeline and holds always.
+        recording: The recording to log to; None: the current one.
+
+    Raises:
+        InvalidValueError: In strict mode, for a shape (a ValueError).
+        InvalidTypeError: In strict mode, for a dtype (a TypeError).
     """
-    if (stream := recording_or_warn(recording)) is not None:
-        stream.log_value(
-            "image", entity_path, lambda _: image_content(image), draw_order=draw_order, ext=ext, timeless=timeless
-        )
+    if (found := recording_or_warn(recording)) is not None:
+        found.log_image(entity_path, image, draw_order=draw_order, ext=ext, timeless=timeless)
 
 
 def log_image_file(
@@ -48,21 +52,33 @@ def log_image_file(
     timeless: bool = False,
     recording: RecordingStream | None = None,
 ) -> None:
-    """Log an image file, JPEG or PNG: its contents `img_bytes`, or the path of it `img_path`.
+    """Log an image file, JPEG or PNG, by its contents or its path.
 
-    A JPEG stays compressed on its way and as the source; a PNG of 8 or 16 bits is decoded here. EXIF orientation is
-    applied. `img_format`: None: told by the content; one that disagrees with the content is a ValueError.
-    `draw_order`: what has more is drawn on top; None: -10. `timeless`: on no timeline, holds always.
-    `recording`: None: the current one.
-    Strict mode raises InvalidValueError (ValueError) for both or neither of the two or a wrong format,
-    ImageFileNotFoundError (FileNotFoundError) where the path cannot be read, and ImageFileError (ValueError) for what
-    is no image, truncated, corrupt, or larger than the recording's pixel limit.
+    A JPEG stays compressed on its way and as the source; a PNG of 8 or 16 bits is decoded in this call. EXIF
+    orientation is applied.
+
+    Args:
+        entity_path: The path of the entity that shows the image.
+        img_bytes: The contents of the file; None: `img_path` is given.
+        img_path: The path of the file; None: `img_bytes` is given.
+        img_format: The format, which must agree with the content; None: whatever the content is.
+        draw_order: Higher values are drawn on top; None: -10.
+        timeless: The image is on no timeline and holds always.
+        recording: The recording to log to; None: the current one.
+
+    Raises:
+        InvalidValueError: In strict mode, if both or neither of `img_bytes` and `img_path` are given, or the format is
+            wrong (a ValueError).
+        ImageFileNotFoundError: In strict mode, where the path cannot be read (a FileNotFoundError).
+        ImageFileError: In strict mode, for a file that is no image, or is truncated, corrupt or larger than the
+            recording's pixel limit (a ValueError).
     """
-    if (stream := recording_or_warn(recording)) is not None:
-        stream.log_value(
-            "image",
+    if (found := recording_or_warn(recording)) is not None:
+        found.log_image_file(
             entity_path,
-            lambda settings: image_file_content(img_bytes, img_path, img_format, settings),
+            img_bytes=img_bytes,
+            img_path=img_path,
+            img_format=img_format,
             draw_order=draw_order,
             timeless=timeless,
         )
@@ -80,23 +96,23 @@ def log_depth_image(
 ) -> None:
     """Log a depth image.
 
-    `image`: HxW, of uint8, uint16, float16, float32 or float64; anything that is an array. 0, negative and
-    non-finite values are "no depth".
-    `meter`: how many of its units are a metre, finite and > 0 as float32; None: 1000 for integers (millimetres),
-    1 for floats.
-    `draw_order`: what has more is drawn on top; None: -10. `ext`: as in `log_extension_components`.
-    `timeless`: on no timeline, holds always. `recording`: None: the current one.
-    Strict mode raises InvalidValueError (ValueError) for a shape or meter, InvalidTypeError (TypeError) for a dtype.
+    Args:
+        entity_path: The path of the entity that shows the image.
+        image: HxW, of uint8, uint16, float16, float32 or float64; anything that is an array. 0, negative and
+            non-finite values are "no depth".
+        draw_order: Higher values are drawn on top; None: -10.
+        meter: How many units of the image are one metre, finite and > 0 as float32; None: 1000 for integers
+            (millimetres), 1 for floats.
+        ext: Components of your own, as in `log_extension_components`.
+        timeless: The image is on no timeline and holds always.
+        recording: The recording to log to; None: the current one.
+
+    Raises:
+        InvalidValueError: In strict mode, for a shape or `meter` (a ValueError).
+        InvalidTypeError: In strict mode, for a dtype (a TypeError).
     """
-    if (stream := recording_or_warn(recording)) is not None:
-        stream.log_value(
-            "depth",
-            entity_path,
-            lambda _: depth_content(image, meter),
-            draw_order=draw_order,
-            ext=ext,
-            timeless=timeless,
-        )
+    if (found := recording_or_warn(recording)) is not None:
+        found.log_depth_image(entity_path, image, draw_order=draw_order, meter=meter, ext=ext, timeless=timeless)
 
 
 def log_segmentation_image(
@@ -108,21 +124,20 @@ def log_segmentation_image(
     timeless: bool = False,
     recording: RecordingStream | None = None,
 ) -> None:
-    """Log an image of class ids.
+    """Log an image of class ids; `log_annotation_context` gives the ids labels and colors.
 
-    `image`: HxW or HxWx1, of uint8 or uint16, or of booleans or wider integers that are all 0 to 65535; anything
-    that is an array. `log_annotation_context` gives the ids labels and colors.
-    `draw_order`: what has more is drawn on top; None: -10. `ext`: as in `log_extension_components`.
-    `timeless`: on no timeline, holds always. `recording`: None: the current one.
-    Strict mode raises InvalidValueError (ValueError) for a shape or an id that does not fit, InvalidTypeError
-    (TypeError) for a dtype.
+    Args:
+        entity_path: The path of the entity that shows the image.
+        image: HxW or HxWx1, of uint8 or uint16, or of booleans or wider integers that are all 0 to 65535; anything
+            that is an array.
+        draw_order: Higher values are drawn on top; None: -10.
+        ext: Components of your own, as in `log_extension_components`.
+        timeless: The image is on no timeline and holds always.
+        recording: The recording to log to; None: the current one.
+
+    Raises:
+        InvalidValueError: In strict mode, for a shape or an id that does not fit (a ValueError).
+        InvalidTypeError: In strict mode, for a dtype (a TypeError).
     """
-    if (stream := recording_or_warn(recording)) is not None:
-        stream.log_value(
-            "segmentation",
-            entity_path,
-            lambda settings: segmentation_content(image, strict=settings.strict),
-            draw_order=draw_order,
-            ext=ext,
-            timeless=timeless,
-        )
+    if (found := recording_or_warn(recording)) is not None:
+        found.log_segmentation_image(entity_path, image, draw_order=draw_order, ext=ext, timeless=timeless)

@@ -1,15 +1,12 @@
-"""The functions that log points."""
+"""The functions that log points to the current recording."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from lumatile.content.point_content import points_content
 from lumatile.log.current import recording_or_warn
-
-if TYPE_CHECKING:
-    from lumatile.log.recording import RecordingStream
+from lumatile.log.recording import RecordingStream
 
 
 def log_point(
@@ -26,28 +23,34 @@ def log_point(
     timeless: bool = False,
     recording: RecordingStream | None = None,
 ) -> None:
-    """Log a 2D or 3D point: `log_points` of one. Replaces what was logged to the path before.
+    """Log one 2D or 3D point, which replaces the points that were logged to the path before.
 
-    `position`: any array of 2 or 3 numbers; None: no point. `radius`: in units of the positions.
-    `color`: RGB or RGBA, as in `log_points`. `label`: text shown with it. `class_id`: 0 to 65535, gives color and
-    label where they are not given; see `log_annotation_context`. `keypoint_id`: 0 to 65535, within the class (class 0
-    if none is given). `draw_order`: what has more is drawn on top; None: 30.
-    `ext`: as in `log_extension_components`. `timeless`: on no timeline, holds always. `recording`: None: the current
-    one. Strict mode raises as in `log_points`.
+    Args:
+        entity_path: The path of the entity that shows the point.
+        position: Any array of 2 or 3 numbers; None: no point.
+        radius: In units of the position; None: not said.
+        color: RGB or RGBA, as in `log_points`; None: the color of the class.
+        label: Text shown with the point; None: the label of the class.
+        class_id: 0 to 65535; gives the color and the label if they are not given, see `log_annotation_context`.
+        keypoint_id: 0 to 65535, within the class (class 0 if none is given).
+        draw_order: Higher values are drawn on top; None: 30.
+        ext: Components of your own, as in `log_extension_components`.
+        timeless: The point is on no timeline and holds always.
+        recording: The recording to log to; None: the current one.
+
+    Raises:
+        InvalidValueError: In strict mode, for a shape or an id that does not fit (a ValueError).
+        InvalidTypeError: In strict mode, for a type or dtype (a TypeError).
     """
-    given = {
-        "positions": position,
-        "colors": color,
-        "radii": radius,
-        "labels": label,
-        "class_ids": class_id,
-        "keypoint_ids": keypoint_id,
-    }
-    if (stream := recording_or_warn(recording)) is not None:
-        stream.log_value(
-            "points",
+    if (found := recording_or_warn(recording)) is not None:
+        found.log_point(
             entity_path,
-            lambda settings: points_content(given, settings.float_colors, single=True),
+            position,
+            radius=radius,
+            color=color,
+            label=label,
+            class_id=class_id,
+            keypoint_id=keypoint_id,
             draw_order=draw_order,
             ext=ext,
             timeless=timeless,
@@ -69,36 +72,41 @@ def log_points(
     timeless: bool = False,
     recording: RecordingStream | None = None,
 ) -> None:
-    """Log N 2D or 3D points. Replaces what was logged to the path before.
+    """Log N 2D or 3D points, which replace the points that were logged to the path before.
 
-    Of everything but the positions: one for all points, or N.
+    Everything but the positions is given once for all points, or N times. All of it may be anything that is an array.
 
-    `positions`: Nx2 or Nx3; None or empty: no points. Anything that is an array, here and below.
-    `identifiers`: numbers of 64 bits, shown with the points.
-    `colors`: RGB or RGBA, (3,), (4,), Nx3 or Nx4. Integers are 0-255, sRGB gamma; floats are 0-1, linear light
-    (or gamma, with the recording's float_colors="srgb"); alpha is linear and straight. Out of range is clamped,
-    with a warning. `radii`: in units of the positions. `labels`: text shown with the points; None: none.
-    `class_ids`: 0 to 65535, give colors and labels where they are not given; see `log_annotation_context`.
-    `keypoint_ids`: 0 to 65535, within the class (class 0 if none are given).
-    `draw_order`: what has more is drawn on top; None: 30. `ext`: as in `log_extension_components`.
-    `timeless`: on no timeline, holds always. `recording`: None: the current one.
-    Strict mode raises InvalidValueError (ValueError) for a shape, for a count that is neither 1 nor N and for ids that
-    don't fit, InvalidTypeError (TypeError) for a type or dtype.
+    Args:
+        entity_path: The path of the entity that shows the points.
+        positions: Nx2 or Nx3; None or empty: no points.
+        identifiers: Integers of 64 bits, shown with the points.
+        colors: RGB or RGBA, (3,), (4,), Nx3 or Nx4. Integers are 0-255, sRGB gamma; floats are 0-1, linear light (or
+            gamma, with the recording's float_colors="srgb"); alpha is linear and straight. Values out of range are
+            clamped, with a warning. None: the colors of the classes.
+        radii: In units of the positions; None: not said.
+        labels: Text shown with the points; None: the labels of the classes.
+        class_ids: 0 to 65535; give colors and labels if they are not given, see `log_annotation_context`.
+        keypoint_ids: 0 to 65535, within the class (class 0 if none are given).
+        draw_order: Higher values are drawn on top; None: 30.
+        ext: Components of your own, as in `log_extension_components`.
+        timeless: The points are on no timeline and hold always.
+        recording: The recording to log to; None: the current one.
+
+    Raises:
+        InvalidValueError: In strict mode, for a shape, a count that is neither 1 nor N, or ids that do not fit (a
+            ValueError).
+        InvalidTypeError: In strict mode, for a type or dtype (a TypeError).
     """
-    given = {
-        "positions": positions,
-        "identifiers": identifiers,
-        "colors": colors,
-        "radii": radii,
-        "labels": labels,
-        "class_ids": class_ids,
-        "keypoint_ids": keypoint_ids,
-    }
-    if (stream := recording_or_warn(recording)) is not None:
-        stream.log_value(
-            "points",
+    if (found := recording_or_warn(recording)) is not None:
+        found.log_points(
             entity_path,
-            lambda settings: points_content(given, settings.float_colors, single=False),
+            positions,
+            identifiers=identifiers,
+            colors=colors,
+            radii=radii,
+            labels=labels,
+            class_ids=class_ids,
+            keypoint_ids=keypoint_ids,
             draw_order=draw_order,
             ext=ext,
             timeless=timeless,

@@ -9,22 +9,46 @@ import os
 import threading
 import time
 from multiprocessing import util
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 from weakref import WeakSet
 
 from lumatile.errors import FlushError, warn
 
-if TYPE_CHECKING:
-    from lumatile.log.recording import RecordingStream
+
+class Follower(Protocol):
+    """A stream of this process."""
+
+    def renew(self) -> None:
+        """Begin anew in a forked child."""
+        ...
+
+
+class Open(Protocol):
+    """The outlet of a stream, with an open sink."""
+
+    name: str
+    """The id of the recording."""
+
+    def renew(self) -> None:
+        """Begin anew in a forked child."""
+        ...
+
+    def close(self, timeout: float | None) -> None:
+        """Flush and close the sink. Raises FlushError."""
+        ...
+
 
 EXIT_WAIT = 30.0
 """Longest that the end of a process waits for values to become durable, in seconds, for all recordings together."""
 
-_ALL: WeakSet[RecordingStream] = WeakSet()
-"""Recordings that a forked child has to make its own."""
+_ALL: WeakSet[Follower] = WeakSet()
+"""Streams that a forked child has to make its own."""
 
-_OPEN: set[RecordingStream] = set()
-"""Recordings with an open sink: they live until it is closed."""
+_OPEN: set[Open] = set()
+"""Outlets with an open sink: they live until it is closed."""
+
+_PARENTS: list[Any] = []
+"""Sinks of the processes that this one was forked from: those close them, and nothing may finalise them here."""
 
 IMPORTING = threading.RLock()
 """Held while a sink is opened, and with it much imported. A fork waits for it: a child can never import a module that
@@ -34,47 +58,52 @@ _FINALIZED: set[int] = set()
 """Ids of this process and those it was forked from, where they close their recordings at the end."""
 
 
-def follow(recording: RecordingStream) -> None:
-    """Renew `recording` in every child that this process forks."""
-    _ALL.add(recording)
+def follow(stream: Follower) -> None:
+    """Renew `stream` in every child that this process forks."""
+    _ALL.add(stream)
 
 
-def opened(recording: RecordingStream) -> None:
-    """Close `recording` when this process ends."""
+def opened(outlet: Open) -> None:
+    """Close `outlet` when this process ends."""
     if os.getpid() not in _FINALIZED:
         _FINALIZED.add(os.getpid())
-        # a child of multiprocessing ends with os._exit: its finalizers run, what atexit knows does not
+        # a child of multiprocessing ends with os._exit: it runs its finalizers, but not the functions that atexit knows
         util.Finalize(None, close_all, exitpriority=0)
-    _OPEN.add(recording)
+    _OPEN.add(outlet)
 
 
-def closed(recording: RecordingStream) -> None:
-    """`recording` has no open sink any more."""
-    _OPEN.discard(recording)
+def closed(outlet: Open) -> None:
+    """Note that `outlet` has no open sink any more."""
+    _OPEN.discard(outlet)
+
+
+def keep(sink: Any) -> None:
+    """Keep a sink of the parent's for as long as this process lives."""
+    _PARENTS.append(sink)
 
 
 def close_all() -> None:
-    """Close all recordings; warns with the number of values that did not become durable in time."""
+    """Close all sinks; warn with the number of values that did not become durable in time."""
     deadline = time.monotonic() + EXIT_WAIT
     interrupt: KeyboardInterrupt | None = None
-    for recording in list(_OPEN):
+    for outlet in list(_OPEN):
         try:
-            recording.disconnect(timeout=max(0.0, deadline - time.monotonic()))
+            outlet.close(max(0.0, deadline - time.monotonic()))
         except FlushError as e:
-            warn(f"recording {recording.recording_id}: {e.undelivered} values were lost at exit: {e}")
-        except KeyboardInterrupt as e:  # nobody wants to wait any more
+            warn(f"recording {outlet.name}: {e.undelivered} values were lost at exit: {e}")
+        except KeyboardInterrupt as e:  # the user wants to wait no longer
             interrupt, deadline = e, 0.0
-        except Exception as e:  # noqa: BLE001 - the other recordings want to be closed too
-            warn(f"recording {recording.recording_id}: values may have been lost at exit: {e!r}")
+        except Exception as e:  # noqa: BLE001 - the other sinks are closed too
+            warn(f"recording {outlet.name}: values may have been lost at exit: {e!r}")
     if interrupt is not None:
         raise interrupt
 
 
 def _in_child() -> None:
     IMPORTING.release()
+    for each in [*_ALL, *_OPEN]:  # an open outlet may outlive its stream
+        each.renew()
     _OPEN.clear()
-    for recording in list(_ALL):
-        recording.renew()
 
 
 atexit.register(close_all)

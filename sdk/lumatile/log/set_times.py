@@ -1,52 +1,79 @@
-"""The functions that set where the values to come lie on the user's timelines."""
+"""The functions that set this thread's position on the timelines of the current recording."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, SupportsFloat, SupportsIndex
+from typing import SupportsFloat, SupportsIndex
 
 from lumatile.log.current import recording_or_warn
-from lumatile.log.timelines import TimelineKind, nanoseconds, nanoseconds_of_seconds, sequence_number
-
-if TYPE_CHECKING:
-    from lumatile.log.recording import RecordingStream
+from lumatile.log.recording import RecordingStream
 
 
 def set_time_sequence(
     timeline: str, sequence: SupportsIndex | None, *, recording: RecordingStream | None = None
 ) -> None:
-    """Set this thread's place on a sequence timeline, such as "frame", for the values it logs from now on.
+    """Set this thread's position on a sequence timeline, such as "frame", for the values it logs from now on.
 
-    `sequence`: an integer of 64 bits; None removes the timeline from the values to come.
-    A timeline is a sequence or a time for the whole recording: a name used as both is a ValueError.
+    A timeline is a sequence or a time for the whole recording.
+
+    Args:
+        timeline: The name of the timeline.
+        sequence: An integer of 64 bits; None: the values to come are not on the timeline.
+        recording: The recording whose timeline it is; None: the current one.
+
+    Raises:
+        InvalidValueError: In strict mode, for a name that is used as a time too, and an integer that does not fit (a
+            ValueError).
+        InvalidTypeError: In strict mode, for a name that is no string, and a sequence that is no integer (a TypeError).
     """
-    _set(recording, "sequence", timeline, lambda: sequence_number(sequence))
+    if (found := recording_or_warn(recording)) is not None:
+        found.set_time_sequence(timeline, sequence)
 
 
 def set_time_seconds(timeline: str, seconds: SupportsFloat | None, *, recording: RecordingStream | None = None) -> None:
-    """Set this thread's place on a time timeline, in seconds since the epoch, for the values it logs from now on.
+    """Set this thread's position on a time timeline, in seconds, for the values it logs from now on.
 
-    `seconds`: stored as round(seconds * 1e9) nanoseconds; None removes the timeline from the values to come.
-    A timeline is a sequence or a time for the whole recording: a name used as both is a ValueError.
+    A timeline is a sequence or a time for the whole recording.
+
+    Args:
+        timeline: The name of the timeline.
+        seconds: Seconds since the epoch, stored as round(seconds * 1e9) nanoseconds; None: the values to come are not
+            on the timeline.
+        recording: The recording whose timeline it is; None: the current one.
+
+    Raises:
+        InvalidValueError: In strict mode, for a name that is used as a sequence too, and seconds that are not finite or
+            do not fit in 64 bits as nanoseconds (a ValueError).
+        InvalidTypeError: In strict mode, for a name that is no string, and seconds that are no number (a TypeError).
     """
-    _set(recording, "time", timeline, lambda: nanoseconds_of_seconds(seconds))
+    if (found := recording_or_warn(recording)) is not None:
+        found.set_time_seconds(timeline, seconds)
 
 
 def set_time_nanos(timeline: str, nanos: SupportsIndex | None, *, recording: RecordingStream | None = None) -> None:
-    """Set this thread's place on a time timeline, in nanoseconds since the epoch, for the values it logs from now on.
+    """Set this thread's position on a time timeline, in nanoseconds, for the values it logs from now on.
 
-    `nanos`: an integer of 64 bits; None removes the timeline from the values to come.
-    A timeline is a sequence or a time for the whole recording: a name used as both is a ValueError.
+    A timeline is a sequence or a time for the whole recording.
+
+    Args:
+        timeline: The name of the timeline.
+        nanos: Nanoseconds since the epoch, an integer of 64 bits; None: the values to come are not on the timeline.
+        recording: The recording whose timeline it is; None: the current one.
+
+    Raises:
+        InvalidValueError: In strict mode, for a name that is used as a sequence too, and an integer that does not fit
+            (a ValueError).
+        InvalidTypeError: In strict mode, for a name that is no string, and nanoseconds that are no integer (a
+            TypeError).
     """
-    _set(recording, "time", timeline, lambda: nanoseconds(nanos))
+    if (found := recording_or_warn(recording)) is not None:
+        found.set_time_nanos(timeline, nanos)
 
 
 def reset_time(*, recording: RecordingStream | None = None) -> None:
-    """Remove all of the user's timelines from the values that this thread logs from now on."""
-    if (stream := recording_or_warn(recording)) is not None:
-        stream.timelines.reset()
+    """Remove all timelines of your own from the values that this thread logs from now on.
 
-
-def _set(recording: RecordingStream | None, kind: TimelineKind, timeline: Any, at: Callable[[], int | None]) -> None:
-    if (stream := recording_or_warn(recording)) is not None:
-        stream.attempt(lambda: stream.timelines.set(kind, timeline, at()))
+    Args:
+        recording: The recording whose timelines they are; None: the current one.
+    """
+    if (found := recording_or_warn(recording)) is not None:
+        found.reset_time()

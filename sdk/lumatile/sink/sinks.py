@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
-from lumatile.errors import InvalidValueError, SinkError, shown
+from lumatile.errors import InvalidTypeError, InvalidValueError, SinkError, shown
 from lumatile.settings import RecordingSettings
 from lumatile.storage.open_storage import OBJECT_SCHEMES
 from lumatile.urls import absolute, scheme_of
@@ -77,6 +77,17 @@ class SinkAt:
 
 
 DEFAULT_SINK = SinkAt()
+
+
+def sink_at(location: str | os.PathLike[str], *, backend: str = "auto") -> SinkAt:
+    """Return what opens the sink at a path, as seen from the current directory, or at a URL.
+
+    `backend`: "auto" or what makes the tiles of a store that this process writes. Raises InvalidTypeError for neither
+    a path nor a URL.
+    """
+    if not isinstance(location, str | os.PathLike):
+        raise InvalidTypeError(f"a sink must be a path or a URL, not {shown(location)}")
+    return SinkAt(url=absolute(location), backend=None if backend == "auto" else backend)
 
 
 def open_sink(url: str, settings: RecordingSettings, *, backend: str | None = None) -> Sink:

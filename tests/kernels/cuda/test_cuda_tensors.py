@@ -195,7 +195,7 @@ def test_what_was_logged_on_a_gpu_is_stored_like_any_other(device, tensor, tmp_p
 def test_frames_logged_faster_than_they_are_computed_share_launches(device, tmp_path):
     recording = lt.new_recording("test", "r")
     recording.save(tmp_path, backend="cuda")
-    with recording._sink._pipeline._lock:  # the consumer is busy meanwhile
+    with recording._outlet._sink._pipeline._lock:  # the consumer is busy meanwhile
         for i in range(40):
             recording.log_image("x", CupyArray(photo() + np.uint8(i)))
     recording.disconnect()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 import lumatile as lt
 from lumatile.annotations import AnnotationContext
+from lumatile.content.class_descriptions import annotation_context
 
 AUTOMATIC = [(0xBC, 0x4D, 0x4D, 255), (0x4D, 0x7B, 0xBC, 255), (0x9A, 0xBC, 0x4D, 255), (0xBC, 0x4D, 0xB2, 255)]
 """Of ids 0-3, as the design states them."""
@@ -27,7 +28,7 @@ PERSON = lt.ClassDescription(
     keypoint_annotations=[(0, "nose", (1, 2, 3)), (1, "ear"), lt.AnnotationInfo(7, None, (4, 5, 6, 7))],
     keypoint_connections=[(0, 1), (1, 7)],
 )
-CONTEXT = AnnotationContext.of([(1, "car"), PERSON])
+CONTEXT = annotation_context([(1, "car"), PERSON])
 
 
 @pytest.mark.parametrize(
@@ -49,21 +50,21 @@ def test_a_context_on_the_timelines(strict, values):
 
 
 def test_a_description_without_arguments_is_class_0():
-    assert list(AnnotationContext.of(lt.ClassDescription()).classes) == [0]
+    assert list(annotation_context(lt.ClassDescription()).classes) == [0]
 
 
 def test_of_several_of_one_class_the_last_holds():
-    assert AnnotationContext.of([(1, "a"), (1, "b")]).point_labels(u2(1)) == ["b"]
+    assert annotation_context([(1, "a"), (1, "b")]).point_labels(u2(1)) == ["b"]
 
 
 def test_float_colors_are_linear():
-    context = AnnotationContext.of((1, "half", (0.5, 0.0, 1.0, 0.5)))
+    context = annotation_context((1, "half", (0.5, 0.0, 1.0, 0.5)))
     assert as_tuples(context.point_colors(u2(1))) == [(188, 0, 255, 128)]
 
 
 def test_connections_are_pairs_flat_or_not():
     for connections in ([(0, 1), (1, 2)], [0, 1, 1, 2], np.array([[0, 1], [1, 2]]), np.array([0, 1, 1, 2])):
-        context = AnnotationContext.of(lt.ClassDescription((1, "a"), keypoint_connections=connections))
+        context = annotation_context(lt.ClassDescription((1, "a"), keypoint_connections=connections))
         assert context.classes[1].connections == ((0, 1), (1, 2))
 
 
@@ -115,7 +116,7 @@ infos = st.builds(
     )
 )
 def test_a_context_survives_the_store(descriptions):
-    context = AnnotationContext.of(descriptions)
+    context = annotation_context(descriptions)
     back = AnnotationContext.from_json(context.to_json())
     assert back.classes == context.classes
     assert back.palette_hash == context.palette_hash
@@ -160,20 +161,20 @@ def test_the_palette_of_a_segmentation(size):
     assert AnnotationContext().palette(size).shape == (size, 4)
     assert as_tuples(AnnotationContext().palette(size)[:4]) == [(0, 0, 0, 0), *AUTOMATIC[1:]]
     assert as_tuples(CONTEXT.palette(size)[:4]) == [(0, 0, 0, 0), AUTOMATIC[1], (10, 20, 30, 255), AUTOMATIC[3]]
-    assert as_tuples(AnnotationContext.of((0, "sky")).palette(size)[:1]) == [AUTOMATIC[0]]
-    assert as_tuples(AnnotationContext.of((0, "sky", (9, 8, 7, 6))).palette(size)[:1]) == [(9, 8, 7, 6)]
+    assert as_tuples(annotation_context((0, "sky")).palette(size)[:1]) == [AUTOMATIC[0]]
+    assert as_tuples(annotation_context((0, "sky", (9, 8, 7, 6))).palette(size)[:1]) == [(9, 8, 7, 6)]
 
 
 def test_an_id_beyond_a_small_palette_is_left_out():
-    assert AnnotationContext.of((300, "a", (1, 2, 3))).palette(256).shape == (256, 4)
-    assert as_tuples(AnnotationContext.of((300, "a", (1, 2, 3))).palette(65536)[300:301]) == [(1, 2, 3, 255)]
+    assert annotation_context((300, "a", (1, 2, 3))).palette(256).shape == (256, 4)
+    assert as_tuples(annotation_context((300, "a", (1, 2, 3))).palette(65536)[300:301]) == [(1, 2, 3, 255)]
 
 
 def test_the_hash_follows_colors_and_nothing_else():
-    base = AnnotationContext.of([(1, "a", (1, 2, 3)), (2, "b")]).palette_hash
-    assert AnnotationContext.of([(2, "other"), (1, None, (1, 2, 3, 255))]).palette_hash == base
-    assert AnnotationContext.of([(1, "a", (1, 2, 4)), (2, "b")]).palette_hash != base
+    base = annotation_context([(1, "a", (1, 2, 3)), (2, "b")]).palette_hash
+    assert annotation_context([(2, "other"), (1, None, (1, 2, 3, 255))]).palette_hash == base
+    assert annotation_context([(1, "a", (1, 2, 4)), (2, "b")]).palette_hash != base
     keypoint = lt.ClassDescription((2, "b"), [(0, "k", (1, 1, 1))])
-    assert AnnotationContext.of([(1, "a", (1, 2, 3)), keypoint]).palette_hash != base
+    assert annotation_context([(1, "a", (1, 2, 3)), keypoint]).palette_hash != base
     # unannotated class 0 is transparent, annotated it is not
-    assert AnnotationContext.of((0, "sky")).palette_hash != AnnotationContext().palette_hash
+    assert annotation_context((0, "sky")).palette_hash != AnnotationContext().palette_hash

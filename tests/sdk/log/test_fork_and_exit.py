@@ -136,7 +136,7 @@ def test_a_fork_never_hangs_whatever_the_parents_threads_are_doing(run, rows, me
 
         def hold_locks():
             while not done.is_set():
-                with recording._lock, POOL._lock:
+                with recording._lock, recording._outlet._lock, POOL._lock:
                     time.sleep(0.005)
                 time.sleep(0.001)
 

@@ -60,12 +60,27 @@ def test_a_wrong_call_warns_once_is_counted_and_leaves_an_error_row(lenient, val
     assert lenient.errors == 1
     lenient.log_point("after", [0, 0])
     row = values[1]
-    assert row.error == str(caught[0].message)
+    message = str(caught[0].message)
+    assert message.startswith(f"{row.kind} at ")
+    assert message.endswith(f": {row.error}")
+    assert not row.error.startswith(f"{row.kind} at ")
     assert row.kind == KINDS.get(bad, bad)
     assert row.entity_path == ("" if bad in ("path", "clear") else "a")
     assert (row.array, row.points, row.encoded, row.body, row.ext) == (None,) * 5
     assert [value.error for value in (values[0], values[2])] == [None, None]
     assert [value.seq for value in values] == [0, 1, 2]
+
+
+def test_an_error_row_says_the_reason_alone(lenient, values):
+    messages = []
+    for path in ("site: A/cam", "/cam/", "cam"):
+        with pytest.warns(lt.LumatileWarning) as caught:
+            lenient.log_image(path, np.zeros((2, 2, 7), np.uint8))
+        messages.append(str(caught[0].message))
+    assert [value.entity_path for value in values] == ["site: A/cam", "cam", "cam"]
+    (reason,) = {value.error for value in values}
+    assert reason.startswith("image must be ")
+    assert messages == [f"image at {path!r}: {reason}" for path in ("site: A/cam", "/cam/", "cam")]
 
 
 @pytest.mark.parametrize("bad", BAD)

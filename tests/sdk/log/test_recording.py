@@ -1,6 +1,7 @@
 """Recordings: which one a call goes to, where its values go, and what is told when they don't get there."""
 
 import copy
+import inspect
 import pickle
 import threading
 import uuid
@@ -141,9 +142,16 @@ def test_without_a_recording_managing_it_warns(function, arguments):
 
 
 @pytest.mark.parametrize("function", CALLS)
-def test_a_method_is_the_function(strict, function):
-    assert getattr(lt.RecordingStream, function) is getattr(lt, function)
-    assert getattr(strict, function).func is getattr(lt, function)
+def test_a_method_is_the_function_of_its_recording_and_of_no_other(strict, lenient, values, function):
+    method = getattr(lt.RecordingStream, function)
+    assert inspect.isfunction(method)
+    assert method.__doc__
+    own, of_the_package = (inspect.signature(f).parameters for f in (method, getattr(lt, function)))
+    given = {name: p for name, p in of_the_package.items() if name != "recording"}
+    assert {name: p for name, p in own.items() if name != "self"} == given
+    with pytest.raises(TypeError, match=rf"{function}\(\) got an unexpected keyword argument 'recording'"):
+        getattr(strict, function)(*CALLS[function], recording=lenient)
+    assert not values
 
 
 def test_a_block_makes_it_the_threads_recording_restores_and_flushes(name, opened):

@@ -383,7 +383,7 @@ while time.monotonic() < end:
     try:
         armed = True
         for _ in range(50):
-            recording._sink.flush(0.001)
+            recording._outlet._sink.flush(0.001)
     except KeyboardInterrupt:
         count += 1
     except lt.FlushError:

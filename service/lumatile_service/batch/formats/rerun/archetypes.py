@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lumatile.annotations import AnnotationInfo, ClassDescription
+from lumatile.content.class_descriptions import AnnotationInfo, ClassDescription
 from lumatile.errors import ImageFileError
 from lumatile.log.recording import RecordingStream
 from lumatile.values import Kind
