@@ -1,6 +1,6 @@
 // Depth: metres as the bits of float32; those of valid depths, all positive, sort as integers. 0 is invalid.
 //
-// SOURCE: u8, u16, half, float or double; CARRIED: 1 for what another pass has carried here (SOURCE is float then).
+// SOURCE: u8, u16, half, float or double; CARRIED: 1 for the texels of another pass (SOURCE is float then).
 
 struct Depth {
     typedef SOURCE Source;
@@ -31,7 +31,7 @@ struct Depth {
         ::store(s.planes[0].texel + y * s.planes[0].pitch + x * 4, (u32)t);
     }
 
-    // The lower median of the valid ones among four, 0 if there is none.
+    // The lower median of the valid values among four, 0 if none is valid.
     __device__ static Texel halve(Texel a, Texel b, Texel c, Texel d) {
         a = a > 0 ? a : (int)NOTHING;
         b = b > 0 ? b : (int)NOTHING;

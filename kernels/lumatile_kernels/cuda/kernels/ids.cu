@@ -1,4 +1,4 @@
-// Class ids of any integer type, narrowed to 16 bits; what does not fit is told.
+// Class ids of any integer type, narrowed to 16 bits; the extremes of the ids that do not fit are reported.
 //
 // SOURCE: signed char, short, int, i64, u32 or u64.
 
@@ -9,12 +9,12 @@ typedef unsigned long long u64;
 
 enum { THREADS = 256 };
 
-// ids.py has the same fields in the same order
+// ids.py has the same fields in the same order.
 struct Ids {
     const SOURCE* wide;
     u16* narrow;
     i64 count;
-    u64* outside;  // (2,): how far below 0 the least is, and the greatest above 65535; 0: none
+    u64* outside;  // (2,): the magnitude of the least negative id, and the greatest id above 65535; 0: none
 };
 
 extern "C" __global__ void narrow_ids(const Ids ids) {

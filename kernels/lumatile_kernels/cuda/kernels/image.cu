@@ -1,7 +1,7 @@
 // Images: sRGB codes or linear light to premultiplied linear light, filtered with a box.
 //
 // SOURCE: u8, u16, half, float or double; CHANNELS: 1, 3 or 4; FORMAT: bytes of a texel, 8 (rgba16float),
-// 4 (rgba8unorm-srgb) or 16 (rgba32float); CARRIED: 1 for what another pass has carried here (SOURCE is float then).
+// 4 (rgba8unorm-srgb) or 16 (rgba32float); CARRIED: 1 for the texels of another pass (SOURCE is float then).
 
 template <class Source>
 struct Codes {
@@ -54,7 +54,7 @@ struct Image {
     typedef Packed<FORMAT>::type Stored;
     enum {
         CODE_BITS = Codes<Source>::BITS,
-        SAMPLES = CHANNELS,  // values of the source a texel
+        SAMPLES = CHANNELS,  // values of the source per texel
         COLORS = CHANNELS < 3 ? CHANNELS : 3,
         RANGES = 0,
         TEXEL_0 = FORMAT,
@@ -62,7 +62,7 @@ struct Image {
         BUCKETS = 1665,
     };
 
-    // In shared memory one access for all four; three have no two lanes in one bank as they are.
+    // In shared memory, four channels take one access; with three, no two lanes access the same bank.
     struct alignas(CHANNELS == 4 ? 16 : 4) Texel {
         float c[CHANNELS];
     };
@@ -130,7 +130,7 @@ struct Image {
     __device__ static void pack_codes(u32 r, u32 g, u32 b, uint2& to) { to = make_uint2(r | g << 16, b | 0x3C00u << 16); }
     __device__ static void pack_codes(u32, u32, u32, uint4&) {}
 
-    // Level 0: an opaque code is stored as what it means, rounded once, or as it is.
+    // Level 0: an opaque code is stored as its linear light, rounded once, or unchanged.
     __device__ static Stored pack_source(const Pass& pass, const Tables& tables, const Source* values, const Texel& t) {
         if (CHANNELS < 4 && (CODE_BITS == 8 && FORMAT == 4 || CODE_BITS == 16 && FORMAT == 8)) {
             u32 c[3];

@@ -1,15 +1,15 @@
-// Whether all alpha of an RGBA image of bytes is 255.
+// Checks whether every pixel of an RGBA image of bytes has the alpha 255.
 
 typedef unsigned int u32;
 typedef long long i64;
 
 enum { THREADS = 256 };
 
-// passes.py has the same fields in the same order
+// opaque.py has the same fields in the same order.
 struct Alpha {
     const u32* pixels;
     i64 count;
-    u32* translucent;  // (1,): set where a pixel is not opaque
+    u32* translucent;  // (1,): set to 1 if a pixel is not opaque
 };
 
 extern "C" __global__ void find_translucent(const Alpha alpha) {

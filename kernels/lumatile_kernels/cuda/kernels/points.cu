@@ -1,6 +1,6 @@
-// The order of a point cloud, in four steps with a sort between the last two; numpy_points.py is the specification.
+// The order of a point cloud, in four steps, with a sort between the last two; numpy_points.py is the specification.
 //
-// SOURCE: float or double; AXES: 2 or 3. Every kernel takes any number of blocks.
+// SOURCE: float or double; AXES: 2 or 3. Every kernel runs with any number of blocks.
 
 typedef unsigned char u8;
 typedef unsigned int u32;
@@ -9,13 +9,13 @@ typedef unsigned long long u64;
 
 enum { THREADS = 256, AXIS_BITS = 21 };
 
-// passes.py has the same fields in the same order
+// points.py has the same fields in the same order.
 struct Cloud {
     i64 points;
-    i64 coarsest;           // the last level
-    i64 starts[16];         // where each level begins in stored order
+    i64 coarsest;           // the number of the coarsest level
+    i64 starts[16];         // the index at which each level begins in stored order
     const SOURCE* positions;  // (points, AXES)
-    u64* origin;            // (3,): of each axis the complement of its ordered bits, so that the greatest is the least; 0: none
+    u64* origin;            // (3,): for each axis the complement of the ordered bits of the least coordinate; 0: none
     u32* extent;            // (1,): the bits of the greatest offset
     float* offsets;         // (points, AXES), as logged
     u64* keys;              // (points,)
@@ -26,7 +26,7 @@ struct Cloud {
 
 __device__ inline bool is_finite(double x) { return x - x == 0.0; }
 
-// Bits that sort as the values do.
+// Bits that sort like the values.
 __device__ inline u64 ordered(double x) {
     u64 bits = (u64)__double_as_longlong(x);
     return bits >> 63 ? ~bits : bits | 1ull << 63;
@@ -82,7 +82,7 @@ extern "C" __global__ void subtract_origin(const Cloud cloud) {
     if (threadIdx.x == 0 && greatest) atomicMax(cloud.extent, greatest);
 }
 
-// The low 21 (3 axes) or 32 bits, AXES - 1 zeros between two.
+// The low 21 (3 axes) or 32 bits, with AXES - 1 zeros after each.
 __device__ inline u64 spread(u64 bits) {
     if (AXES == 2) {
         bits = (bits | bits << 16) & 0x0000FFFF0000FFFFull;

@@ -1,12 +1,12 @@
-// The way of a frame through the GPU: one pass over the input makes all tiles of up to six levels.
+// The processing of a frame on the GPU: one pass over the input makes all tiles of up to six levels.
 //
 // A block of 256 threads takes 64 x 64 texels of level 0, which are 32 x 32 of level 1 and so on down to 2 x 2; each of
-// these squares lies in one tile of its level. A seventh level, one texel a block, is carried to another pass where the
-// pyramid is taller. Blocks stay and take one square after another, of one frame after another (a persistent grid), so
-// that their tables are loaded once.
+// these squares lies in one tile of its level. If the pyramid is taller, a seventh level, one texel per block, is
+// carried to another pass. Blocks stay resident and take one square after another, of one frame after another (a
+// persistent grid), so that their tables are loaded once.
 //
-// What kinds of arrays differ in stands in image.cu, depth.cu and segmentation.cu, which are compiled behind this text.
-// No includes: NVRTC compiles it as it is, and so does a C++ compiler behind a header that stands in for CUDA.
+// This text is compiled after texels.cu. The parts that differ between kinds of arrays are in image.cu, depth.cu and
+// segmentation.cu, which are compiled after it.
 
 enum {
     TILE = 256,   // edge of a tile, in texels
@@ -14,18 +14,18 @@ enum {
     BLOCK_BITS = 6,
     BLOCK = 1 << BLOCK_BITS,  // edge of a block's square in level 0, in texels
     THREADS = 256,
-    BLOCKS_PER_SM = 3,  // blocks that a multiprocessor must be able to hold: bounds the registers
+    BLOCKS_PER_SM = 3,  // blocks that a multiprocessor must be able to hold: limits the registers
     LEVELS = 6,       // levels that a pass stores
     MAX_FRAMES = 32,  // frames of one launch
-    COPIES = 16,      // of a table in shared memory, so that lanes seldom meet in a bank
+    COPIES = 16,      // of a table in shared memory, so that lanes rarely access the same bank
     COPY_MASK = COPIES - 1,
 };
 
-// What a launch is told; passes.py has the same fields in the same order.
+// The arguments of a launch; passes.py has the same fields in the same order.
 struct Pass {
     int height[LEVELS + 1];  // texels of this pass's levels, finest first
     int width[LEVELS + 1];
-    int first_row[LEVELS];  // of each level in `rows`, to which its tile row is added
+    int first_row[LEVELS];  // of each level, an index in `rows`; the tile row is added
     int levels;             // how many are stored
     int frames;
     int blocks_y;
@@ -33,34 +33,34 @@ struct Pass {
     float meter;                  // depth: units per metre
     float low, high;              // images: limits of linear light
     int carries;                  // whether level LEVELS goes to `carry`
-    const i64* rows;              // (tile rows, 3): number of the first tile, its byte offset in plane 0 and in plane 1
+    const i64* rows;              // (tile rows, 3): index of the first tile, its byte offset in plane 0 and in plane 1
     u8* out;                      // frames of `out_stride` bytes
     i64 out_stride;
     u32* ranges;                  // frames of `ranges_stride` pairs: see Range
     i64 ranges_stride;
-    u8* carry;                    // frames of `carry_stride` bytes, (height, width) texels as they are carried
+    u8* carry;                    // frames of `carry_stride` bytes, (height, width) carried texels
     i64 carry_stride;
-    const float* light;           // images of codes: linear light of each
+    const float* light;           // images of codes: the linear light of each code
     const u16* halves;            // images of 16-bit codes: the same as float16, rounded once
     const u32* buckets;           // images: encodes sRGB, see tables.srgb_buckets
-    const u32* palette;           // segmentations: color of each id
+    const u32* palette;           // segmentations: the color of each id
     const void* sources[MAX_FRAMES];
 };
 
-// Least and greatest value. In `ranges` both are kept so that the greater of two is right, and zero is nothing.
+// Least and greatest value. In `ranges` both are encoded so that the greater of two is kept and zero means no value.
 struct Range {
     u32 low;
     u32 high;
 };
 
-// Where a block's square of one level lies in one plane.
+// The place of a block's square of one level in one plane.
 struct Place {
-    u8* texel;    // the square's first
+    u8* texel;    // the first of the square
     int pitch;    // bytes
-    int padding;  // bytes behind each of the square's rows, to be zeroed: where the square has the level's last column
+    int padding;  // bytes after each row of the square, to be zeroed, if the square has the last column of the level
 };
 
-// A block's square of one level: where it begins, and how much of it there is.
+// A block's square of one level: its first texel and its size, which is smaller at the edges.
 struct Square {
     int y, x;
     int rows, columns;
@@ -68,11 +68,11 @@ struct Square {
     u32* range;  // of its tile
 };
 
-// What a block works on: a square of level 0 of one frame, and what it becomes.
+// The work of a block: a square of level 0 of one frame, and the squares that it becomes.
 struct Item {
-    const u8* source;  // the square's first texel
-    u8* carry;         // where its texel of level LEVELS goes
-    int whole;         // it is not cut off, and wide reads are aligned
+    const u8* source;  // the first texel of the square
+    u8* carry;         // the place of its texel of level LEVELS
+    int whole;         // whether it has its full size, and wide reads are aligned
     Square levels[LEVELS + 1];
 };
 
@@ -131,7 +131,7 @@ __device__ void describe(const Pass& pass, int number, Item& item) {
     }
 }
 
-// Zeroes what follows the last texels of rows.
+// Zeroes the bytes after the last texels of rows.
 template <class Texel>
 __device__ void pad(const Square& s, const Place& p) {
     if (!p.padding) return;
@@ -237,7 +237,7 @@ __device__ void make_pyramid(const Pass& pass) {
         Kind::pad(item.levels[0]);
         if (pass.levels > 1) Kind::pad(item.levels[1]);
 
-        // the others, from what the one before has left in shared memory
+        // the other levels, each from the finer level in shared memory
 #pragma unroll 1
         for (int n = 2; n <= LEVELS; n++) {
             if (n >= pass.levels && !(n == LEVELS && pass.carries)) break;

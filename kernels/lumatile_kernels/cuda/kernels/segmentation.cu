@@ -1,6 +1,6 @@
-// Segmentations: class ids as they are, and their colors, looked up in every level.
+// Segmentations: unchanged class ids, and their colors, which are looked up in every level.
 //
-// SOURCE: u8 or u16. What a pass has carried is of the same type.
+// SOURCE: u8 or u16. The texels that a pass carries have the same type.
 
 struct Segmentation {
     typedef SOURCE Source;
@@ -44,7 +44,7 @@ struct Segmentation {
         ::store(s.planes[1].texel + y * s.planes[1].pitch + x * 4, color(tables, t));
     }
 
-    // The most frequent of four; of equally frequent ones the first.
+    // The most frequent of four; of equally frequent values the first.
     __device__ static Texel halve(Texel a, Texel b, Texel c, Texel d) {
         if (a == b || a == c || a == d) return a;
         if (b == c || b == d) return b;

@@ -1,7 +1,7 @@
 // Texels as kernels read and write them: their types, conversions to and from float16, and wide reads and writes.
 //
-// pyramid.cu is compiled after this text. There are no includes: NVRTC compiles the texts as they are, and so does a C++
-// compiler after a header that replaces CUDA's.
+// pyramid.cu is compiled after this text. There are no includes: NVRTC compiles the texts as they are, and so does a
+// C++ compiler after a header that replaces CUDA's.
 
 typedef unsigned char u8;
 typedef unsigned short u16;
@@ -13,7 +13,7 @@ struct half {
     u16 bits;
 };
 
-// Bits of the float16 nearest to a float32 in +-65504, half to even.
+// The bits of the float16 that is nearest to a float32 in +-65504, half to even.
 __device__ inline u32 half_bits(float x) {
 #ifdef __CUDA_ARCH__
     u16 bits;
@@ -22,12 +22,12 @@ __device__ inline u32 half_bits(float x) {
 #else
     u32 bits = __float_as_uint(x) & 0x7FFFFFFFu, sign = __float_as_uint(x) >> 16 & 0x8000u;
     if (bits >= 0x38800000u) return sign | (bits - (112u << 23) + 0xFFFu + (bits >> 13 & 1u)) >> 13;
-    // adding 0.5 rounds to a multiple of 2^-24, which is what a subnormal counts
+    // adding 0.5 rounds to a multiple of 2^-24, the unit of a subnormal number
     return sign | (__float_as_uint(__uint_as_float(bits) + 0.5f) - 0x3F000000u);
 #endif
 }
 
-// Two of them, `low` in the lower half.
+// The bits of two float16, `low` in the lower half.
 __device__ inline u32 half_pair(float low, float high) {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
     u32 bits;
@@ -38,7 +38,7 @@ __device__ inline u32 half_pair(float low, float high) {
 #endif
 }
 
-// The exact float32 of a float16: its bits, moved, times 2^112, which is exact for subnormal ones too.
+// The exact float32 of a float16: its shifted bits times 2^112, which is exact for subnormal numbers too.
 __device__ inline float narrowed(half x) {
     u32 magnitude = x.bits & 0x7FFFu, sign = (x.bits & 0x8000u) << 16;
     u32 bits = magnitude >= 0x7C00u ? 0x7F800000u | (magnitude & 0x3FFu) << 13
@@ -50,7 +50,7 @@ __device__ inline float narrowed(double x) { return (float)x; }
 __device__ inline float narrowed(u8 x) { return (float)x; }
 __device__ inline float narrowed(u16 x) { return (float)x; }
 
-// Two neighbours in a row of the source, read in the widest words that divide them.
+// Two neighbours in a row of the source, read in the widest words that divide their size.
 template <int BYTES>
 struct Word;
 template <>
@@ -76,7 +76,7 @@ struct Pair {
         BYTES = 2 * SAMPLES * sizeof(Source),
         WIDEST = BYTES & -BYTES,  // the greatest power of two that divides it
         WORD = WIDEST < 16 ? WIDEST : 16,
-        AHEAD = BYTES <= 8 ? 4 : BYTES <= 16 ? 2 : 1,  // row pairs that are read before the first is used
+        AHEAD = BYTES <= 8 ? 4 : BYTES <= 16 ? 2 : 1,  // row pairs that are read before the first of them is used
     };
     typedef typename Word<WORD>::type Wide;
 
@@ -85,13 +85,13 @@ struct Pair {
         Wide words[BYTES / WORD];
     };
 
-    // Two texels, in wide words.
+    // Reads two texels in wide words.
     __device__ void read(const u8* at) {
 #pragma unroll
         for (int i = 0; i < BYTES / WORD; i++) words[i] = __ldg((const Wide*)at + i);
     }
 
-    // One or two texels; one is repeated.
+    // Reads one or two texels; a single texel is repeated.
     __device__ void read_edge(const u8* at, bool both) {
         const Source* first = (const Source*)at;
         const Source* second = both ? first + SAMPLES : first;
@@ -103,7 +103,7 @@ struct Pair {
     }
 };
 
-// Texels of 1, 2, 4, 8 or 16 bytes, one or two at once.
+// Stores one or two texels of 1, 2, 4, 8 or 16 bytes.
 __device__ inline void store(u8* at, u8 a) { *at = a; }
 __device__ inline void store(u8* at, u16 a) { *(u16*)at = a; }
 __device__ inline void store(u8* at, u32 a) { *(u32*)at = a; }
