@@ -136,6 +136,8 @@ def test_the_import_contracts_hold(tree):
         ("kernels/lumatile_kernels", "import pyarrow", "kernels are arrays only"),
         ("kernels/lumatile_kernels", "import lumatile", "kernels are arrays only"),
         ("kernels/lumatile_kernels", "import lumatile_service", "kernels are arrays only"),
+        ("kernels/lumatile_kernels/host", "import lumatile_kernels.cuda.work", "layers of the kernels"),
+        ("kernels/lumatile_kernels/cuda", "import lumatile_kernels.decode.png", "layers of the kernels"),
         ("sdk/lumatile", "import lumatile_service", "the SDK does not know the service"),
         ("sdk/lumatile", "import ray", "the SDK does not know the service"),
         ("sdk/lumatile", "import numba", "the SDK does not know the service"),
