@@ -1,4 +1,4 @@
-"""Datasets into tiles: readers say what to log, an engine logs what is missing."""
+"""Ingestion of datasets: a reader lists the values of a dataset, and an engine logs those that are not stored yet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an engine is given to do."""
+"""Jobs: what an engine is given to do."""
 
 from __future__ import annotations
 
@@ -16,44 +16,44 @@ from lumatile_service.batch.tally import IngestTally
 
 
 class TooManyErrorsError(LumatileError):
-    """A job stopped because of errors in its input."""
+    """A job stopped because its input had more errors than were allowed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A dataset's values into one recording of a store."""
+    """The work of logging a dataset into one recording of a store."""
 
     files: SourceFiles
     read: Reader
     store: str | PathLike[str]
     settings: RecordingSettings
-    """Of the recording."""
+    """The settings of the recording."""
     backend: str
-    """What makes the tiles, as in `save`."""
+    """The backend that makes the tiles, as in `save`."""
     max_errors: int | None
-    """How many bad values are borne; None: any number."""
+    """The number of bad values that are tolerated; None: any number."""
     threads: int | None
-    """That read and log; None: as the engine thinks best."""
+    """The number of threads that read and log; None: the engine chooses."""
     tally: IngestTally
-    """Counts what is done."""
+    """The counts of what has been done; the engine updates them."""
 
     def check_errors(self) -> None:
-        """Raises TooManyErrorsError."""
+        """Raise TooManyErrorsError if more than `max_errors` values have turned out bad."""
         errors = self.tally.errors
         if self.max_errors is not None and errors > self.max_errors:
             raise TooManyErrorsError(f"stopped after {errors} bad values, more than {self.max_errors}")
 
 
 Engine = Callable[[Job], None]
-"""Logs what is not stored; returns when all is durable.
+"""A function that logs the values that are not stored yet, and returns when all of them are durable.
 
-Raises TooManyErrorsError, SinkError, FlushError, and what reading the list of calls raises; what was durable until then
-is in the recording.
+Raises TooManyErrorsError, SinkError, FlushError, and whatever the reader raises while it lists the log calls; values
+that were durable by then stay in the recording.
 """
 
 
 def derived_id(files: SourceFiles) -> str:
-    """The recording id of a source: its name, and a few digits of its URL's hash."""
+    """Return the recording id of a source: its name and eight hexadecimal digits of its URL's hash."""
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", files.name)[:100]
     return f"{name}-{hashlib.blake2b(files.url.encode(), digest_size=4).hexdigest()}"
 

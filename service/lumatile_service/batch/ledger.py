@@ -1,4 +1,4 @@
-"""What of a dataset is in the store already: its frames rows say where they come from."""
+"""The ledger: which values of a dataset are in the store already, as the provenance of its frames rows says."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from lumatile_service.batch.log_call import LogCall
 State = Literal["new", "stored", "changed"]
 
 BATCH_ROWS = 1 << 16
-"""Rows that are Python objects at a time."""
+"""The number of rows that are converted to Python objects at a time."""
 
 
 class Ledger:
-    """The values of one recording that have provenance. It is not changed by what is logged after it was made."""
+    """The values of one recording that have provenance, as they were stored when the ledger was made."""
 
     def __init__(self, store: str | PathLike[str], recording_id: str) -> None:
-        """Read it from the recording; where there is none, nothing is stored. Raises StoreError, OSError."""
+        """Read the recording; if it does not exist, nothing is stored. Raises StoreError, OSError."""
         places, values = bytearray(), bytearray()
         for entity_path, kind, provenance in _rows(store, recording_id):
             place = (entity_path, kind, provenance["uri"], provenance["member"])
             places += _digest(*place)
             values += _digest(*place, provenance["content_hash"])
         self._places = _Digests(places)
-        """Of (entity path, kind, URI, member)."""
+        """The digests of (entity path, kind, URI, member)."""
         self._values = _Digests(values)
-        """Of (entity path, kind, URI, member, hash)."""
+        """The digests of (entity path, kind, URI, member, hash)."""
 
     def state(self, call: LogCall, content_hash: str | None) -> State:
-        """Whether a value is stored; "changed": something else from the same place is."""
+        """Return whether a value is stored; "changed": another value from the same place is stored."""
         stored_path = call.entity_path.removeprefix("/").removesuffix("/")  # the root is "" there
         place = (stored_path, call.kind, call.uri, call.member)
         if _digest(*place, content_hash) in self._values:
@@ -46,14 +46,14 @@ class Ledger:
 
 
 def content_hash(content: bytes, beside: bytes = b"") -> str:
-    """BLAKE2b (RFC 7693) of 128 bits, of one behind the other."""
+    """Return the BLAKE2b hash (RFC 7693) of 128 bits of `content` followed by `beside`, with "blake2b:" in front."""
     digest = hashlib.blake2b(content, digest_size=16)
     digest.update(beside)
     return f"blake2b:{digest.hexdigest()}"
 
 
 def errors_of(store: str | PathLike[str], recording_id: str) -> list[tuple[str, str]]:
-    """(URI, reason) of the error rows that have provenance."""
+    """Return (URI, reason) of each error row that has provenance."""
     table = _with_provenance(store, recording_id)
     if table is None:
         return []
@@ -83,7 +83,7 @@ def _digest(*parts: str | None) -> bytes:
 
 
 class _Digests:
-    """A set of digests, in arrays: 16 bytes each, and other processes of a machine can share them."""
+    """A set of digests in arrays: they take 16 bytes each, and processes of one machine can share them."""
 
     def __init__(self, digests: bytearray) -> None:
         pairs = np.frombuffer(bytes(digests), ">u8").reshape(-1, 2).astype(np.uint64)

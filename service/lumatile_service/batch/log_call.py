@@ -1,4 +1,4 @@
-"""What a reader of a dataset gives: log calls, before their content is read."""
+"""Log calls: the values of a dataset as a format reader lists them, before their content is read."""
 
 from __future__ import annotations
 
@@ -13,47 +13,57 @@ from lumatile_service.batch.source_files import SourceFiles
 
 
 class DatasetWarning(LumatileWarning):
-    """Something of a dataset is not logged, and is no error."""
+    """A part of a dataset is not logged, which is not an error."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class LogCall:
-    """One value of a dataset: where it goes, where it is, and how it is logged. It can be pickled if its parts can."""
+    """One value of a dataset: where it goes, where it comes from, and how it is logged.
+
+    It can be pickled if its fields can.
+    """
 
     entity_path: str
+    """The entity that the value is logged to."""
     kind: Kind
-    """What `log` logs."""
+    """The kind of value that `log` logs."""
     uri: str
-    """Of the file that it is in."""
+    """The URI of the file that holds the value."""
     read: Callable[[], bytes]
-    """The bytes that it is made from, which are hashed; of a file its content. May raise."""
+    """Returns the bytes that the value is made from, the content of a file for example; they are hashed. May raise."""
     log: Callable[[RecordingStream, str, bytes], None]
-    """Logs `bytes` at an entity path: one call of the recording. What it raises becomes an error row."""
+    """Logs the bytes that `read` returned to an entity path, with one call of the recording.
+
+    An exception that it raises becomes an error row."""
     member: str | None = None
-    """Which part of the file it is, if not all of it."""
+    """The part of the file that holds the value; None: the whole file."""
     beside: bytes = b""
-    """What else it is made from and `log` knows already, a label for example: hashed behind the bytes of `read`."""
+    """Other bytes that the value is made from and that `log` knows already, a label for example.
+
+    They are hashed after the bytes that `read` returns."""
     nbytes: int = 0
-    """About what `read` gives, for the plan."""
+    """The approximate number of bytes that `read` returns, for the plan."""
     file_nbytes: int | None = None
-    """How much of the file that is, where `read` gives it unpacked; None: as much. For the plan and the progress."""
+    """The number of bytes of the file that the value takes, if `read` unpacks them; None: as many as it returns.
+
+    For the plan and the progress."""
     pixels: int | None = None
-    """Of the picture that is made from it, for the plan; None: its file's header says it."""
+    """The number of pixels of the resulting picture, for the plan; None: the header of the file tells."""
     sequences: Mapping[str, int] = field(default_factory=dict)
-    """Where it is on sequence timelines."""
+    """Sequence timeline -> the value's number on it."""
     times: Mapping[str, int] = field(default_factory=dict)
-    """Where it is on time timelines, in nanoseconds."""
+    """Time timeline -> the value's time on it, in nanoseconds since the epoch."""
     log_time: int | None = None
-    """When it was logged, where it comes from another recording, in nanoseconds since the epoch; None: now."""
+    """The time of logging, if it comes from another recording, in nanoseconds since the epoch; None: now."""
 
 
 def refused(error: Exception) -> bytes:
-    """The `read` of a value that cannot be had: raises `error`, so that it becomes an error row."""
+    """Raise `error`: the `read` of a value that cannot be read, which so becomes an error row."""
     raise error
 
 
 def entity_or(path: str, otherwise: str) -> str:
-    """`path` where it can be an entity path, else `otherwise`."""
+    """Return `path`, normalised, if it is a valid entity path, else `otherwise`."""
     try:
         return normalise_entity_path(path)
     except LumatileError:
@@ -61,7 +71,7 @@ def entity_or(path: str, otherwise: str) -> str:
 
 
 Reader = Callable[[SourceFiles], Iterable[LogCall]]
-"""What knows a format: the files of a dataset -> its values, annotation contexts before what they color.
+"""A format reader: a function from the files of a dataset to its values, annotation contexts before what they color.
 
-Where it gives a list the job knows its length, and says when it will be done; else it goes by the bytes of the files.
+If it returns a list, the job takes its progress from the number of calls, otherwise from the bytes of the files.
 """

@@ -1,4 +1,4 @@
-"""What a job would do, without doing it."""
+"""Plans: what a job would do, without doing it."""
 
 from __future__ import annotations
 
@@ -17,40 +17,42 @@ from lumatile_service.batch.log_call import LogCall
 from lumatile_service.batch.source_files import SourceFiles
 
 SAMPLES = 8
-"""Files of a group whose headers are read, or up to twice as many; the others are taken to be as large on average."""
+"""The number of files in a group whose headers are read, at most doubled.
+
+The other files are assumed to be as large on average."""
 
 PYRAMID = 4 / 3
-"""All levels together, to the first."""
+"""The pixels of all levels together, divided by those of the first."""
 
 BYTES = {"linear": 8, "srgb8": 4, "rgba32float": 16}
-"""Bytes a pixel of an image's first level."""
+"""The bytes of a pixel in an image's first level, by tile format."""
 
 DEPTH_BYTES, SEGMENTATION_BYTES = 4, 2
-"""The same of depth, and of class ids with their colors, which are compressed: about."""
+"""The approximate bytes of a pixel of depth, and of class ids with their colors, which are compressed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlannedGroup:
-    """Values of one kind at one entity."""
+    """The values of one kind at one entity."""
 
     entity_path: str
     kind: str
     values: int
     bytes_in: int
     bytes_out: int
-    """Estimated."""
+    """Estimated size in the store."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class IngestPlan:
-    """What there is to do, stored or not."""
+    """The values of a dataset, whether they are stored already or not."""
 
     recording_id: str
     format: str
     values: int
     bytes_in: int
     bytes_out: int
-    """Estimated: tiles, and the files themselves where they are kept."""
+    """Estimated size in the store: tiles, and the files themselves if they are kept."""
     groups: Sequence[PlannedGroup]
 
 
@@ -62,7 +64,7 @@ def plan(
     recording_id: str | None = None,
     tile_format: str = "linear",
 ) -> IngestPlan:
-    """What `ingest` with these arguments would log. Raises InvalidValueError, OSError."""
+    """Return what `ingest` with these arguments would log. Raises InvalidValueError, OSError."""
     files = SourceFiles(source)
     name, read = find_reader(files, format, reader)
     groups: defaultdict[tuple[str, str], _Calls] = defaultdict(_Calls)
@@ -89,7 +91,7 @@ def plan(
 
 
 class _Calls:
-    """What is known of the calls of a group: a few are kept, since they may hold what they log."""
+    """Counts and samples of the calls of a group: only a few calls are kept, since they may hold their content."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -98,7 +100,7 @@ class _Calls:
         self._stride = 1
 
     def add(self, call: LogCall) -> None:
-        """Count one more."""
+        """Count a call."""
         if self.count % self._stride == 0:
             self._kept.append(call)
             if len(self._kept) == 2 * SAMPLES:
@@ -108,13 +110,13 @@ class _Calls:
         self.nbytes += call.nbytes if call.file_nbytes is None else call.file_nbytes
 
     def sampled(self) -> Sequence[LogCall]:
-        """Some of them, evenly spread: SAMPLES to twice as many, where there are that many."""
+        """Return SAMPLES to 2 * SAMPLES of the calls, evenly spread; all of them if there are fewer."""
         return self._kept
 
 
 def _bytes_out(kind: str, calls: _Calls, tile_format: str) -> int:
     if kind not in ("image", "depth", "segmentation"):
-        return 2 * calls.nbytes  # points, and what they were logged as
+        return 2 * calls.nbytes  # the points, and the arrays they were logged as
     pixels = [count for call in calls.sampled() if (count := _pixels(call)) is not None]
     if not pixels:
         return 0

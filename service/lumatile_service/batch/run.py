@@ -1,4 +1,4 @@
-"""A dataset's values into one recording of a store."""
+"""Ingestion: the values of a dataset are logged into one recording of a store."""
 
 from __future__ import annotations
 
@@ -26,41 +26,44 @@ from lumatile_service.batch.tally import IngestTally
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """What a job has done."""
+    """The result of a job."""
 
     recording_id: str
     format: str
     values: int
-    """Values of the dataset that were looked at."""
+    """The number of values in the dataset that were looked at."""
     logged: int
-    """Of them, those that were not stored before."""
+    """The number of them that were not stored before, and were logged."""
     stored_before: int
+    """The number of them that were stored already."""
     changed: int
-    """Of the logged ones, those from where something else is stored."""
+    """The number of logged values from places (file and part) that another value is stored of."""
     bytes_in: int
+    """The number of bytes read."""
     bytes_out: int
-    """Size of the segments written."""
+    """The size of the segments written, in bytes."""
     seconds: float
+    """The duration of the job."""
     errors: Mapping[str, int] = field(default_factory=dict)
-    """Reason -> error rows of the recording."""
+    """Reason -> number of error rows in the recording, the most frequent first."""
     examples: Mapping[str, str] = field(default_factory=dict)
-    """Reason -> the URI of one of them."""
+    """Reason -> the URI of the file of one of them."""
 
 
 class Watcher(Protocol):
-    """Is shown how a job goes."""
+    """Shows the progress of a job."""
 
     def watch(self, tally: IngestTally) -> Any:
-        """A context manager: around the work."""
+        """Return a context manager that surrounds the work and shows `tally`."""
         ...
 
 
 class Silent:
-    """Shows nothing."""
+    """A `Watcher` that shows nothing."""
 
     @contextmanager
     def watch(self, tally: IngestTally) -> Iterator[None]:  # noqa: ARG002
-        """Nothing."""
+        """Return a context manager that does nothing."""
         yield
 
 
@@ -79,18 +82,34 @@ def ingest(
     watcher: Watcher | None = None,
     **settings: Unpack[RecordingOptions],
 ) -> Summary:
-    """Log a dataset into a recording; what is there already is not logged again.
+    """Log a dataset into a recording; values that are stored already are not logged again.
 
-    `source`: a directory, or its URL. `store`: path or URL. `format`: a name in `formats.FORMATS`; None: what the files
-    look like. `reader`: "module:function", a `Reader` of one's own instead.
-    `recording_id`: None: made from `source`, the same each time.
-    `engine`: "local": threads of this process; "ray": Ray Data, at `ray_address`, "auto" or HOST:PORT, None: the Ray
-    that this process is connected to, else one of its own. All of its machines must see `source` and `store`.
-    `max_errors`: stop where more values than that are bad; None: never, each becomes an error row.
-    `threads`: that read and log, with Ray in each actor; None: as the engine thinks best.
-    `backend`: as in `save`. `settings`: of the recording, as in `init`.
-    Raises InvalidValueError for a source, format or engine that there is not, TooManyErrorsError, SinkError,
-    FlushError; what was durable until then is stored, and the same call goes on from there.
+    After an error, values that were durable by then stay stored, and the same call continues from there.
+
+    Args:
+        source: A directory or a file, or the URL of one.
+        store: The path or URL of the store.
+        format: The name of a format in `formats.FORMATS`; None: the one that the files look like.
+        reader: A `Reader` of your own, as "module:function", instead of `format`.
+        recording_id: The recording to log into; None: an id made from `source`, the same each time.
+        engine: "local": threads of this process; "ray": Ray Data. All machines of a Ray cluster must see `source` and
+            `store`.
+        ray_address: The Ray to use, "auto" or HOST:PORT; None: the one that this process is connected to, otherwise a
+            Ray that is started for the job.
+        max_errors: The job stops if more values than this are bad; None: it never does, each becomes an error row.
+        threads: The number of threads that read and log, with Ray in each actor; None: the engine chooses.
+        backend: The backend that makes the tiles, as in `save`.
+        watcher: Shows the progress; None: nothing is shown.
+        settings: The settings of the recording, as in `init`, without `queue_policy` and `max_block`.
+
+    Returns:
+        What was done, and the error rows of the recording by their reasons.
+
+    Raises:
+        InvalidValueError: The source, format, reader, engine or a setting does not exist or is not allowed.
+        TooManyErrorsError: More than `max_errors` values are bad.
+        SinkError: The store cannot be opened, or Ray fails.
+        FlushError: Not all values became durable: the store has failed for a minute.
     """
     run = _engine(engine, ray_address)
     files = SourceFiles(source)

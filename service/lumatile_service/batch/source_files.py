@@ -1,4 +1,4 @@
-"""The files of a dataset, in a directory or a bucket; or one file alone."""
+"""The files of a dataset: those in a directory or a bucket, or a single file."""
 
 from __future__ import annotations
 
@@ -16,15 +16,19 @@ from lumatile.urls import scheme_of
 
 
 class SourceFiles:
-    """All files under a directory or URL, by their paths in it, with slashes. It can be pickled.
+    """All files below a directory or URL, by their paths relative to it, with slashes. It can be pickled.
 
-    A file stands for a directory with only that file.
+    A single file is treated as a directory that holds only that file.
     """
 
     def __init__(self, source: str | os.PathLike[str]) -> None:
-        """`source`: a directory or a file, or a URL that Arrow has a file system for: file://, s3://, gs://.
+        """Look at a source.
 
-        Raises InvalidValueError where there is nothing of the kind.
+        Args:
+            source: A directory, a file, or the URL of one that Arrow has a file system for: file://, s3://, gs://.
+
+        Raises:
+            InvalidValueError: There is no directory or file at `source`.
         """
         text = os.fspath(source)
         try:
@@ -41,17 +45,18 @@ class SourceFiles:
             raise InvalidValueError(f"a source must be a directory or file, or the URL of one, and {text!r} is none")
         self._root = self._root.rstrip("/")
         self.name = self._root.rpartition("/")[2] or "source"
-        """The directory's own name, or the file's."""
+        """The name of the directory or of the single file, without what is above it."""
         self._single = found.size if found.type is fs.FileType.File else None
-        """Bytes of the one file that it is."""
+        """The size of the single file in bytes; None: the source is a directory."""
         if self._single is not None:
             self._root = self._root.rpartition("/")[0]
 
     @cached_property
     def sizes(self) -> dict[str, int]:
-        """Path of each file -> its bytes, in the order of people: frame2 before frame10. Hidden ones are left out.
+        """Path of each file -> its size in bytes, in natural order: frame2 before frame10. Hidden files are left out.
 
-        Raises OSError.
+        Raises:
+            OSError: The directory cannot be listed.
         """
         if self._single is not None:
             return {self.name: self._single}
@@ -62,24 +67,39 @@ class SourceFiles:
         return {path: files[path] for path in sorted(shown, key=natural)}
 
     def under(self, directory: str, *suffixes: str) -> list[str]:
-        """The paths of the files in a directory, and below it, that end with one of `suffixes` in any case."""
+        """Return the paths of the files in a directory and below it that end with one of `suffixes`.
+
+        Args:
+            directory: The path of a directory in the source; "": the source itself.
+            suffixes: Endings in lower case; files with upper-case letters in them match too.
+        """
         prefix = directory.rstrip("/") + "/" if directory else ""
         return [path for path in self.sizes if path.startswith(prefix) and path.lower().endswith(suffixes)]
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the list of files, which may be long: what has been sent to another process reads them."""
+        """Leave out the list of files, which may be long: a process that needs it lists them again."""
         return {name: value for name, value in self.__dict__.items() if name != "sizes"}
 
     def read(self, path: str) -> bytes:
-        """What a file holds. Raises OSError; FileNotFoundError too for what is hidden, and for a path out of it."""
-        local = isinstance(self._fs, fs.LocalFileSystem)  # a bucket would be asked for the size first
+        """Return the content of a file.
+
+        Raises:
+            FileNotFoundError: There is no such file, it is hidden, or the path leads out of the source.
+            OSError: The file cannot be read.
+        """
+        local = isinstance(self._fs, fs.LocalFileSystem)  # in a bucket it would ask for the size first
         opened = self._fs.open_input_file if local else self._fs.open_input_stream
         with opened(self._place(path)) as stream:
             content: bytes = stream.read()
         return content
 
     def open(self, path: str) -> pa.NativeFile:
-        """A file that can be sought in, for what is not read as a whole. A context manager. Raises as `read` does."""
+        """Open a file for reading at any position, as a context manager.
+
+        Raises:
+            FileNotFoundError: There is no such file, it is hidden, or the path leads out of the source.
+            OSError: The file cannot be opened.
+        """
         return self._fs.open_input_file(self._place(path))
 
     def _place(self, path: str) -> str:
@@ -89,10 +109,10 @@ class SourceFiles:
         return f"{self._root}/{path}"
 
     def uri(self, path: str) -> str:
-        """The URL of a file."""
+        """Return the URL of a file."""
         return self.url if self._single is not None else f"{self.url}/{path}"
 
 
 def natural(path: str) -> list[tuple[int, int, str]]:
-    """A key that sorts numbers in names by their values."""
+    """Return a key that sorts numbers in names by their values."""
     return [(0, int(part), part) if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", path) if part]

@@ -1,4 +1,4 @@
-"""What a job has done so far."""
+"""The counts of an ingestion job."""
 
 from __future__ import annotations
 
@@ -10,71 +10,72 @@ from lumatile_service.batch.ledger import State
 
 
 class IngestTally:
-    """Counts; may be used from several threads."""
+    """Counts of what a job has done so far; may be used from several threads."""
 
     def __init__(self) -> None:
-        """Nothing yet."""
+        """Begin at zero."""
         self.total: int | None = None
-        """Values of the dataset; None: not known, or not yet."""
+        """The number of values in the dataset; None: unknown so far."""
         self.total_bytes = 0
-        """Of the dataset's files; 0: not known."""
+        """The size of the dataset's files in bytes; 0: unknown."""
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._taken: Counter[str] = Counter()
 
     @property
     def fraction(self) -> float | None:
-        """How much of the dataset was looked at, 0 to 1: of its values, or where they are not known of its bytes.
+        """The fraction of the dataset that was looked at, 0 to 1; None: unknown.
 
-        None: neither is known. Of the bytes it is about: a file has more in it than values.
+        It is taken from the number of values if that is known, otherwise from the bytes, approximately: a file has more
+        in it than values.
         """
         if self.total is not None:
-            return min(1.0, self.seen / self.total)  # what an actor did that died is done again
+            return min(1.0, self.seen / self.total)  # the work of an actor that died is done again
         return min(1.0, self.bytes_in / self.total_bytes) if self.total_bytes else None
 
     @property
     def seen(self) -> int:
-        """Values looked at."""
+        """The number of values looked at."""
         return self.count("new") + self.count("changed") + self.count("stored")
 
     def count(self, state: State) -> int:
-        """Values looked at that were in this state."""
+        """Return the number of values looked at that were in this state."""
         return self._counts[state]
 
     @property
     def bytes_in(self) -> int:
-        """Bytes read."""
+        """The number of bytes read."""
         return self._counts["bytes_in"]
 
     @property
     def bytes_out(self) -> int:
-        """Bytes of segments committed."""
+        """The size of the committed segments in bytes."""
         return self._counts["bytes_out"]
 
     @property
     def errors(self) -> int:
-        """Values that turned out bad: calls that failed, and what failed in a pipeline, a broken JPEG for example."""
+        """The number of bad values: calls that failed, and values that a pipeline refused, such as a broken JPEG."""
         return self._counts["errors"]
 
     def read(self, state: State, nbytes: int) -> None:
-        """A value was looked at."""
+        """Count a value that was looked at."""
         self.add({state: 1, "bytes_in": nbytes})
 
     def stored(self, nbytes: int) -> None:
-        """A segment was committed."""
+        """Count a segment that was committed."""
         self.add({"bytes_out": nbytes})
 
     def failed(self) -> None:
-        """A value turned out bad."""
+        """Count a value that turned out bad."""
         self.add({"errors": 1})
 
     def add(self, counts: Mapping[str, int]) -> None:
-        """Add what `taken` gave, of another tally."""
+        """Add the counts that `taken` returned from another tally."""
         with self._lock:
             self._counts.update(counts)
 
     def taken(self) -> dict[str, int]:
-        """What was counted since the last time."""
+        """Return what was counted since the last call."""
         with self._lock:
             news = self._counts - self._taken
             self._taken = Counter(self._counts)

@@ -1,4 +1,4 @@
-"""Recordings into files of other tools."""
+"""Export of recordings into files that other tools read."""
 
 from __future__ import annotations
 

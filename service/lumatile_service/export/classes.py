@@ -1,4 +1,4 @@
-"""The classes that segmentations and points are colored by, for what lies beside their files."""
+"""The classes that segmentations and points are colored by, for the metadata that is written next to their files."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ PALETTE = 65536
 
 
 class Classes:
-    """The annotation contexts of an export, each once."""
+    """The annotation contexts of an export, each of them once."""
 
     def __init__(self) -> None:
-        """None yet."""
+        """Begin without contexts."""
         self.found: dict[str, dict[str, Any]] = {}
-        """Key -> context: {"classes": [{"id": 1, "label": "car", "color": [255, 0, 0, 255]}]}, colors uint8 sRGB with
-        straight alpha, those that are automatic too; keypoints and connections as in the store."""
+        """Key -> context: {"classes": [{"id": 1, "label": "car", "color": [255, 0, 0, 255]}]}.
+
+        Colors are uint8 sRGB with straight alpha, including automatic ones; keypoints and connections are as in the
+        store."""
 
     def key_of(self, frame: Frame) -> str | None:
-        """The key of the context that holds for a frame; None where it has no classes, or none is annotated."""
+        """Return the key of the context that holds for a frame; None: it has no classes, or none are annotated."""
         if frame.kind not in ("segmentation", "points"):
             return None
         context = frame.annotation_context()

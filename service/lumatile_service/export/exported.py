@@ -1,4 +1,4 @@
-"""What an export has written."""
+"""The result of an export."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """Counts of one export."""
+    """The counts of one export."""
 
     frames: int
-    """Frames written."""
+    """The number of frames written."""
     left_out: Mapping[str, int] = field(default_factory=dict)
-    """Reason -> frames that were not: error rows, and what the format has no place for."""
+    """Reason -> number of frames that were not written: error rows, and frames that the format has no place for."""
     bytes_out: int
-    """Size of the files written."""
+    """The size of the files written, in bytes."""
     errors: int = 0
-    """Of those left out: error rows, and frames whose stored bytes are damaged."""
+    """The number of frames left out because they are error rows or their stored bytes are damaged."""
     lossy: Mapping[str, int] = field(default_factory=dict)
-    """What was lost of frames that were written -> how many of them."""
+    """What was lost of frames that were written -> number of these frames."""

@@ -1,4 +1,4 @@
-"""Extension components as columns of a table."""
+"""Extension components as the columns of a table."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 import pyarrow as pa
 
 MOST = 64
-"""Most components that are columns of their own."""
+"""The largest number of components that get a column each."""
 
 ALL = "ext"
-"""The column of all of them, where they are more."""
+"""The name of the single column that holds all components, if there are more."""
 
 
 def _text(value: str) -> str:
-    """`value` in valid UTF-8: JSON may have halves of surrogate pairs."""
+    """Return `value` in valid UTF-8: JSON may have halves of surrogate pairs."""
     return value.encode(errors="replace").decode()
 
 
@@ -27,18 +27,18 @@ COLUMNS: Mapping[frozenset[type], tuple[pa.DataType, Callable[[Any], Any]]] = {
     frozenset({int, float}): (pa.float64(), float),
     frozenset({str}): (pa.string(), _text),
 }
-"""Types of a component's values, None left out -> the column's type, and what makes its values."""
+"""Types of a component's values, without None -> type of the column, and the function that makes its values."""
 
 
 class ExtensionColumns:
-    """A column for each component, by its name, behind "ext_" where that is taken.
+    """A column for each extension component, with its name, prefixed by "ext_" if the name is taken.
 
-    Integers, floats, booleans and strings are what they are; a component with other values, or of several types, is
-    JSON in strings. Where there are more than 64 components they are one column of JSON, "ext".
+    Integers, floats, booleans and strings keep their types; a component with other values, or with values of several
+    types, becomes strings of JSON. More than 64 components become one column of JSON, "ext".
     """
 
     def __init__(self, exts: Iterable[Mapping[str, Any] | None], *, reserved: Iterable[str]) -> None:
-        """`exts`: the components of all rows. `reserved`: columns that are taken."""
+        """Choose the columns. `exts`: the components of all rows. `reserved`: names of columns that are taken."""
         found: dict[str, set[type]] = {}
         for ext in exts:
             for key, value in (ext or {}).items():
@@ -47,7 +47,7 @@ class ExtensionColumns:
         self.types: dict[str, pa.DataType] = {}
         """Column -> type."""
         self._columns: dict[str, tuple[str, Callable[[Any], Any]]] | None = {}
-        """Component -> its column, and what makes the column's value of it; None: all are in one column."""
+        """Component -> its column, and the function that makes the column's values; None: all are in one column."""
         if len(found) > MOST:
             self.types[ALL], self._columns = pa.string(), None
             return
@@ -60,7 +60,7 @@ class ExtensionColumns:
             self._columns[key] = column, made
 
     def row(self, ext: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Column -> value, of one row."""
+        """Return the values of one row: column -> value."""
         if ext is None:
             return {}
         if self._columns is None:

@@ -1,4 +1,4 @@
-"""What the files of a recording's frames are called."""
+"""Names of files and directories for the frames of a recording."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from lumatile.read.frame import Frame
 from lumatile.values import DATA_KINDS
 
 DIGITS = 6
-"""Fewest digits of a sequence number."""
+"""The smallest number of digits of a sequence number."""
 
 MAX_BYTES = 200
-"""Longest name of a directory, in bytes of UTF-8; file systems take 255."""
+"""The longest name of a directory, in bytes of UTF-8; file systems allow 255."""
 
 ESCAPED = re.compile(
     r'[%<>:"/\\|?*\[\]\x00-\x1f]|^[. ]|[. ]$|\.(?=(?:png|jpg|npy|ply|jsonl|json|parquet)$)', re.IGNORECASE | re.DOTALL
 )
-"""What other systems don't take in names, or give a meaning; a directory's name never ends as a file's."""
+"""Characters that other systems forbid in names or give a meaning to, and the dot of a file's suffix: the name of a
+directory never ends like that of a file."""
 
 
 def directory_name(entity_path: str) -> str:
-    """The directory of an entity: its path. Some characters become %XX; too long parts are cut, and end in a hash."""
+    """Return the directory of an entity: its path. Some characters become %XX; long parts are cut and end in a hash."""
     return "/".join(_part(part) for part in entity_path.split("/"))
 
 
@@ -38,18 +39,17 @@ def _part(part: str) -> str:
 
 
 def whole_number(value: int | np.datetime64) -> int:
-    """A time point as it is stored: of a sequence its number, of a time nanoseconds since the epoch."""
+    """Return a time point as it is stored: the number of a sequence, or nanoseconds since the epoch."""
     return int(value.astype(np.int64)) if isinstance(value, np.datetime64) else value
 
 
 class FileNames:
-    """Names for the frames of one entity, each given once, that sort as their times do."""
+    """File names for the frames of one entity: each is unique, and they sort as the times of the frames do."""
 
     def __init__(self, frames: Iterable[Frame]) -> None:
-        """`frames`: all of the entity that will be named.
+        """Choose the timeline that names are made from. `frames`: all frames of the entity that will be named.
 
-        They are named by the sequence timeline that tells most of them apart, where there is none by the time that
-        does, then by log_time.
+        It is the sequence timeline with the most different values; without one, such a time timeline; else log_time.
         """
         values: dict[str, set[int]] = {}
         kinds = set()
@@ -68,9 +68,10 @@ class FileNames:
         self._given: Counter[str] = Counter()
 
     def of(self, frame: Frame) -> str:
-        """The name of a frame, without a suffix: frame_000042, time_2011-09-26T13-02-25.594360375, timeless.
+        """Return the name of a frame, without a suffix: frame_000042, time_2011-09-26T13-02-25.594360375, timeless.
 
-        Several of one time: frame_000042, frame_000042_2 ... Where the entity has several kinds, the kind ends it.
+        Frames of equal times become frame_000042, frame_000042_2 ... If the entity has several kinds of values, the
+        name ends with the kind.
         """
         timeline = self._timeline if self._timeline in frame.times else "log_time"
         value = frame.times[timeline]

@@ -1,4 +1,4 @@
-"""A frame as a file that other tools read."""
+"""Frames as files that other tools read."""
 
 from __future__ import annotations
 
@@ -24,39 +24,40 @@ from lumatile_service.export.ply import encode_ply
 from lumatile_service.export.tally import ExportTally
 
 Floats = Literal["png", "npy"]
-"""What float images and float depth become."""
+"""The file format of float images and float depth."""
 
 MILLIMETRES = 1000.0
-"""Units a metre of float depth in a 16-bit PNG."""
+"""The units per metre of float depth in a 16-bit PNG."""
 
 
 THREADS = min(8, os.cpu_count() or 1)
-"""That read and encode frames; so many are in memory, and one more."""
+"""The number of threads that read and encode frames; at most one frame more is in memory."""
 
 
 class EmptyError(LumatileError):
-    """A picture without pixels."""
+    """A picture has no pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrameFile:
-    """What a frame becomes."""
+    """The file that a frame becomes."""
 
     suffix: str
     """.jpg, .png, .npy or .ply."""
     content: bytes
+    """The content of the file."""
     meter: float | None = None
-    """Depth: units a metre of the file's values."""
+    """The units per metre of the file's values; None: it is not depth."""
     lossy: str | None = None
-    """What of the frame is not in it; None: nothing."""
+    """What is lost of the frame; None: nothing."""
 
 
 def frame_files(
     frames: Iterable[Frame], tally: ExportTally, *, kinds: Collection[Kind] = DATA_KINDS, floats: Floats = "png"
 ) -> Iterator[tuple[Frame, FrameFile]]:
-    """Each frame of one of `kinds` with its file; what has none is counted in `tally`, and does not come.
+    """Yield each frame of one of `kinds` with its file; frames that cannot be written are counted in `tally`.
 
-    Raises LumatileError where there is nothing that writes PNG.
+    Raises LumatileError if no installed package writes PNG.
     """
     with ThreadPoolExecutor(THREADS, "lumatile-export") as pool:
         for frame, future in _ahead(pool, partial(frame_file, floats=floats), _with_content(frames, tally, kinds)):
@@ -73,7 +74,7 @@ def frame_files(
 
 
 def _with_content(frames: Iterable[Frame], tally: ExportTally, kinds: Collection[Kind]) -> Iterator[Frame]:
-    """The frames of one of `kinds` that are no errors; the others are counted."""
+    """Yield the frames of one of `kinds` that are not error rows, and count the others."""
     for frame in frames:
         if frame.error is not None:
             reason = frame.error.removeprefix(f"{frame.kind} at {shown(frame.entity_path)}: ")
@@ -87,7 +88,7 @@ def _with_content(frames: Iterable[Frame], tally: ExportTally, kinds: Collection
 def _ahead(
     pool: Executor, work: Callable[[Frame], FrameFile], frames: Iterable[Frame]
 ) -> Iterator[tuple[Frame, Future[FrameFile]]]:
-    """Each frame and what becomes of it, in order; as many are begun as there are threads."""
+    """Yield each frame with the future of its file, in order; as many are started as there are threads."""
     begun: deque[tuple[Frame, Future[FrameFile]]] = deque()
     for frame in frames:
         begun.append((frame, pool.submit(work, frame)))
@@ -98,12 +99,17 @@ def _ahead(
 
 
 def frame_file(frame: Frame, floats: Floats = "png") -> FrameFile:
-    """The file of an image, depth image, segmentation or cloud; the checksums of what is read are compared.
+    """Return the file of an image, depth image, segmentation or point cloud. All checksums are verified.
 
-    JPEG files as they are. uint8 and uint16 images, uint8 and uint16 depth: PNG of that depth, exact. Class ids: gray
-    PNG of 8 or 16 bits, exact. Points: PLY. Floats as `floats` says: "npy": exact, numpy's format; "png": 16 bits,
-    images linear light 0 to 1 encoded to sRGB (IEC 61966-2-1), what is outside clamped; depth in millimetres, what
-    rounds to 0 or is over 65.535 m becomes 0, invalid. Where the source was not kept: what the tiles give.
+    - JPEG files stay as they are.
+    - uint8 and uint16 images and depth: PNG of the same bit depth, exact.
+    - Class ids: gray PNG of 8 or 16 bits, exact.
+    - Points: PLY.
+    - Floats with `floats="npy"`: numpy's format, exact.
+    - Floats with `floats="png"`: PNG of 16 bits. Images are linear light, clamped to 0 to 1 and encoded to sRGB
+      (IEC 61966-2-1). Depth is in millimetres; values that round to 0 or are over 65.535 m become 0, invalid.
+    - If the source was not kept: the pixels of the tiles.
+
     Raises EmptyError, CorruptStoreError.
     """
     frame = frame.checked()
@@ -159,7 +165,7 @@ def _npy(array: NDArray[Any], meter: float | None = None, lossy: str | None = No
 
 
 def _srgb16(image: NDArray[Any]) -> NDArray[np.uint16]:
-    """(h, w, c) floats, linear light with linear alpha -> 16-bit sRGB codes, alpha linear."""
+    """Convert (h, w, c) floats, linear light with linear alpha, to 16-bit sRGB codes with linear alpha."""
     with np.errstate(over="ignore"):  # to infinity, which is clamped
         linear = image.astype(np.float32)
     codes = encode_srgb16(linear)

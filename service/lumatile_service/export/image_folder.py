@@ -1,4 +1,4 @@
-"""Folders of image files, and metadata.jsonl, which says what each of them is.
+"""Folders of image files, and metadata.jsonl, which describes each file.
 
 `file_name` is the key by which Hugging Face's `imagefolder` finds a file's metadata (docs "Create an image dataset").
 """
@@ -27,8 +27,8 @@ def write_images(selection: Selection, folder: Path, tally: ExportTally, floats:
 
     Names sort as times do: frame_000042.png (`FileNames`). metadata.jsonl has a line for each file: `file_name`,
     `entity_path`, `kind`, `times` (sequence numbers; times as ISO 8601, UTC, in nanoseconds), `timeless`, `shape` and
-    `dtype` as logged, and where there are any `meter` (depth: units a metre of the file's values), `classes` (a key in
-    classes.json), `ext`, `provenance`, `lossy` (what the file has not). Raises OSError.
+    `dtype` as logged, and if there are any `meter` (depth: units per metre of the file's values), `classes` (a key in
+    classes.json), `ext`, `provenance`, `lossy` (what is lost in the file). Raises OSError.
     """
     folder.mkdir(exist_ok=True)
     classes = Classes()

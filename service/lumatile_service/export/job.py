@@ -1,4 +1,4 @@
-"""An export: a recording of a store into files."""
+"""Exports: a recording of a store is written to files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from lumatile_service.export.tally import ExportTally
 Format = Literal["rrd", "images", "parquet"]
 
 Progress = Callable[[int, int], None]
-"""Is told (frames done, frames there are)."""
+"""A function that is called with (frames done, number of frames)."""
 
 
 def export(
@@ -39,15 +39,28 @@ def export(
 ) -> Exported:
     """Write a recording to files that other tools read.
 
-    `store`: path or URL. `recording_id`: None: the only one there is. `destination`: what must not be there yet; it is
-    there when all is written. `entities`: paths, each with all below it; None: all.
-    `format`: "rrd": a file for Rerun (`write_rrd`); "images": a directory of image files (`write_images`); "parquet": a
-    directory of Parquet files with an image column (`write_parquet`); None: "rrd", for a destination that ends so.
-    `floats`: what float images and depth become among images: "png", 16 bits, or "npy", exact. `progress`: not with
-    "rrd".
     A frame that is an error row, or whose stored bytes are damaged, is left out and counted.
-    Raises InvalidValueError for a destination that is there and a format that there is not, NotFoundError for a
-    recording or entity, OSError where the destination cannot be written.
+
+    Args:
+        store: The path or URL of the store.
+        recording_id: The recording; None: the only one in the store.
+        destination: A path that must not exist yet, or an empty directory for the formats that write one; it appears
+            when everything is written.
+        format: "rrd": a file for Rerun (`write_rrd`); "images": a directory of image files (`write_images`);
+            "parquet": a directory of Parquet files with an image column (`write_parquet`); None: "rrd", if the
+            destination ends with ".rrd".
+        entities: Entity paths, each with everything below it; None: all.
+        floats: The files of float images and float depth in the format "images": "png", 16 bits, or "npy", exact.
+        progress: Called with (frames done, number of frames) after each frame; not with "rrd".
+
+    Returns:
+        The counts of what was written and left out.
+
+    Raises:
+        InvalidValueError: The destination exists, or the format or `floats` is not one of the above, or rerun-sdk is
+            not installed.
+        NotFoundError: The recording or an entity does not exist.
+        OSError: The destination cannot be written.
     """
     target = Path(destination).absolute()
     chosen = export_format(format, target)
@@ -70,25 +83,25 @@ def export(
 
 
 def export_format(name: str | None, destination: Path) -> Format:
-    """The format called `name`; without one what `destination` ends in. Raises InvalidValueError."""
+    """Return the format called `name`; None: the one that `destination` ends with. Raises InvalidValueError."""
     known: tuple[Format, ...] = get_args(Format)
     if name is None and destination.suffix.lower() == ".rrd":
         return "rrd"
     for each in known:
         if each == name:
             return each
-    shown = "None, which only an .rrd file can do without" if name is None else repr(name)
+    shown = "None, which needs a destination that ends with .rrd" if name is None else repr(name)
     raise InvalidValueError(f"the format must be one of {', '.join(known)}, not {shown}")
 
 
 @contextmanager
 def _new(target: Path, *, directory: bool) -> Iterator[Path]:
-    """A place beside `target` to write to, which becomes `target` at the end; nothing stays of it after an error.
+    """Give a path next to `target` to write to; it is renamed to `target` at the end, and removed after an error.
 
-    `directory`: it may be an empty directory that is there.
+    `directory`: `target` may be an existing empty directory.
     """
     if target.exists() and not (directory and target.is_dir() and not any(target.iterdir())):
-        raise InvalidValueError(f"the destination must be new, and {target} is there: remove it, or name another")
+        raise InvalidValueError(f"the destination must not exist yet, and {target} does: remove it, or name another")
     target.parent.mkdir(parents=True, exist_ok=True)
     path = target.with_name(f".export-{secrets.token_hex(6)}{target.suffix}")
     try:

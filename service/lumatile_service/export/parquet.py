@@ -28,17 +28,17 @@ from lumatile_service.export.tally import ExportTally
 SHARD_BYTES = 500_000_000
 GROUP_ROWS = 100
 GROUP_BYTES = 64 << 20
-"""A row group is shorter where its files take more than that: it is held in memory."""
+"""The most bytes of files in a row group, which is held in memory."""
 
 PICTURES: tuple[Kind, ...] = ("image", "depth", "segmentation")
 
 TIMELINES = {"sequence": pa.int64(), "time": pa.timestamp("ns")}
 
 DICTIONARIES = ["entity_path", "kind", "classes"]
-"""Columns whose values are often the same: stored once."""
+"""Columns whose values are often equal: each value is stored once."""
 
 LARGEST = 2**31 - 2
-"""Most bytes of a value of an Arrow binary column."""
+"""The most bytes of a value in an Arrow binary column."""
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 PROVENANCE = pa.struct([("uri", pa.string()), ("member", pa.string()), ("content_hash", pa.string())])
@@ -47,11 +47,16 @@ PROVENANCE = pa.struct([("uri", pa.string()), ("member", pa.string()), ("content
 def write_parquet(selection: Selection, folder: Path, tally: ExportTally) -> None:
     """Write train-00000-of-0000N.parquet ..., one row for each image, depth image and segmentation.
 
-    Rows are by entity, in log order. Columns: `image`, the file that `frame_file` gives, JPEG as it is and PNG;
-    `entity_path`; `kind`; `times`, a struct with a field for each timeline, int64 or timestamp[ns], null where a frame
-    is not on it; `timeless`; `meter`, units a metre of a depth image's values; `classes`, of a segmentation: JSON,
-    [{"id": 1, "label": "car", "color": [255, 0, 0, 255]}]; `provenance`; and the extension components
-    (`ExtensionColumns`). Points have no place here. Raises OSError.
+    Rows are sorted by entity, then in log order. Columns:
+
+    - `image`: the file that `frame_file` returns, JPEG as it is or PNG
+    - `entity_path`, `kind`, `timeless`, `provenance`
+    - `times`: a struct with a field for each timeline, int64 or timestamp[ns]; null if a frame is not on it
+    - `meter`: the units per metre of a depth image's values
+    - `classes`: of a segmentation, JSON: [{"id": 1, "label": "car", "color": [255, 0, 0, 255]}]
+    - the extension components (`ExtensionColumns`)
+
+    Points have no place here. Raises OSError.
     """
     folder.mkdir(exist_ok=True)
     columns = _ExportColumns(selection)
@@ -73,10 +78,10 @@ def write_parquet(selection: Selection, folder: Path, tally: ExportTally) -> Non
 
 
 class _ExportColumns:
-    """The columns, and a frame's row of them."""
+    """The columns of the table, and the row of a frame."""
 
     def __init__(self, selection: Selection) -> None:
-        """Looks at all frames for their extension components."""
+        """Read the extension components of all frames."""
         timelines = selection.recording.timelines()
         own = {
             "image": IMAGE,
@@ -90,10 +95,10 @@ class _ExportColumns:
         }
         self._ext = ExtensionColumns((frame.ext for frame in selection if frame.kind in PICTURES), reserved=own)
         self.types = own | self._ext.types
-        """Name -> type."""
+        """Name of each column -> its type."""
 
     def row(self, frame: Frame, file: FrameFile, name: str, classes: str | None) -> dict[str, Any]:
-        """The row of a frame: column -> value."""
+        """Return the row of a frame: column -> value."""
         return {
             "image": {"bytes": file.content, "path": name},
             "entity_path": frame.entity_path,
@@ -106,7 +111,7 @@ class _ExportColumns:
         } | self._ext.row(frame.ext)
 
     def batch(self, rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
-        """Rows as Arrow, with the metadata that `datasets` looks for."""
+        """Return rows as an Arrow batch, with the metadata that `datasets` looks for."""
         batch = pa.RecordBatch.from_struct_array(pa.array(rows, pa.struct(list(self.types.items()))))
         features = {"image": {"_type": "Image"}} | {
             name: _feature(kind) for name, kind in self.types.items() if name != "image"
@@ -121,22 +126,22 @@ def _feature(kind: pa.DataType) -> dict[str, Any]:
 
 
 class _Shards:
-    """The files, one after another."""
+    """Writes the Parquet files, one after another."""
 
     def __init__(self, folder: Path, columns: _ExportColumns, tally: ExportTally) -> None:
-        """`tally` is told of the files' sizes."""
+        """Begin without files. `tally` counts their sizes."""
         self._folder = folder
         self._columns = columns
         self._tally = tally
         self._rows: list[dict[str, Any]] = []
         self._row_bytes = 0
-        """Of the files in `_rows`."""
+        """The size of the image files in `_rows`, in bytes."""
         self._writer: pq.ParquetWriter | None = None
         self._paths: list[Path] = []
         self._shard_bytes = 0
 
     def add(self, row: dict[str, Any], nbytes: int) -> None:
-        """One more row, whose file has so many bytes. Raises OSError."""
+        """Add a row whose image file has `nbytes` bytes. Raises OSError."""
         if self._rows and self._row_bytes + nbytes > GROUP_BYTES:
             self._write_group()
         self._rows.append(row)
@@ -145,7 +150,7 @@ class _Shards:
             self._write_group()
 
     def close(self) -> None:
-        """Write what is left, and give the files their names; without a row one file without rows."""
+        """Write the remaining rows, and rename the files; without any row, there is one empty file."""
         if self._rows or not self._paths:
             self._write_group()
         self._close_shard()

@@ -7,14 +7,14 @@ import numpy as np
 from lumatile.read.point_cloud import PointCloud
 
 TYPES = {"f4": "float", "f8": "double", "u1": "uchar", "u2": "ushort"}
-"""Of numpy -> of PLY."""
+"""Type codes of numpy -> names of types in PLY."""
 
 
 def encode_ply(cloud: PointCloud) -> bytes:
-    """A PLY file of a cloud, its points in logged order.
+    """Return a PLY file of a cloud, with its points in logged order.
 
-    The properties of a vertex: x, y, z (float, or double where positions are float64; z is 0 in a cloud of two
-    dimensions); and where the cloud has them red, green, blue, alpha (uchar, sRGB), radius (float), class_id and
+    The properties of a vertex are x, y, z (float, or double if positions are float64; z is 0 in a cloud of two
+    dimensions), and if the cloud has them red, green, blue, alpha (uchar, sRGB), radius (float), class_id and
     keypoint_id (ushort). PLY has no strings and no 64-bit integers: labels and identifiers are left out.
     """
     real = "f8" if cloud.positions.dtype == np.float64 else "f4"

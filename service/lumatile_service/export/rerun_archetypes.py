@@ -1,4 +1,4 @@
-"""Frames as Rerun's archetypes: their components as Arrow arrays, and chunks of such."""
+"""Frames as Rerun's archetypes: their components as Arrow arrays, and chunks of them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lumatile.read.frame import Frame
 from lumatile.read.frame_row import DRAW_ORDERS
 
 Components = Mapping[str, pa.Array]
-"""Rerun's name of a component, "Image:buffer" -> its instances."""
+"""Rerun's name of a component ("Image:buffer") -> its instances."""
 
 PARTS: Mapping[str, Sequence[str]] = {
     "Image": ("buffer", "format", "draw_order"),
@@ -27,17 +27,17 @@ PARTS: Mapping[str, Sequence[str]] = {
     "Points2D": ("positions", "colors", "radii", "labels", "class_ids", "keypoint_ids", "draw_order"),
     "Points3D": ("positions", "colors", "radii", "labels", "class_ids", "keypoint_ids"),
 }
-"""Archetypes that replace each other -> their components that are written."""
+"""Archetypes that replace each other -> those of their components that are written."""
 
 COLOR_MODELS = {1: "L", 3: "RGB", 4: "RGBA"}
-"""By channels."""
+"""Number of channels -> Rerun's name of the color model."""
 
 
 class RerunArchetypes:
     """Makes components and chunks with rerun-sdk."""
 
     def __init__(self) -> None:
-        """Raises InvalidValueError without rerun-sdk."""
+        """Import rerun-sdk. Raises InvalidValueError if it is not installed."""
         try:
             import rerun
             import rerun.chunk
@@ -57,18 +57,19 @@ class RerunArchetypes:
         """Kind of a frame -> the function that makes its archetype, and says what is lost (None: nothing)."""
 
     def write(self, chunks: Iterable[Any], path: Path, application_id: str, recording_id: str) -> None:
-        """A .rrd file of chunks, each of which is written before the next is asked for. Raises RuntimeError."""
+        """Write chunks to a .rrd file, each before the next one is taken. Raises RuntimeError."""
         stream = self._rerun.chunk.LazyChunkStream.from_iter(chunks)
         stream.write_rrd(path, application_id=application_id, recording_id=recording_id)
 
     def cleared(self, names: Iterable[str]) -> Components:
-        """The components of PARTS, without instances."""
+        """Return the components of the archetypes `names`, without instances."""
         return {f"{name}:{part}": self._cleared[name][f"{name}:{part}"] for name in names for part in PARTS[name]}
 
     def chunk(self, entity_path: str, times: Mapping[str, pa.Array], columns: Mapping[str, Sequence[pa.Array]]) -> Any:
-        """A chunk of n rows: for each timeline n times, for each component n arrays of instances.
+        """Return a chunk of n rows.
 
-        int64 times are sequences, timestamp[ns] and duration[ns] what they are called; without times it is static.
+        `times`: timeline -> n times: int64 for a sequence, timestamp[ns] or duration[ns]; empty: the rows are static.
+        `columns`: component -> n arrays of instances.
         """
         return self._rerun.chunk.Chunk.from_columns(
             self._rerun.new_entity_path(entity_path.split("/") if entity_path else []),
@@ -84,7 +85,7 @@ class RerunArchetypes:
         )
 
     def components(self, frame: Frame) -> tuple[Components, str | None]:
-        """What a frame is in Rerun, and what of it is lost; None: nothing. Raises LumatileError.
+        """Return the components of a frame in Rerun, and what is lost of it (None: nothing). Raises LumatileError.
 
         Its kind is image, depth, segmentation, points, annotation_context or clear.
         """
@@ -180,7 +181,7 @@ class RerunArchetypes:
 
 @dataclass(frozen=True)
 class _Times:
-    """What rerun-sdk takes for a column of times."""
+    """The form in which rerun-sdk takes a column of times."""
 
     name: str
     array: pa.Array
@@ -194,7 +195,7 @@ class _Times:
 
 @dataclass(frozen=True)
 class _Instances:
-    """What rerun-sdk takes for the instances of a component."""
+    """The form in which rerun-sdk takes the instances of a component."""
 
     array: pa.Array
 
@@ -203,18 +204,18 @@ class _Instances:
 
 
 def _draw_order(frame: Frame) -> float | None:
-    """Where it is not the kind's default; Rerun has its own ones, and they give the same order."""
+    """Return a frame's draw order; None: it is the kind's default, and Rerun's own defaults give the same order."""
     return None if frame.draw_order == DRAW_ORDERS[frame.kind] else frame.draw_order
 
 
 def _packed(colors: NDArray[np.uint8]) -> NDArray[np.uint32]:
-    """(n, 4) RGBA as Rerun's 0xRRGGBBAA, (n,)."""
+    """Return (n, 4) RGBA as Rerun's 0xRRGGBBAA, (n,)."""
     numbers: NDArray[np.uint32] = np.ascontiguousarray(colors).view(">u4")[:, 0].astype(np.uint32)
     return numbers
 
 
 def _is_one(name: str, given: Any) -> bool:
-    """Whether a column was given as one for all points; a color may be (3,) or (4,)."""
+    """Return whether a column was given as one value for all points; a color may be (3,) or (4,)."""
     if given is None:
         return False
     return (np.ndim(given) < 2 or len(given) == 1) if name == "colors" else np.size(given) == 1

@@ -1,8 +1,8 @@
-"""A recording as a .rrd file, which Rerun's viewer and SDK open.
+"""Recordings as .rrd files, which Rerun's viewer and SDK open.
 
-What components mean: Rerun's documentation of version 0.41 ("Types", "Concepts"). In Rerun each component holds until
-it is logged again, here a value replaces the one before it as a whole. So where an entity has more values than one,
-each row also clears the components that it does not have.
+The meaning of components is from Rerun's documentation of version 0.41 ("Types", "Concepts"). In Rerun each component
+holds until it is logged again; here a value replaces the previous one as a whole. So if an entity has more than one
+value, each row also clears the components that it does not have.
 """
 
 from __future__ import annotations
@@ -25,39 +25,40 @@ from lumatile_service.export.selection import Selection
 from lumatile_service.export.tally import ExportTally
 
 CHUNK_BYTES = 1 << 20
-"""Rows of one entity are put together in a chunk up to this size."""
+"""The size up to which rows of one entity are combined into a chunk, in bytes."""
 
 CHUNK_ROWS = 1024
 
 CONTEXT = "annotation_context"
 
 NEAR_EPOCH = round(10 * 365.25 * 86400 * 10**9)
-"""Nanoseconds: times that are all this near to 1970-01-01 are durations."""
+"""Ten years in nanoseconds: if all times of a timeline are this near to 1970-01-01, they are durations."""
 
 
 def write_rrd(recording: RecordingReader, destination: Path, *, entities: Sequence[str] | None = None) -> Exported:
-    """Write a recording to `destination`, a .rrd file, which is replaced where it is there.
+    """Write a recording to `destination`, a .rrd file, which is replaced if it exists.
 
-    `entities`: paths, each with all below it; None: all. The annotation contexts above them go along.
+    `entities`: entity paths, each with everything below it; None: all. The annotation contexts above them are included.
 
-    Same application id, recording id and entity paths. Sequences, times and log_time are timelines; log_tick is not
-    written, nor is it by Rerun. A time timeline of which all is within ten years of 1970-01-01 becomes a duration. What
-    is on no timeline is static. Each value is at one row:
+    The file has the same application id, recording id and entity paths. Sequences, times and log_time are timelines;
+    log_tick is not written, as Rerun itself does not write it. A time timeline whose times are all within ten years of
+    1970-01-01 becomes a duration. Timeless values are static. Each value becomes one row:
 
     - image: Image, the pixels exactly as they were logged: uint8, uint16, float16, float32 or float64; L, RGB or RGBA.
-      Rerun's viewer takes floats for gamma, which are linear light here, and does not turn JPEG files by their EXIF.
+      Floats are linear light here, but Rerun's viewer takes them as gamma; nor does it turn JPEG files by their EXIF.
       A JPEG file: EncodedImage, the file itself
     - depth: DepthImage as it was logged, with its meter
     - segmentation: SegmentationImage, the ids as uint8 or uint16
-    - points: Points2D or Points3D, positions as float32. Colors only where they were logged, uint8 sRGB with straight
-      alpha: the others are made from the classes, here and in Rerun. Labels that are None become ""
-    - annotation_context: AnnotationContext, with keypoints and connections. clear: Clear
+    - points: Points2D or Points3D, positions as float32. Colors only if they were logged, uint8 sRGB with straight
+      alpha: others are made from the classes, here and in Rerun. Labels that are None become ""
+    - annotation_context: AnnotationContext, with keypoints and connections
+    - clear: Clear
 
-    draw_order goes along where it is not the kind's default and Rerun has one (not for Points3D). Extension components
-    and identifiers have no place: `lossy` counts the values that had any, `left_out` those that were nothing else. With
-    keep_source=False: what the tiles give, images in 8 bits. Error rows and damaged frames are left out. Rerun changes
-    ids with signs that it does not allow, a dot for example, and says so.
-    Raises InvalidValueError without rerun-sdk, NotFoundError for entities that are not there, OSError.
+    draw_order is written if it is not the kind's default and Rerun has one (it has none for Points3D). Extension
+    components and identifiers have no place: `lossy` counts the values that have any, `left_out` the values that are
+    nothing else. With keep_source=False, the pixels of the tiles are written, images in 8 bits. Error rows and damaged
+    frames are left out. Rerun changes ids with characters that it does not allow, such as a dot, and says so.
+    Raises InvalidValueError without rerun-sdk, NotFoundError for an entity that does not exist, OSError.
     """
     rerun = RerunArchetypes()
     tally = ExportTally(0)
@@ -73,19 +74,19 @@ def write_rrd(recording: RecordingReader, destination: Path, *, entities: Sequen
 
 @dataclass(frozen=True, kw_only=True)
 class _Row:
-    """One value."""
+    """The row of one value."""
 
     times: Mapping[str, int]
-    """Timeline -> int64; of a static value none."""
+    """Timeline -> int64; empty for a static value."""
     components: Components
 
     def fits(self, other: _Row) -> bool:
-        """Whether both can be in one chunk."""
+        """Return whether both rows can be in one chunk."""
         return self.times.keys() == other.times.keys() and self.components.keys() == other.components.keys()
 
 
 class _Chunks:
-    """All values, as chunks of rows."""
+    """Makes chunks of rows from all values."""
 
     def __init__(
         self, recording: RecordingReader, entities: Sequence[str], rerun: RerunArchetypes, tally: ExportTally
@@ -96,10 +97,10 @@ class _Chunks:
         self._tally = tally
         self._types = _time_types(recording)
         self.failure: Exception | None = None
-        """Why there are no more."""
+        """The exception that ended the chunks, of which rerun-sdk keeps only the text."""
 
     def all(self) -> Iterator[Any]:
-        """Entity by entity, each in log order."""
+        """Yield the chunks, entity by entity, each in log order."""
         try:
             above = {path for entity in self._entities for path in _ancestors(entity)} - set(self._entities)
             for entity in sorted(above.intersection(self._recording.entities())):
@@ -108,14 +109,14 @@ class _Chunks:
             for entity in self._entities:
                 yield from self._grouped(entity, self._rows(self._recording.frames(entity)))
         except Exception as e:
-            self.failure = e  # rerun-sdk only has its text
+            self.failure = e
             raise
 
     def _rows(self, frames: list[Frame]) -> Iterator[_Row]:
         names = {name for frame in frames for name in _archetypes(frame)}
         several = sum(bool(_archetypes(frame)) for frame in frames) > 1
         frames.reverse()
-        while frames:  # what a frame has read is forgotten with it
+        while frames:  # the bytes that a frame has read are released with it
             frame = frames.pop()
             components = self._components(frame)
             if components is not None:
@@ -124,7 +125,7 @@ class _Chunks:
                 yield _Row(times={} if frame.timeless else _times(frame), components=components)
 
     def _components(self, frame: Frame) -> Components | None:
-        """Of a frame; None where it is left out. Counts it."""
+        """Return the components of a frame, or None if it is left out, and count it."""
         if frame.error is not None:
             reason = frame.error.removeprefix(f"{frame.kind} at {shown(frame.entity_path)}: ")
             self._tally.left_out(f"an error was logged: {reason}", error=True)
@@ -162,7 +163,7 @@ class _Chunks:
 
 
 def _archetypes(frame: Frame) -> Sequence[str]:
-    """Those that a frame of this kind may be, and that another one replaces; nothing for what replaces nothing."""
+    """Return the archetypes that a frame may become and replaces; none if it replaces nothing."""
     if frame.error is not None or frame.kind not in DATA_KINDS:
         return ()
     if frame.kind == "points":
@@ -171,12 +172,12 @@ def _archetypes(frame: Frame) -> Sequence[str]:
 
 
 def _times(frame: Frame) -> dict[str, int]:
-    """All its times, but for log_tick; nanoseconds."""
+    """Return all times of a frame but log_tick, as integers: numbers of sequences, nanoseconds."""
     return {name: int(np.int64(at)) for name, at in frame.times.items() if name != "log_tick"}
 
 
 def _time_types(recording: RecordingReader) -> dict[str, pa.DataType]:
-    """Timeline -> Arrow's type of its times, which says what it is in Rerun."""
+    """Return timeline -> Arrow type of its times, which tells Rerun the kind of the timeline."""
     far = {"log_time"}
     for maps in recording.frames_table()["times"].chunks:
         names, times = maps.keys, np.abs(maps.items.cast(pa.int64()).to_numpy())
@@ -186,6 +187,6 @@ def _time_types(recording: RecordingReader) -> dict[str, pa.DataType]:
 
 
 def _ancestors(entity: str) -> list[str]:
-    """Paths above an entity, the root too."""
+    """Return the paths above an entity, including the root."""
     parts = entity.split("/")
     return ["/".join(parts[:length]) for length in range(len(parts))] if entity else []

@@ -1,4 +1,4 @@
-"""Which frames of a recording are exported."""
+"""The choice of frames that are exported."""
 
 from __future__ import annotations
 
@@ -10,23 +10,26 @@ from lumatile.read.frame import Frame
 from lumatile.read.recording_reader import RecordingReader
 
 NO_VALUES = ("annotation_context",)
-"""Kinds that are no values of their own: they go along with what they color."""
+"""Kinds that are not exported as values: they are written with the values they color."""
 
 
 class Selection:
     """The frames of some entities, one entity after another, each in log order."""
 
     def __init__(self, recording: RecordingReader, entities: Sequence[str] | None = None) -> None:
-        """`entities`: paths, each with all below it; None: all. Raises NotFoundError where there is none of a path."""
+        """Choose entities.
+
+        `entities`: entity paths, each with everything below it; None: all. Raises NotFoundError for a path without any.
+        """
         there = recording.entities()
         self.recording = recording
         self.entities = there
-        """Paths."""
+        """The chosen entity paths."""
         if entities is not None:
             self.entities = sorted({path for each in entities for path in _below(recording, there, each)})
 
     def of(self, entity: str) -> Iterator[Frame]:
-        """The frames of an entity. What a frame has read is forgotten with it, so that memory stays bounded."""
+        """Yield the frames of an entity, and release each with the bytes it has read, so that memory stays bounded."""
         frames = self.recording.frames(entity)
         frames.reverse()
         while frames:
@@ -35,7 +38,7 @@ class Selection:
                 yield frame
 
     def __iter__(self) -> Iterator[Frame]:
-        """All of them."""
+        """Yield the frames of all chosen entities."""
         for entity in self.entities:
             yield from self.of(entity)
 

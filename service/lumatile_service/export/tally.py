@@ -1,4 +1,4 @@
-"""What an export has done so far."""
+"""The counts of an export."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from lumatile_service.export.exported import Exported
 
 
 class ExportTally:
-    """Counts of one export."""
+    """Counts of what an export has done so far."""
 
     def __init__(self, total: int, progress: Callable[[int, int], None] | None = None) -> None:
-        """`total`: frames there are. `progress` is told (frames done, total) after each."""
+        """Begin at zero. `total`: the number of frames. `progress` is called with (frames done, total) after each."""
         self._total = total
         self._progress = progress
         self._frames = 0
@@ -22,24 +22,24 @@ class ExportTally:
         self._lossy: Counter[str] = Counter()
 
     def wrote(self, *, lossy: str | None = None) -> None:
-        """A frame was written. `lossy`: what was lost of it."""
+        """Count a frame that was written. `lossy`: what was lost of it; None: nothing."""
         self._frames += 1
         if lossy is not None:
             self._lossy[lossy] += 1
         self._done()
 
     def left_out(self, reason: str, *, error: bool) -> None:
-        """A frame was not. `error`: it is one; else the format has no place for it."""
+        """Count a frame that was left out: for an `error` in it, or because the format has no place for it."""
         self._left_out[reason] += 1
         self._errors += error
         self._done()
 
     def wrote_bytes(self, nbytes: int) -> None:
-        """A file was written, of this size."""
+        """Count a file of `nbytes` bytes that was written."""
         self._bytes += nbytes
 
     def exported(self) -> Exported:
-        """All of it; the most frequent reasons first."""
+        """Return all counts, with the most frequent reasons first."""
         return Exported(
             frames=self._frames,
             left_out=dict(self._left_out.most_common()),

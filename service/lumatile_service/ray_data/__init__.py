@@ -1,14 +1,14 @@
-"""A store as a stage of a Ray Data pipeline: its last one, or its first.
+"""A store as the last or the first stage of a Ray Data pipeline.
 
     import ray
     from lumatile_service.ray_data import FrameSource, TileSink, TileSource
 
-    def log(recording, row):                             # what a row becomes: ordinary logging calls
+    def log(recording, row):                             # turns a row into ordinary logging calls
         recording.set_time_sequence("frame", row["id"])
         recording.log_image("camera", row["image"])
 
     sink = TileSink("runs", log=log, application_id="my pipeline", recording_id="run 1")
-    dataset.write_datasink(sink)                         # returns when all of it is durable, each value once
+    dataset.write_datasink(sink)                         # returns when everything is durable, each value once
     print(sink.summary)
 
     ray.data.read_datasource(FrameSource("runs", "run 1", kinds="image", content="source"))

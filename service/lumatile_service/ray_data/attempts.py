@@ -1,4 +1,4 @@
-"""What earlier attempts of a task have stored, so that a later one does not store it again."""
+"""Values that earlier attempts of a write task have stored, which later attempts do not store again."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lumatile_service.ray_data.snapshot import frames_of
 
 @dataclass(frozen=True, kw_only=True)
 class _Stored:
-    """Where a stored value is."""
+    """The place of a stored value."""
 
     entity_path: str
     kind: str
@@ -27,7 +27,7 @@ class _Stored:
     error: bool
 
     def is_place_of(self, value: LoggedValue) -> bool:
-        """Whether a value goes to the same place."""
+        """Return whether a value goes to the same place."""
         times = {**value.time.sequences, **{name: np.datetime64(t, "ns") for name, t in value.time.times.items()}}
         return (self.entity_path, self.kind, self.timeless, self.times) == (
             value.entity_path,
@@ -40,30 +40,30 @@ class _Stored:
 class EarlierAttempts:
     """The values of one producer that are in a recording already.
 
-    The key of a value is (producer, seq): an attempt that logs the same again gives the same keys. Where it does not,
-    because it sees other rows, a key may belong to something else: then the value gets a producer of its own, so that
-    nothing is lost.
+    The key of a value is (producer, seq): an attempt that logs the same values again gives them the same keys. An
+    attempt that sees other rows may give a key to another value: that value gets another producer, so that nothing is
+    lost.
     """
 
     def __init__(self, store: str, recording_id: str, producer: bytes, *, read: bool) -> None:
-        """`read`: look what there is; False: there was no earlier attempt. Raises StoreError, OSError."""
+        """Read the recording, unless `read` is False: there was no earlier attempt. Raises StoreError, OSError."""
         self.stored = 0
-        """Values that were not stored again."""
+        """The number of values that were not stored again."""
         self.changed = 0
-        """Values whose key belongs to something else."""
+        """The number of values whose key belongs to another value."""
         self.bad = 0
-        """Of the stored ones, those whose error only the pipeline found."""
+        """The number of values not stored again whose error only the pipeline had found."""
         self._producer = producer
         self._other = secrets.token_bytes(16)
         self._found = dict(_find(store, recording_id, producer)) if read else {}
 
     @property
     def producers(self) -> tuple[bytes, ...]:
-        """Whose the values of this attempt are."""
+        """The producers of the values of this attempt."""
         return (self._producer, self._other) if self.changed else (self._producer,)
 
     def admit(self, value: LoggedValue) -> LoggedValue | None:
-        """The value as it is to be stored; None: it is."""
+        """Return the value as it is to be stored; None: it is stored already."""
         found = self._found.get(value.seq)
         if found is None:
             return value
@@ -76,7 +76,7 @@ class EarlierAttempts:
 
 
 def _find(store: str, recording_id: str, producer: bytes) -> list[tuple[int, _Stored]]:
-    """Each value of a producer: its seq, and where it is."""
+    """Return seq and place of each value of a producer."""
     storage = open_storage(store).recording(recording_id)
     if not storage.exists():
         return []

@@ -1,4 +1,4 @@
-"""How the content of frames becomes a column: all blocks of a dataset must agree about its type."""
+"""The form in which the content of frames becomes a column: all blocks of a dataset must have the same type."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from lumatile.values import DATA_KINDS
 
 @dataclass(frozen=True, kw_only=True)
 class ContentForm:
-    """What the column holds."""
+    """The form of a column of content."""
 
     kind: Literal["tensor", "bytes", "object"]
-    """Arrays of one dtype and number of axes; image files; or anything, pickled."""
+    """Arrays of one dtype and number of axes; the bytes of image files; or any objects, pickled."""
     dtype: str = "uint8"
-    """Of tensors."""
+    """The dtype of tensors."""
     ndim: int = 0
-    """Of tensors."""
+    """The number of axes of tensors."""
 
     @staticmethod
     def of(table: pa.Table) -> ContentForm:
-        """What suits all frames of a table (schema FRAMES) that have content."""
+        """Return the form that suits all frames of a table (schema FRAMES) that have content."""
         names = ("kind", "source_dtype", "source_shape", "source", "error")
         forms = {
             _form(kind, dtype, shape)
@@ -39,16 +39,16 @@ class ContentForm:
         return forms.pop() if len(forms) == 1 else ContentForm(kind="object")
 
     def content_of(self, frame: Frame) -> tuple[Any, str | None]:
-        """What was logged, and why it cannot be had."""
+        """Return the logged content of a frame, or an empty one and the reason why it cannot be read."""
         if frame.error is not None:
             return self._nothing, frame.error
         try:
             return frame.source(), None
-        except LumatileError as e:  # damaged, or not kept: the other frames are read all the same
+        except LumatileError as e:  # damaged, or not kept: the other frames are still read
             return self._nothing, f"{type(e).__name__}: {e}"
 
     def column(self, contents: Sequence[Any]) -> Any:
-        """An Arrow array of what `content_of` gave."""
+        """Return an Arrow array of contents that `content_of` returned."""
         if self.kind == "tensor":
             return BlockAccessor.batch_to_arrow_block({"content": list(contents)})["content"]
         if self.kind == "bytes":
@@ -61,7 +61,7 @@ class ContentForm:
 
 
 def held(content: Any) -> int:
-    """Bytes of a content, about."""
+    """Return the approximate size of a content in memory, in bytes."""
     if isinstance(content, np.ndarray):
         return content.nbytes
     if isinstance(content, dict):

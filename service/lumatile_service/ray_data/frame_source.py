@@ -1,4 +1,4 @@
-"""A recording's frames as a Ray Data dataset."""
+"""The frames of a recording as a Ray Data dataset."""
 
 from __future__ import annotations
 
@@ -19,25 +19,28 @@ from lumatile_service.ray_data.recording_source import RecordingSource
 from lumatile_service.ray_data.snapshot import Part, Snapshot
 
 ROW_BYTES = 512
-"""About what a frames row holds in memory."""
+"""The approximate size of a frames row in memory, in bytes."""
 
 BLOCK_BYTES = 32 << 20
-"""Content of a block, about."""
+"""The approximate size of the content in a block, in bytes."""
 
 
 class FrameSource(RecordingSource):
-    """Rows of frames: `ray.data.read_datasource(FrameSource("runs", "run 1", kinds="image", content="source"))`.
+    """A Ray Data source of frames.
+
+    For example `ray.data.read_datasource(FrameSource("runs", "run 1", kinds="image", content="source"))`.
 
     A row has the columns of `recording.frames_table()`: entity_path, kind, sequences, times, shape, ext, error ...;
-    `dict(row["sequences"])` gives the time points. It shows what is committed when it is made, hides what a reader
-    hides, and leaves gaps out; error rows are in it. Checksums are compared. Rows come in about log order.
+    `dict(row["sequences"])` gives the numbers on sequence timelines. The source shows the frames that are committed
+    when it is made, without those that a reader hides and without gaps; error rows are included. Checksums are
+    verified. Rows come approximately in log order.
 
-    With content="source" there are two columns more. `content`: exactly what was logged, as `frame.source()` gives it.
-    Where all frames that are asked for were logged as arrays of one dtype and number of axes it is a tensor column:
-    numpy arrays, of any shapes. Where all are JPEG files it is their bytes. Else, with points for example, it is a
-    column of Python objects; ask for less with `entities` and `kinds`.
-    `content_error`: why there is none, null where there is one. `content` is an empty array then, in a tensor column,
-    else None: an error row, a frame that was logged with keep_source=False, a damaged one.
+    With content="source" there are two more columns. `content` is exactly what was logged, as `frame.source()` returns
+    it. If all selected frames were logged as arrays of one dtype and number of axes, it is a tensor column: numpy
+    arrays, of any shapes. If all are JPEG files, it is their bytes. Otherwise, with points for example, it is a column
+    of Python objects; select less with `entities` and `kinds`.
+    `content_error` is the reason why a row has no content: it is an error row or damaged, or it was logged with
+    keep_source=False. Then `content` is an empty array in a tensor column, else None. Otherwise it is null.
 
     `dataset.select_columns([...])` without `content` reads no content.
     """
@@ -51,11 +54,19 @@ class FrameSource(RecordingSource):
         kinds: str | Iterable[str] | None = None,
         content: Literal["source"] | None = None,
     ) -> None:
-        """The frames of a recording of the store at `store`, a path or URL that all machines of the cluster see.
+        """Choose the frames of a recording.
 
-        `entities`, `kinds`: only of these entity paths and kinds, one or several. `content`: None: the rows alone.
-        Raises NotFoundError for a recording or entity that there is not, InvalidValueError for such a kind or content,
-        StoreError.
+        Args:
+            store: The path or URL of the store; all machines of the cluster must see it.
+            recording_id: The recording.
+            entities: One or several entity paths whose frames are read; None: all.
+            kinds: One or several kinds of frames that are read; None: all.
+            content: "source": the columns `content` and `content_error` are added; None: only the frames rows are read.
+
+        Raises:
+            NotFoundError: The recording or an entity does not exist.
+            InvalidValueError: A kind or `content` is not one of the allowed values.
+            StoreError: The store cannot be read.
         """
         if content not in (None, "source"):
             raise InvalidValueError(f"content must be None or 'source', not {content!r}")
@@ -79,7 +90,7 @@ class FrameSource(RecordingSource):
 
 
 def _content_bytes(source_shape: list[int] | None, dtype: str | None, shape: list[int] | None) -> int:
-    """About the bytes of a frame's content."""
+    """Return the approximate size of a frame's content in bytes."""
     if dtype == "jpeg":
         return math.prod(shape or ()) // 8
     try:
@@ -90,7 +101,7 @@ def _content_bytes(source_shape: list[int] | None, dtype: str | None, shape: lis
 
 
 def _read(part: Part, columns: Sequence[str], form: ContentForm) -> Iterator[pa.Table]:
-    """The blocks of a part."""
+    """Yield the blocks of a part."""
     table, frames = part.read()
     stored = table.select([name for name in columns if name in FRAMES.names])
     added = [name for name in columns if name not in FRAMES.names]

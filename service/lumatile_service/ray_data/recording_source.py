@@ -1,4 +1,4 @@
-"""What the sources of frames and tiles have in common: read tasks over the parts of a snapshot."""
+"""The common part of the sources of frames and tiles: read tasks over the parts of a snapshot."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from lumatile_service.ray_data.snapshot import Part, Snapshot
 
 
 class RecordingSource(Datasource):  # type: ignore[misc]
-    """A recording, or some of it, as a dataset."""
+    """A recording, or a part of it, as a dataset."""
 
     def __init__(self, snapshot: Snapshot, columns: Sequence[str]) -> None:
-        """`columns`: all that rows can have."""
+        """Keep a snapshot. `columns`: the names of all columns that rows can have."""
         super().__init__()
         self._projection_map: dict[str, str] | None = None
-        """Set by Ray, on a copy: the columns that are wanted."""
+        """The columns that are wanted; Ray sets them on a copy."""
         self._snapshot = snapshot
         self._every_column = columns
 
     def supports_projection_pushdown(self) -> bool:
-        """Ray tells it which columns are wanted."""
+        """Return True: Ray says which columns are wanted."""
         return True
 
     def estimate_inmemory_data_size(self) -> int:
-        """In bytes, about."""
+        """Return the approximate size of the dataset in memory, in bytes."""
         return int(self._weights().sum())
 
     def get_read_tasks(
@@ -41,7 +41,7 @@ class RecordingSource(Datasource):  # type: ignore[misc]
         per_task_row_limit: int | None = None,
         data_context: Any = None,  # noqa: ARG002
     ) -> list[ReadTask]:
-        """At most `parallelism` tasks, each of the frames of one or more segments, or of some of a large one."""
+        """Return at most `parallelism` tasks, each for the frames of some segments or a part of a large one."""
         weights = self._weights()
         return [
             ReadTask(
@@ -59,7 +59,7 @@ class RecordingSource(Datasource):  # type: ignore[misc]
 
     @property
     def columns(self) -> list[str]:
-        """The columns that are wanted. Raises InvalidValueError for one that there is not."""
+        """The columns that are wanted. Raises InvalidValueError for one that does not exist."""
         wanted = self.get_projection_map()
         if wanted is None:
             return list(self._every_column)
@@ -69,12 +69,12 @@ class RecordingSource(Datasource):  # type: ignore[misc]
 
     @abstractmethod
     def _weights(self) -> NDArray[Any]:
-        """(n,): bytes in memory of what is read of each frame, about."""
+        """Return (n,): the approximate bytes in memory of what is read of each frame."""
 
     @abstractmethod
     def _row_count(self, frames: slice) -> int | None:
-        """Rows that these frames give; None: not known."""
+        """Return the number of rows that these frames become; None: unknown."""
 
     @abstractmethod
     def _reader(self, part: Part) -> Callable[[], Iterator[pa.Table]]:
-        """What reads a part; it can be pickled."""
+        """Return a function that reads a part; it can be pickled."""

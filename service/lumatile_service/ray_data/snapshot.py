@@ -1,4 +1,4 @@
-"""The frames of a recording at one moment, cut into parts that are read on different machines. No Ray in here."""
+"""The frames of a recording at one moment, cut into parts that are read on different machines, without Ray."""
 
 from __future__ import annotations
 
@@ -27,32 +27,32 @@ KINDS = tuple(kind for kind in get_args(Kind) if kind != "gap")
 
 
 def names_of(given: str | Iterable[str] | None) -> tuple[str, ...] | None:
-    """One name or several, as several; None stays None."""
+    """Return one name or several as a tuple; None stays None."""
     return (given,) if isinstance(given, str) else None if given is None else tuple(given)
 
 
 def frames_of(recording: RecordingReader, paths: Iterable[str]) -> Iterator[Frame]:
-    """The frames of entities, one entity after another, each in log order. "": the root."""
+    """Yield the frames of entities, one entity after another, each in log order; the path "" is the root."""
     for path in paths:
         yield from recording.frames(path)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Part:
-    """Some frames of a recording. It can be pickled."""
+    """Some of the frames of a recording. It can be pickled."""
 
     store: str
     recording_id: str
     files: tuple[str, ...]
-    """Names of the frames files that they were found in."""
+    """The names of the frames files that they were found in."""
     keys: tuple[tuple[bytes, int], ...]
-    """(producer, seq) of each."""
+    """The key of each frame: (producer, seq)."""
 
     def read(self) -> tuple[pa.Table, list[Frame]]:
-        """The rows as they are stored (schema FRAMES), and the frames, which compare checksums; in log order.
+        """Return the rows as they are stored (schema FRAMES), and the frames, which verify checksums; in log order.
 
-        Only their own segments are read, and others where those have been merged meanwhile.
-        Raises StoreError where a frame is gone, OSError.
+        Only the segments of the frames are read; if they have been merged in the meantime, the others too.
+        Raises StoreError if a frame was removed, OSError.
         """
         storage = open_storage(self.store).recording(self.recording_id)
         recording = RecordingReader(storage, self.recording_id, first=frames_files(self.files, storage))
@@ -73,7 +73,7 @@ class Part:
 
 
 class Snapshot:
-    """What is committed of a recording when this is made. What a reader hides is not in it, nor are gaps."""
+    """The frames of a recording that are committed when this is made, without those a reader hides and without gaps."""
 
     def __init__(
         self,
@@ -83,9 +83,10 @@ class Snapshot:
         entities: str | Iterable[str] | None = None,
         kinds: str | Iterable[str] | None = None,
     ) -> None:
-        """`entities`, `kinds`: only these; None: all.
+        """Find the frames. `entities`, `kinds`: only frames of these; None: all.
 
-        Raises NotFoundError for a recording or entity that there is not, InvalidValueError for such a kind, StoreError.
+        Raises NotFoundError for a recording or entity that does not exist, InvalidValueError for an unknown kind,
+        StoreError.
         """
         self._store = absolute(store)
         self._recording_id = recording_id
@@ -104,22 +105,22 @@ class Snapshot:
         segments = [frame.segment for frame in frames]
         order = np.array(sorted(range(len(frames)), key=lambda i: (segments[i], frames[i].segment_row)), np.int64)
         self.table: pa.Table = table.take(pa.array(rows[order])).combine_chunks()
-        """The rows (schema FRAMES), by segment and row."""
+        """The rows (schema FRAMES), sorted by segment and row."""
         self._segments = [segments[i] for i in order.tolist()]
         storage = opened.storage.recording(recording_id)
         self._files = {file.segment: file for file in storage.committed()}
         files = [self._files[segment] for segment in dict.fromkeys(self._segments) if segment in self._files]
         self.nbytes = storage.nbytes(files)
-        """Size of the segments that hold them, in bytes; what else is in these counts too."""
+        """The size of the segments that hold the frames, in bytes, including their other frames."""
 
     def __len__(self) -> int:
-        """Number of frames."""
+        """Return the number of frames."""
         return len(self._segments)
 
     def parts(self, count: int, weights: NDArray[Any]) -> list[tuple[Part, slice]]:
-        """At most `count` parts of about the same weight, none empty, and their rows in `table`.
+        """Return at most `count` parts of approximately equal weight, none empty, and their rows in `table`.
 
-        `weights`: (n,), of each frame; none negative.
+        `weights`: (n,), the weight of each frame; not negative.
         """
         ends = np.cumsum(np.asarray(weights, np.float64) + 1.0)
         if not len(ends):
@@ -150,7 +151,7 @@ def _keys(table: pa.Table) -> list[tuple[bytes, int]]:
 
 
 def _known(recording: RecordingReader, paths: tuple[str, ...] | None) -> list[str]:
-    """The entity paths that are asked for, each once."""
+    """Return the requested entity paths, each once; None: all."""
     known = recording.entities()
     if paths is None:
         return known
@@ -163,7 +164,7 @@ def _known(recording: RecordingReader, paths: tuple[str, ...] | None) -> list[st
 def _frames_and_rows(
     recording: RecordingReader, table: pa.Table, paths: list[str]
 ) -> tuple[list[Frame], NDArray[np.int64]]:
-    """The frames of entities, and each one's row in `table`, all rows in log order."""
+    """Return the frames of entities, and the row of each in `table`, which has all rows in log order."""
     codes = table["entity_path"].combine_chunks().dictionary_encode()
     code_of = {path: code for code, path in enumerate(codes.dictionary.to_pylist())}
     of_row = codes.indices.to_numpy(zero_copy_only=False)

@@ -26,58 +26,64 @@ from lumatile.urls import absolute
 from lumatile_service.ray_data.write_task import LogRow, Row, TaskResult, write_rows
 
 BYTES_PER_WRITE = 32 << 20
-"""Of the rows of a write task, at least: an image's tiles are many times its bytes, so segments are not small."""
+"""The least size of the rows of a write task, in bytes.
+
+An image's tiles are many times as large, so that segments are not small."""
 
 PATIENCE = 60.0
-"""Seconds."""
+"""How long a store may fail before the job fails, in seconds."""
 
 TRIED = "lumatile_tried"
-"""In a task's context: this process has begun with it before."""
+"""A key in the context of a task; True: this process has started the task before."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WriteSummary:
-    """What a write has done."""
+    """The result of a write."""
 
     recording_id: str
     rows: int
+    """The number of rows of the dataset."""
     values: int
-    """In the recording now: each once, error rows too."""
+    """The number of their values in the recording, each once, error rows included."""
     stored_before: int
-    """Of them, those that tasks found when they were tried again."""
+    """The number of them that an earlier attempt of a task had stored."""
     changed: int
-    """Values that tasks tried again had logged otherwise the time before: both are in the recording."""
+    """The number of values that an earlier attempt of a task had logged to another place: both are in the recording."""
     nbytes: int
-    """Size of the segments written, in bytes."""
+    """The size of the segments written, in bytes."""
     errors: Mapping[str, int] = field(default_factory=dict)
-    """Reason -> error rows."""
+    """Reason -> number of error rows, the most frequent first."""
     other_errors: int = 0
-    """Wrong calls that leave no row, of `set_time_sequence` for example."""
+    """The number of wrong calls that leave no row, of `set_time_sequence` for example."""
 
 
 class TileSink(Datasink[TaskResult]):  # type: ignore[misc]
     """Logs the rows of a dataset into a recording: `dataset.write_datasink(TileSink(...))`.
 
-    A write task logs its rows in their order, through a pipeline of its own, and succeeds when they are durable. It
-    computes in as many threads as it has CPUs: one, or as `ray_remote_args={"num_cpus": 4}` says. With
-    `dataset.write_datasink(sink, ray_remote_args={"num_gpus": 1})` each has a GPU too, which makes the tiles.
-    `concurrency` bounds how many there are at a time.
+    A write task logs its rows in order, through a pipeline of its own, and succeeds when they are durable. It computes
+    in as many threads as it has CPUs: one, or the number in `ray_remote_args={"num_cpus": 4}`. With
+    `dataset.write_datasink(sink, ray_remote_args={"num_gpus": 1})` each task also has a GPU, which makes the tiles.
+    `concurrency` bounds the number of tasks at a time.
 
-    **Each value is stored once**, also where Ray tries a task again because its process or machine died: the key of a
+    **Each value is stored once**, even if Ray tries a task again because its process or machine died. The key of a
     value is made from the recording's id, a random number of this write, the task's number, and the value's number in
-    the task; an attempt that finds a key in the store does not store it again. This takes that an attempt logs the
-    same: `log` is a function of the row, and the rows are the same in the same order. They are: a task's rows are
-    blocks in Ray's object store, and where Ray has lost those too it makes them again from their sources, by the same
-    functions. If those give other rows, what is at another entity path or time than before is stored beside it and
-    counted as `changed`, so nothing is lost; pixels are not compared: of those the first attempt's stay.
-    A process that dies each time is tried for ever: `ray_remote_args={"max_retries": 3}` bounds that. Two writes are
-    two writes: each stores all values.
+    the task; an attempt that finds a key in the store does not store it again. This requires that each attempt logs
+    the same values: `log` must be a function of the row, and the rows must be the same in the same order. They are:
+    the rows of a task are blocks in Ray's object store, and if Ray has lost those too, it makes them again from their
+    sources, by the same functions. If those return other rows, a value at another entity path or time than before is
+    stored in addition and counted as `changed`, so that nothing is lost; pixels are not compared: those of the first
+    attempt stay. A task whose process dies each time is tried again for ever, unless
+    `ray_remote_args={"max_retries": 3}` bounds that. Two writes are independent: each of them stores all values.
 
-    **Bad values** become error rows, as everywhere: of a bad call at its entity path; of what `log` itself raises at
-    the root, kind "ext". They are counted in `summary`, and the driver warns. In strict mode (`strict=True`) the first
+    **Bad values** become error rows: for a bad call at its entity path, for an exception of `log` itself at the root,
+    with the kind "ext". They are counted in `summary`, and the driver warns. In strict mode (`strict=True`) the first
     one ends the job.
 
     Class colors: log the annotation contexts once, on the driver, before or after the write.
+
+    Attributes:
+        summary: The result of the last write that succeeded, a `WriteSummary`; None: there is none.
     """
 
     def __init__(
@@ -92,22 +98,32 @@ class TileSink(Datasink[TaskResult]):  # type: ignore[misc]
         min_bytes_per_write: int | None = BYTES_PER_WRITE,
         **settings: Unpack[RecordingOptions],
     ) -> None:
-        """A sink into the store at `store`, a path or URL that all machines of the cluster see.
+        """Set up a sink into a recording.
 
-        `log(recording, row)`: logs a row, a dict, by any calls of a RecordingStream; times begin anew with each row.
-        `recording_id`: None: $LUMATILE_RECORDING_ID, else a new one, see `recording_id`.
-        `backend`: as in `save`. `settings`: as in `lumatile.init`, without queue_policy and max_block.
-        `patience`: a store that fails (a disk is full) is tried again for so many seconds; then the job fails.
-        `min_bytes_per_write`: rows are put together to tasks of so many bytes; None: each block is a task, in one
-        with the stages before it, which are then run again with it, and must give the same rows in the same order.
+        The write itself raises, through Ray, a FlushError if not everything could be stored: the store cannot be
+        written, or the backend cannot run. Ray does not try that again; values stored by then stay.
 
-        The write raises, through Ray, a FlushError where not everything could be stored: the store cannot be written,
-        or a backend is asked for that cannot run. Ray does not try that again; what was stored until then stays.
-        Raises InvalidValueError for a setting or store that is not allowed, InvalidTypeError for a `log` that is none.
+        Args:
+            store: The path or URL of the store; all machines of the cluster must see it.
+            log: Called as `log(recording, row)` for each row, a dict. It logs the row by any calls of the
+                RecordingStream; the times of a row do not carry over to the next one.
+            application_id: The application id of the recording.
+            recording_id: The recording; None: $LUMATILE_RECORDING_ID, else a new one, see the property `recording_id`.
+            backend: The backend that makes the tiles, as in `save`.
+            patience: How long a store that fails, on a full disk for example, is tried again before the job fails, in
+                seconds.
+            min_bytes_per_write: Rows are combined into tasks of at least this many bytes; None: each block is a task
+                together with the stages before it, which are run again with it and must return the same rows in the
+                same order.
+            settings: The settings of the recording, as in `lumatile.init`, without `queue_policy` and `max_block`.
+
+        Raises:
+            InvalidValueError: A setting or the store is not allowed.
+            InvalidTypeError: `log` is not a function.
         """
         if not callable(log):
             raise InvalidTypeError(f"log must be a function of (recording, row), not {shown(log)}")
-        open_storage(store)  # it is a path or a bucket
+        open_storage(store)  # raises for what is not a path or the URL of a bucket
         self._store = absolute(store)
         self._log = log
         self._settings = RecordingSettings(
@@ -121,27 +137,27 @@ class TileSink(Datasink[TaskResult]):  # type: ignore[misc]
         self._patience = patience
         self._min_bytes_per_write = min_bytes_per_write
         self._write_id = ""
-        """Of the write under way; a second one with the same would find its values stored."""
+        """A random number of the current write: a second write with the same one would take its values for stored."""
         self.summary: WriteSummary | None = None
-        """Of the last write that succeeded."""
+        """The result of the last write that succeeded."""
 
     @property
     def recording_id(self) -> str:
-        """Of the recording that it writes."""
+        """The id of the recording that is written."""
         return self._settings.recording_id
 
     @property
     def min_bytes_per_write(self) -> int | None:
-        """Ray asks for it."""
+        """The least size of the rows of a write task, in bytes, as Ray asks for it."""
         return self._min_bytes_per_write
 
     def on_write_start(self, schema: pa.Schema | None = None) -> None:  # noqa: ARG002
-        """Ray calls it on the driver, before the tasks get their copies of this."""
+        """Begin a write. Ray calls it on the driver, before the tasks get their copies of the sink."""
         self.summary = None
         self._write_id = secrets.token_hex(16)
 
     def write(self, blocks: Iterable[Any], ctx: Any) -> TaskResult:
-        """One write task; Ray calls it where the task runs."""
+        """Log the rows of one write task. Ray calls it where the task runs."""
         again = ctx.kwargs.setdefault(TRIED, False) or _tried_before()
         ctx.kwargs[TRIED] = True
         return write_rows(
@@ -157,7 +173,7 @@ class TileSink(Datasink[TaskResult]):  # type: ignore[misc]
         )
 
     def on_write_complete(self, write_result: Any) -> None:
-        """Ray calls it on the driver, when all tasks are done. Warns where there are error rows."""
+        """Make the summary, and warn if there are error rows. Ray calls it on the driver, when all tasks are done."""
         self._write_id = ""
         tasks: list[TaskResult] = [task for task in write_result.write_returns if task is not None]
         errors = sum(task.errors for task in tasks)
@@ -178,10 +194,10 @@ class TileSink(Datasink[TaskResult]):  # type: ignore[misc]
             example = next(iter(reasons), "of set_time_sequence, set_time_seconds or set_time_nanos")
             warn(f"{errors} of {self.summary.values} values are bad, see `summary`; most often: {example}")
         if changed:
-            warn(f"{changed} values of tasks that were tried again are there in two versions: their rows had changed")
+            warn(f"{changed} values of tasks that were tried again are stored in two versions: their rows had changed")
 
     def on_write_failed(self, error: Exception) -> None:  # noqa: ARG002
-        """Ray calls it on the driver."""
+        """End a write that failed. Ray calls it on the driver."""
         self._write_id = ""
 
     def _producer(self, task: int) -> bytes:
@@ -191,7 +207,7 @@ class TileSink(Datasink[TaskResult]):  # type: ignore[misc]
         return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
     def _reasons(self, producers: set[bytes]) -> Counter[str]:
-        """How often each reason is in the error rows of producers."""
+        """Count the reasons in the error rows of producers."""
         table = open_store(self._store).recording(self.recording_id).frames_table()
         ours = pc.is_in(table["producer"], pa.array(sorted(producers), table["producer"].type))
         table = table.filter(pc.and_(ours, pc.is_valid(table["error"])))
@@ -207,7 +223,7 @@ def _rows(blocks: Iterable[Any]) -> Iterator[Row]:
 
 
 def _tried_before() -> bool:
-    """Whether Ray may have begun before with the task that runs here. Ray 2.60 has no documented name for it."""
+    """Return whether Ray may have started this task before. Ray 2.60 has no documented name for it."""
     core_worker = getattr(ray.get_runtime_context().worker, "core_worker", None)
     attempt = getattr(core_worker, "get_current_task_attempt_number", None)
     return attempt is None or attempt() > 0

@@ -1,4 +1,4 @@
-"""A recording's tiles as a Ray Data dataset."""
+"""The tiles of a recording as a Ray Data dataset."""
 
 from __future__ import annotations
 
@@ -20,33 +20,36 @@ from lumatile_service.ray_data.recording_source import RecordingSource
 from lumatile_service.ray_data.snapshot import Part, Snapshot, names_of
 
 OF_FRAME = ("entity_path", "kind", "log_time", "sequences", "times", "timeless", "producer", "seq")
-"""Columns of the frames row."""
+"""Columns that come from the frames row."""
 
 OF_TILE = ("plane", "level", "x", "y", "width", "height", "row_pitch")
-"""Columns of the tiles row, as stored."""
+"""Columns that come from the tiles row, as stored."""
 
 PLANES = ("pixels", "ids", "colors", *POINT_PLANES, "label", "source_index", "source")
 
 COLUMNS = (*OF_FRAME, *OF_TILE, "format", "payload", "error")
 
 TILE_BYTES = 512
-"""About what a row holds beside its payload."""
+"""The approximate size of a row without its payload, in bytes."""
 
 BLOCK_BYTES = 32 << 20
-"""Payload of a block, about."""
+"""The approximate size of the payload in a block, in bytes."""
 
 
 class TileSource(RecordingSource):
-    """Rows of tiles: `ray.data.read_datasource(TileSource("runs", "run 1", planes="pixels", levels=0))`.
+    """A Ray Data source of tiles.
 
-    A row is a tiles row and what it is of: entity_path, kind, log_time, sequences, times, timeless, producer, seq;
-    plane, level, x, y, width, height (texels), row_pitch (bytes). `payload`: its bytes, decompressed, ready for a
-    texture of the WebGPU format `format`, null in planes of points and in `source`, see docs/store-format.md.
-    `error`: why a damaged tile has no payload; null where all is well. A frame whose tiles cannot be found at all is
-    one row without a plane.
+    For example `ray.data.read_datasource(TileSource("runs", "run 1", planes="pixels", levels=0))`.
 
-    It shows what is committed when it is made, and hides what a reader hides. Checksums are compared. The tiles of a
-    frame are together; `dataset.select_columns([...])` without `payload` reads none.
+    A row is a tile with the columns of its frame: entity_path, kind, log_time, sequences, times, timeless, producer,
+    seq; and its own: plane, level, x, y, width, height (texels), row_pitch (bytes). `payload` is its bytes,
+    decompressed, ready for a texture of the WebGPU format `format`, which is null in planes of points and in `source`;
+    see docs/store-format.md. `error` is the reason why a damaged tile has no payload, else null. A frame whose tiles
+    cannot be found at all is one row without a plane.
+
+    The source shows the tiles of frames that are committed when it is made, without those that a reader hides.
+    Checksums are verified. The tiles of a frame follow each other; `dataset.select_columns([...])` without `payload`
+    reads no payload.
     """
 
     def __init__(
@@ -58,11 +61,19 @@ class TileSource(RecordingSource):
         planes: str | Iterable[str] | None = None,
         levels: int | Iterable[int] | None = None,
     ) -> None:
-        """The tiles of a recording of the store at `store`, a path or URL that all machines of the cluster see.
+        """Choose the tiles of a recording.
 
-        `entities`, `planes`, `levels`: only these, one or several; None: all, the plane `source` too.
-        Raises NotFoundError for a recording or entity that there is not, InvalidValueError for such a plane or level,
-        StoreError.
+        Args:
+            store: The path or URL of the store; all machines of the cluster must see it.
+            recording_id: The recording.
+            entities: One or several entity paths whose tiles are read; None: all.
+            planes: One or several planes that are read; None: all, including the plane `source`.
+            levels: One or several levels that are read, 0 for the full resolution; None: all.
+
+        Raises:
+            NotFoundError: The recording or an entity does not exist.
+            InvalidValueError: A plane or level is not one of the allowed values.
+            StoreError: The store cannot be read.
         """
         self._planes = names_of(planes)
         if unknown := sorted(set(self._planes or ()) - set(PLANES)):
@@ -74,7 +85,7 @@ class TileSource(RecordingSource):
         self._counts: NDArray[np.int64] = self._snapshot.table["tile_count"].to_numpy()
 
     def _weights(self) -> NDArray[np.float64]:
-        """A like share of the segments for each tile, as if all planes and levels were read."""
+        """Return an equal share of the segments' size for each tile, as if all planes and levels were read."""
         payload = self._snapshot.nbytes / max(1, self._counts.sum()) if "payload" in self.columns else 0
         return self._counts.astype(np.float64) * (TILE_BYTES + payload)
 
@@ -88,7 +99,7 @@ class TileSource(RecordingSource):
 def _read(
     part: Part, planes: Sequence[str] | None, levels: Sequence[int] | None, columns: Sequence[str]
 ) -> Iterator[pa.Table]:
-    """The blocks of a part."""
+    """Yield the blocks of a part."""
     table, frames = part.read()
     rows: list[tuple[int, dict[str, Any]]] = []
     nbytes = 0
@@ -106,7 +117,7 @@ def _read(
 def _tiles(
     frame: Frame, planes: Sequence[str] | None, levels: Sequence[int] | None, payload: bool
 ) -> Iterator[dict[str, Any]]:
-    """The tiles of a frame, as columns that are not of its frames row."""
+    """Yield the tiles of a frame, as the columns that do not come from its frames row."""
     if not frame.tile_count:
         return
     try:
@@ -141,14 +152,14 @@ def _payload(tiles: FrameTiles, tile: StoredTile) -> tuple[bytes | None, str | N
 
 
 def _format(frame: Frame, plane: str) -> str | None:
-    """WebGPU's name of the texels."""
+    """Return the WebGPU name of the texels' format; None: the plane has no texels."""
     if frame.kind not in RASTER or plane == "source":
         return None
     return "rgba8unorm-srgb" if plane == "colors" else frame.format
 
 
 def _block(table: pa.Table, rows: Sequence[tuple[int, dict[str, Any]]], columns: Sequence[str]) -> pa.Table:
-    """Rows of tiles, each with the frame that it is of, a row of `table`."""
+    """Return a block of tiles, each with the number of its frame's row in `table`."""
     frames = table.take(pa.array([i for i, _ in rows], pa.int64()))
     types = {
         **{name: FRAMES.field(name).type for name in OF_FRAME},

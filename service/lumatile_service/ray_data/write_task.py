@@ -1,4 +1,4 @@
-"""One write task: rows into a recording, each value once however often the task is tried. No Ray in here."""
+"""One write task: it logs rows into a recording, each value once however often it is tried. It does not need Ray."""
 
 from __future__ import annotations
 
@@ -21,26 +21,27 @@ from lumatile_service.ray_data.attempts import EarlierAttempts
 Row = dict[str, Any]
 
 LogRow = Callable[[RecordingStream, Row], None]
-"""Logs a row into a recording."""
+"""A function that logs a row into a recording."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TaskResult:
-    """What a write task has done."""
+    """The result of a write task."""
 
     rows: int
+    """The number of rows logged."""
     values: int
-    """That it stored, error rows too."""
+    """The number of values stored, error rows included."""
     stored_before: int
-    """Values that an earlier attempt had stored."""
+    """The number of values that an earlier attempt had stored."""
     changed: int
-    """Of the stored ones, those whose place an earlier attempt had given to something else, which stays too."""
+    """The number of stored values whose key an earlier attempt had given to another value, which stays too."""
     errors: int
-    """Error rows, and calls that were wrong without leaving one."""
+    """The number of error rows, and of wrong calls that left none."""
     nbytes: int
-    """Size of the segments written, in bytes."""
+    """The size of the segments written, in bytes."""
     producers: tuple[bytes, ...]
-    """Whose values these are."""
+    """The producers of these values."""
 
 
 def write_rows(
@@ -57,10 +58,11 @@ def write_rows(
 ) -> TaskResult:
     """Log rows, and return when they are durable.
 
-    `producer`: 16 bytes, the same for each attempt. `again`: there may have been an earlier one.
-    `patience`: how long a store may fail before this does, in seconds. `threads`: that compute; None: one a core.
-    Raises FlushError where not everything is durable, StoreError where `again` and the recording cannot be read;
-    strict: what `log` raises.
+    `producer`: 16 bytes, the same for each attempt. `again`: there may have been an earlier attempt.
+    `patience`: how long the store may fail before the task fails, in seconds.
+    `threads`: the number of threads that compute; None: one for each core.
+    Raises FlushError if not everything is durable, StoreError if the recording must be read and cannot be, and in
+    strict mode what `log` raises.
     """
     earlier = EarlierAttempts(store, settings.recording_id, producer, read=again)
     bears = Patience(patience)
@@ -76,11 +78,11 @@ def write_rows(
     bears.recording = recording
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", LumatileWarning)  # an error row says it, and the summary
+            warnings.simplefilter("ignore", LumatileWarning)  # the error rows and the summary say it
             count = _log_all(rows, log, recording)
         bears.settle()
     finally:
-        with suppress(FlushError):  # all is durable, or an error says what is not
+        with suppress(FlushError):  # everything is durable, or an error is being raised
             recording.disconnect()
     return TaskResult(
         rows=count,
@@ -94,7 +96,7 @@ def write_rows(
 
 
 def _log_all(rows: Iterable[Row], log: LogRow, recording: RecordingStream) -> int:
-    """Log rows until nothing is stored any more; returns how many."""
+    """Log rows until the sink fails; return the number of rows logged."""
     count = 0
     for row in rows:
         recording.reset_time()
@@ -106,7 +108,7 @@ def _log_all(rows: Iterable[Row], log: LogRow, recording: RecordingStream) -> in
             recording.log_value("ext", "/", partial(_raise, e))
         count += 1
         if recording.lost:
-            break  # the flush says why
+            break  # nothing is stored any more, and the flush says why
     return count
 
 
@@ -121,7 +123,7 @@ class _TaskCounts:
         self.values = 0
         self.nbytes = 0
         self.bad = 0
-        """Values that turned out bad in the pipeline, a broken JPEG for example."""
+        """The number of values that turned out bad in the pipeline, a broken JPEG for example."""
         self._patience = patience
 
     def stored(self, values: Iterable[Any], nbytes: int) -> None:

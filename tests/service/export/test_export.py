@@ -522,14 +522,14 @@ def test_a_destination_that_is_there_is_left_alone(tmp_path, log):
     (tmp_path / "full" / "mine").write_text("mine")
     (tmp_path / "empty").mkdir()
     for name in ("file", "full"):
-        with pytest.raises(InvalidValueError, match=r"the destination must be new, and .* is there"):
+        with pytest.raises(InvalidValueError, match=r"the destination must not exist yet, and .* does"):
             export(store, "run-1", tmp_path / name, format="images")
     assert (tmp_path / "full" / "mine").read_text() == (tmp_path / "file").read_text() == "mine"
     assert export(store, None, tmp_path / "empty", format="images").frames == 1
     assert export(store, None, tmp_path / "new/er", format="parquet").frames == 1
     with pytest.raises(InvalidValueError, match=r"the format must be one of rrd, images, parquet, not 'foo'"):
         export(store, "run-1", tmp_path / "x", format="foo")
-    with pytest.raises(InvalidValueError, match=r"not None, which only an .rrd file can do without"):
+    with pytest.raises(InvalidValueError, match=r"not None, which needs a destination that ends with \.rrd"):
         export(store, "run-1", tmp_path / "x.parquet")
     with pytest.raises(InvalidValueError, match="floats must be one of png, npy, not 'exr'"):
         export(store, "run-1", tmp_path / "x", format="images", floats="exr")

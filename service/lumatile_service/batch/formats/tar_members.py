@@ -1,4 +1,4 @@
-"""The files in a tar archive, one behind the other, as a stream gives them; nothing is written to disk."""
+"""The files in a tar archive, read one after another from a stream; nothing is written to disk."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 from lumatile.errors import LumatileError
 
 BUFFER = 1 << 16
-"""Bytes read at once. A thousand times as many is the most that gzip makes of them."""
+"""The number of bytes read at once, which gzip can expand to a thousand times as many."""
 
 HEADER_BYTES = 1 << 20
-"""Longest extended header, of long names for example."""
+"""The longest extended header (of long names, for example), in bytes."""
 
 EXTENDED = (
     tarfile.XHDTYPE,
@@ -26,7 +26,7 @@ EXTENDED = (
 
 
 class BrokenArchiveError(LumatileError):
-    """An archive that is truncated, corrupt, or none."""
+    """The archive is truncated or corrupt, or the file is not an archive."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,41 +34,42 @@ class TarMember:
     """A regular file in an archive."""
 
     name: str
-    """As the archive has it: only a name, it may be absolute or have ".."; what is no UTF-8 in it is escaped."""
+    """The name as the archive has it: it may be absolute or have ".."; bytes that are not UTF-8 are escaped."""
     size: int
+    """In bytes."""
     read: Callable[[], bytes]
-    """What it holds; only before the next one is asked for. Raises BrokenArchiveError, OSError."""
+    """Returns the content; only before the next member is taken. Raises BrokenArchiveError, OSError."""
 
 
 def tar_members(stream: Any) -> Iterator[TarMember]:
-    """The regular files in `stream`, a binary file, plain or compressed by gzip, bzip2 or xz.
+    """Yield the regular files in `stream`, a binary file, plain or compressed by gzip, bzip2 or xz.
 
-    Raises BrokenArchiveError behind the last whole one, where the archive does not end as it must; OSError.
+    Raises BrokenArchiveError after the last complete file, if the archive does not end as it must; OSError.
     """
     last = ""
     try:
         # "r|": never sought in
         with _Archive.open(fileobj=stream, mode="r|*", bufsize=BUFFER, errors="backslashreplace") as archive:
             while (found := archive.next()) is not None:
-                archive.members = []  # it would remember all
+                archive.members = []  # it would keep all of them
                 if found.isreg():
                     yield TarMember(name=found.name, size=found.size, read=partial(_read, archive, found))
                 last = found.name
             whole = archive.whole
     except (tarfile.TarError, EOFError, ValueError) as e:
-        raise BrokenArchiveError(f"the archive is truncated or corrupt{_behind(last)}: {e}") from e
+        raise BrokenArchiveError(f"the archive is truncated or corrupt{_after(last)}: {e}") from e
     if not whole:
-        raise BrokenArchiveError(f"the archive is truncated or corrupt{_behind(last)}: its end is missing")
+        raise BrokenArchiveError(f"the archive is truncated or corrupt{_after(last)}: its end is missing")
 
 
-def _behind(last: str) -> str:
-    return f" behind {last!r:.200}" if last else ""
+def _after(last: str) -> str:
+    return f" after {last!r:.200}" if last else ""
 
 
 def _read(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     opened = archive.extractfile(member)
     if opened is None:
-        raise BrokenArchiveError(f"{member.name!r:.200} is no file")
+        raise BrokenArchiveError(f"{member.name!r:.200} is not a file")
     try:
         content = opened.read()
     except tarfile.TarError as e:
@@ -79,7 +80,7 @@ def _read(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
 
 
 class _Header(tarfile.TarInfo):
-    """A member's header; tells its archive where the end is, which tarfile does not tell from a cut."""
+    """The header of a member. It tells its archive when the end is reached, which tarfile itself takes for a cut."""
 
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
@@ -99,6 +100,6 @@ class _Header(tarfile.TarInfo):
 
 class _Archive(tarfile.TarFile):
     whole = False
-    """Whether the blocks that end an archive have been read."""
+    """True: the blocks that end the archive have been read."""
     tarinfo = _Header
     members: list[tarfile.TarInfo]

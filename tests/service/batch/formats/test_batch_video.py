@@ -98,7 +98,7 @@ def test_a_truncated_file_gives_the_frames_before_the_cut_and_an_error_row(tmp_p
         np.testing.assert_array_equal(frame.source(), PANNED[number])
     (error,) = errors_of(tmp_path / "store", summary)
     assert "truncated" in error
-    assert f"(behind frame {len(frames) - 1})" in error
+    assert f"(after frame {len(frames) - 1})" in error
     assert len(frames_of(tmp_path / "store", summary, "b")) == 2
     again = ingest(tmp_path / "d", tmp_path / "store")
     assert (again.logged, again.stored_before) == (0, summary.values)

@@ -67,7 +67,7 @@ def read(files: SourceFiles) -> Iterator[LogCall]:
                 for number, frame in enumerate(video_frames(opened, PIXEL_LIMIT)):
                     yield _call(files.uri(path), entity, number, frame)
         except Exception as e:  # noqa: BLE001 - one file must not end the job
-            at = f"behind frame {number}" if number >= 0 else "at its beginning"
+            at = f"after frame {number}" if number >= 0 else "at its beginning"
             yield LogCall(
                 entity_path=entity,
                 kind="image",
