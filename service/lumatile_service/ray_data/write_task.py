@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -12,9 +12,10 @@ from typing import Any
 from lumatile.errors import FlushError, LumatileWarning
 from lumatile.log.recording import RecordingStream
 from lumatile.settings import RecordingSettings
-from lumatile.values import Content
+from lumatile.values import Content, LoggedValue
+from lumatile_service.embedded.error_reasons import ErrorReason
 from lumatile_service.embedded.listeners import Listeners
-from lumatile_service.embedded.patience import Patience
+from lumatile_service.embedded.patience import PatientRecording
 from lumatile_service.embedded.sink import open_embedded
 from lumatile_service.ray_data.attempts import EarlierAttempts
 
@@ -65,32 +66,30 @@ def write_rows(
     strict mode what `log` raises.
     """
     earlier = EarlierAttempts(store, settings.recording_id, producer, read=again)
-    bears = Patience(patience)
-    watch = _TaskCounts(bears)
-    sink = partial(
-        open_embedded,
-        store,
-        backend=backend,
-        threads=threads,
-        listeners=Listeners(admit=earlier.admit, on_durable=watch.stored, on_error=watch.failed),
+    counts = _TaskCounts()
+    patient = PatientRecording(
+        settings,
+        partial(open_embedded, store, backend=backend, threads=threads),
+        seconds=patience,
+        listeners=Listeners(admit=earlier.admit, on_durable=counts.stored, on_error=counts.failed),
+        producer=producer,
     )
-    recording = RecordingStream(settings, sink, producer=producer)
-    bears.recording = recording
+    recording = patient.recording
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", LumatileWarning)  # the error rows and the summary say it
-            count = _log_all(rows, log, recording)
-        bears.settle()
+            logged = _log_all(rows, log, recording)
+        patient.settle()
     finally:
         with suppress(FlushError):  # everything is durable, or an error is being raised
             recording.disconnect()
     return TaskResult(
-        rows=count,
-        values=watch.values,
+        rows=logged,
+        values=counts.values,
         stored_before=earlier.stored,
         changed=earlier.changed,
-        errors=recording.errors + watch.bad + earlier.bad,
-        nbytes=watch.nbytes,
+        errors=recording.errors + counts.bad + earlier.bad,
+        nbytes=counts.nbytes,
         producers=earlier.producers,
     )
 
@@ -117,24 +116,21 @@ def _raise(error: Exception, _: RecordingSettings) -> Content:
 
 
 class _TaskCounts:
-    """Is told by a sink how it goes."""
+    """Counts what the sink of a task tells."""
 
-    def __init__(self, patience: Patience) -> None:
+    def __init__(self) -> None:
         self.values = 0
+        """The number of durable values."""
         self.nbytes = 0
+        """The size of their segments, in bytes."""
         self.bad = 0
         """The number of values that turned out bad in the pipeline, a broken JPEG for example."""
-        self._patience = patience
 
-    def stored(self, values: Iterable[Any], nbytes: int) -> None:
-        """Values are durable."""
-        self._patience.stored()
-        self.values += len(list(values))
+    def stored(self, values: Sequence[LoggedValue], nbytes: int) -> None:
+        """Count values that are durable."""
+        self.values += len(values)
         self.nbytes += nbytes
 
-    def failed(self, reason: str) -> None:
-        """Something went wrong."""
-        if reason == "value_unconverted":
-            self.bad += 1
-        if reason == "store_write":
-            self._patience.failed()
+    def failed(self, reason: ErrorReason) -> None:
+        """Count a value that turned out bad; other faults are not counted."""
+        self.bad += reason == "value_unconverted"

@@ -1,4 +1,4 @@
-"""Several streams into one recording: a pipeline keeps little more than a core busy."""
+"""The streams of a job into one recording: several, since one pipeline keeps little more than one core busy."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from lumatile_service.batch.tally import IngestTally
 from lumatile_service.embedded.contexts import KnownContexts
 from lumatile_service.embedded.error_reasons import ErrorReason
 from lumatile_service.embedded.listeners import Listeners
-from lumatile_service.embedded.patience import Patience
+from lumatile_service.embedded.patience import PatientRecording
 from lumatile_service.embedded.sink import open_embedded
 
 QUEUE_BYTES = 4 << 20
-"""Of a stream's queue, at most, where the tiles are made on the host: to read further ahead takes a core from that."""
+"""The most bytes in a stream's queue if the host makes the tiles: reading further ahead takes cores from that."""
 
 SEGMENT_BYTES, SEGMENT_SECONDS = 256 << 20, 5.0
-"""When a segment closes: a commit holds a stream up for some 15 ms, and nobody waits to see the values."""
-
+"""The size and age at which a segment closes: a commit holds a stream up for some 15 ms, and the values of a job need
+not be seen at once."""
 
 PATIENCE = 60.0
-"""Seconds for which a store may fail, before the job does."""
+"""How long a store may fail before the job fails, in seconds."""
 
 
 class JobStreams:
-    """Recording streams, each with a pipeline and segments of its own. They color by the same annotation contexts."""
+    """Recording streams, each with its own pipeline and segments. They color by the same annotation contexts."""
 
     def __init__(
         self,
@@ -46,8 +46,9 @@ class JobStreams:
         cores: int,
         tally: IngestTally,
     ) -> None:
-        """`count`: of streams; one where a GPU makes the tiles. They share `cores`.
+        """Make the streams.
 
+        `count`: the number of streams; there is only one if a GPU makes the tiles. They share `cores` cores.
         Raises BackendUnavailableError.
         """
         if select_backend(backend).name == "cuda":
@@ -56,48 +57,43 @@ class JobStreams:
             settings = replace(settings, queue_bytes=min(QUEUE_BYTES, settings.queue_bytes))
         contexts = KnownContexts()
         self._coloring = RecordingStream(settings, lambda _: _ContextsSink(contexts))
-        """Stores nothing; its annotation contexts color what the others log."""
-        self._streams = []
-        self._patience = []
-        for _ in range(count):
-            patience = Patience(PATIENCE)
-            sink = partial(
-                open_embedded,
-                str(store),
-                backend=backend,
-                contexts=contexts,
-                threads=max(1, cores // count),
-                segment_bytes=SEGMENT_BYTES,
-                segment_seconds=SEGMENT_SECONDS,
-                listeners=Listeners(
-                    on_durable=partial(_stored, tally, patience), on_error=partial(_failed, tally, patience)
-                ),
-            )
-            patience.recording = RecordingStream(settings, sink)
-            self._patience.append(patience)
-            self._streams.append(patience.recording)
+        """A stream that stores nothing: its annotation contexts color what the others log."""
+        open_sink = partial(
+            open_embedded,
+            str(store),
+            backend=backend,
+            contexts=contexts,
+            threads=max(1, cores // count),
+            segment_bytes=SEGMENT_BYTES,
+            segment_seconds=SEGMENT_SECONDS,
+        )
+        listeners = Listeners(on_durable=partial(_stored, tally), on_error=partial(_failed, tally))
+        self._patient = [
+            PatientRecording(settings, open_sink, seconds=PATIENCE, listeners=listeners) for _ in range(count)
+        ]
+        self._streams = [patient.recording for patient in self._patient]
 
     def of(self, thread: int) -> RecordingStream:
-        """The stream that a thread logs into."""
+        """Return the stream that a thread logs into."""
         return self._streams[thread % len(self._streams)]
 
     @property
     def errors(self) -> int:
-        """Calls that failed, in all of them."""
+        """The number of calls that failed, in all streams."""
         return sum(stream.errors for stream in self._streams)
 
     def color_by(self, log: Callable[[RecordingStream], None]) -> None:
-        """Color what comes by the annotation contexts that `log` logs, without storing them."""
+        """Color later values by the annotation contexts that `log` logs, without storing the contexts."""
         log(self._coloring)
 
     def flush(self) -> None:
-        """Wait until everything is durable. Raises FlushError, also where the store has failed for PATIENCE seconds."""
-        for patience in self._patience:
-            patience.settle()
+        """Wait until everything is durable. Raises FlushError, also after the store has failed for PATIENCE seconds."""
+        for patient in self._patient:
+            patient.settle()
 
     @contextmanager
     def closing(self) -> Iterator[None]:
-        """Flush at the end of the block, and close in any case. Raises FlushError."""
+        """Flush at the end of the block, and close the streams in any case. Raises FlushError."""
         try:
             yield
             self.flush()
@@ -131,13 +127,10 @@ class _ContextsSink:
         """Do nothing."""
 
 
-def _stored(tally: IngestTally, patience: Patience, _: object, nbytes: int) -> None:
-    patience.stored()
+def _stored(tally: IngestTally, _: object, nbytes: int) -> None:
     tally.stored(nbytes)
 
 
-def _failed(tally: IngestTally, patience: Patience, reason: ErrorReason) -> None:
+def _failed(tally: IngestTally, reason: ErrorReason) -> None:
     if reason == "value_unconverted":
         tally.failed()
-    elif reason == "store_write":
-        patience.failed()
