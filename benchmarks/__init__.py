@@ -1,5 +1,5 @@
 """The benchmarks: `make bench`, or `python -m benchmarks [name ...] [--quick] [--out DIR]`.
 
-Every figure stands beside another one from the same run, and is compared with it round by round (`rounds.py`), on
-real pictures (`frames.py`), with warm memory (`warm_memory.py`).
+Every figure is compared with another one from the same run, round by round (`harness/rounds.py`), on real pictures
+(`harness/frames.py`), with warm memory (`harness/warm_memory.py`).
 """

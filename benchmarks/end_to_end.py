@@ -1,4 +1,4 @@
-"""End to end: frames from memory to disk, beside a raw write of the same bytes and what else a user would take."""
+"""End to end: frames from memory to disk, compared with a raw write of the same bytes and with other libraries."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ FRAMES = 12
 QUICK_FRAMES = 3
 LUMATILE, RAW, DIRECT = "lumatile {}", "raw write, {}", "raw write O_DIRECT, {}"
 SAMPLE_BYTES = 128 << 20
-"""Real bytes of a store that raw writes repeat."""
+"""The number of bytes of a real store that raw writes repeat."""
 MARGIN_BYTES = 64 << 20
-"""Warm memory beyond what is logged and what goes to disk."""
+"""The memory to make warm, in bytes, in addition to the logged and the written bytes."""
 PEERS: tuple[Callable[[Workload], FrameWriter], ...] = (
     lambda _: RerunWriter(),
     lambda _: RerunWriter(fsync=True),
@@ -45,16 +45,16 @@ PEERS: tuple[Callable[[Workload], FrameWriter], ...] = (
 
 @dataclass(frozen=True, kw_only=True)
 class WrittenFrames:
-    """A store as it lies on disk."""
+    """The files of a store."""
 
     sizes: Sequence[int]
-    """Bytes of each of its files."""
+    """The size of each file, in bytes."""
     sample: bytes
-    """The first bytes of its largest file."""
+    """The first bytes of the largest file."""
 
 
 def measure(options: Options) -> list[Table]:
-    """A table a workload; the bars are about 4K."""
+    """Return a table per workload; the bars are about 4K."""
     count = QUICK_FRAMES if options.quick else FRAMES
     tables = [_table(_photos("3840x2160 RGB", HEIGHT_4K, WIDTH_4K, count), options, _bars)]
     if not options.quick:
@@ -110,7 +110,7 @@ def _table(workload: Workload, options: Options, bars: Callable[[Timings], list[
 
 
 def _writers(workload: Workload, disk: Path) -> tuple[list[FrameWriter], list[str]]:
-    """Lumatile's ways between raw writes of their bytes, then the peers; and which peers are skipped, and why."""
+    """Return Lumatile's writers between raw writes of their bytes, then the peers, and why peers are skipped."""
     writers: list[FrameWriter] = []
     formats: tuple[TileFormat, ...] = ("linear", "srgb8") if workload.kind == "image" else ("linear",)
     for tile_format in formats:
@@ -132,7 +132,7 @@ def _writers(workload: Workload, disk: Path) -> tuple[list[FrameWriter], list[st
 
 
 def _time(writer: FrameWriter, workload: Workload, disk: Path, stored: dict[str, int]) -> float:
-    """Seconds of one writer on an empty folder of a quiet disk."""
+    """Return the seconds that a writer takes in an empty folder of an idle disk."""
     with scratch(disk) as folder:
         os.sync()
         warm_memory(stored.get(writer.name, 0) + workload.nbytes + MARGIN_BYTES)
@@ -155,7 +155,7 @@ def _write_once(writer: LumatileWriter, workload: Workload, disk: Path) -> Writt
 
 
 def _bars(turns: Timings) -> list[Bar]:
-    """The bars at 4K; where the disk alone takes longer than a bar allows, there is no room for it."""
+    """Return the bars at 4K; if writing the bytes alone takes longer than a bar allows, there is no room for it."""
     linear, srgb8 = LUMATILE.format("linear"), LUMATILE.format("srgb8")
     raw_linear, raw_srgb8 = RAW.format("linear"), RAW.format("srgb8")
     bars = [

@@ -1,4 +1,4 @@
-"""JPEG decoding beside simplejpeg, OpenCV and Pillow."""
+"""JPEG decoding, compared with simplejpeg, OpenCV and Pillow."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Decode = Callable[[Sequence[bytes]], object]
 
 
 def measure(options: Options) -> list[Table]:
-    """The table of decoders."""
+    """Return the table of decoders."""
     decoders: dict[str, Decode] = {}
     notes = [
         f"Photographs to RGB, quality {QUALITY}, 4:2:0.",

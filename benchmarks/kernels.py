@@ -1,4 +1,4 @@
-"""Kernels: each kind and backend beside a copy of the bytes that it produces."""
+"""Kernels: each kind and backend, compared with a copy of the bytes that it produces."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ from lumatile_kernels.tables import class_palette
 
 ROUNDS = 10
 WARM_TIMES = 4
-"""Memory of numpy's temporaries, in outputs."""
+"""The memory of numpy's temporary arrays, as a multiple of the output."""
 POINTS = 1_000_000
 COPY = "copy"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class KernelCase:
-    """One call of a backend."""
+    """A call of a backend that is measured."""
 
     name: str
     call: Callable[[Backend], Sequence[TileBlock] | PointOrder]
 
 
 def measure(options: Options) -> list[Table]:
-    """The table of kernels."""
+    """Return the table of kernels."""
     backends = []
     notes = [
         "One frame, all its levels, into warm, reused buffers; copy: np.copyto of as many bytes, one thread, warm.",
@@ -96,7 +96,7 @@ def measure(options: Options) -> list[Table]:
 
 
 def _kernels(options: Options) -> list[KernelCase]:
-    """Those of the bars at 4K; at the size of a usual camera too, unless it is to be quick."""
+    """Return the calls that have bars, at 4K; without `quick` also at 1080p, the size of a usual camera."""
     palette = class_palette({}, 256)
     formats: tuple[TileFormat, ...] = ("linear", "srgb8", "rgba32float")
     kernels = []

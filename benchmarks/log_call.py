@@ -1,4 +1,4 @@
-"""The log_image call itself, while the queue has room, beside a copy of the array."""
+"""The call of log_image while the queue has room, compared with a copy of the array."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from benchmarks.harness.table import Bar, Cell, Table
 
 ROUNDS = 24
 FIXED = 200e-6
-"""Seconds that a call may take beyond two copies."""
+"""The seconds that a call may take in addition to two copies."""
 SIZES = ((HEIGHT_4K, WIDTH_4K), (HEIGHT_HD, WIDTH_HD), (480, 640), (64, 64))
 LOG, COPY = "log_image", "np.copyto"
 
 
 def measure(options: Options) -> list[Table]:
-    """The table of calls."""
+    """Return the table of calls."""
     rows: list[list[Cell]] = []
     bars: list[Bar] = []
     seconds: dict[str, Sequence[float]] = {}

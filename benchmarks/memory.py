@@ -1,4 +1,4 @@
-"""Memory while ten times as much is logged as the queue holds."""
+"""The memory of a process that logs ten times the capacity of the queue."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TIMES = 10
 
 
 def measure(options: Options) -> list[Table]:
-    """The table of memory, measured in a process of its own."""
+    """Return the table of memory, which is measured in a separate process."""
     times = 3 if options.quick else TIMES
     with scratch(options.disk) as folder:
         child = subprocess.run(

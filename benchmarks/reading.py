@@ -20,12 +20,12 @@ TILE_READS = 5000
 QUERIES = 2000
 OPENINGS = 7
 FRAMES = 10
-"""Of 4K, for tile reads."""
+"""The number of 4K frames for tile reads."""
 RECORDING, ENTITY = "reading", "camera/rgb"
 
 
 def measure(options: Options) -> list[Table]:
-    """Tile reads; queries and opening."""
+    """Return the tables of tile reads, and of queries and opening."""
     return [_tiles(options), _queries(options)]
 
 
@@ -107,7 +107,7 @@ def _queries(options: Options) -> Table:
 
 
 def _log_tiny(folder: Path, count: int) -> float:
-    """Seconds to log `count` frames durably."""
+    """Return the seconds to log `count` frames durably."""
     texel = np.full((1, 1, 3), 128, np.uint8)
     start = time.perf_counter()
     with recording_into(folder, recording_id=RECORDING, max_block=None) as recording:

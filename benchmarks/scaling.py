@@ -1,4 +1,4 @@
-"""More ingest actors: k processes log into k actors on k nodes of one Ray cluster, and what a gigabyte costs."""
+"""More ingest actors: k processes log to k actors on k nodes of one Ray cluster; the cost of a gigabyte."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ROUNDS = 6
 FRAMES = 40
 COUNTS = (1, 2, 4)
 WITHIN = 1.15
-"""CPU seconds a GB may differ by this factor between the numbers of actors."""
+"""The factor by which the CPU seconds per GB may differ between the numbers of actors."""
 
 ACTORS = """
 import json, sys
@@ -67,7 +67,7 @@ for line in sys.stdin:
 
 @dataclass(frozen=True, kw_only=True)
 class ActorLoad:
-    """An ingest actor's process, and the producer that logs into it."""
+    """The process of an ingest actor, and the producer that logs to it."""
 
     process: psutil.Process
     producer: subprocess.Popen[str]
@@ -75,7 +75,7 @@ class ActorLoad:
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """What a round has cost, in seconds."""
+    """The cost of a round, in seconds."""
 
     actors: float
     producers: float
@@ -83,7 +83,7 @@ class Cost:
 
 
 def measure(options: Options) -> list[Table]:
-    """One table: a row for each number of actors."""
+    """Return a table with a row for each number of actors."""
     frames = 8 if options.quick else FRAMES
     gigabytes = frames * HEIGHT_HD * WIDTH_HD * 3 / 1e9
     costs: dict[int, list[Cost]] = {k: [] for k in COUNTS}
@@ -122,7 +122,7 @@ def measure(options: Options) -> list[Table]:
 
 @contextlib.contextmanager
 def _actors(store: Path, frames: int) -> Iterator[list[ActorLoad]]:
-    """As many as are ever needed, each with its producer; they end with the block."""
+    """Start the greatest number of actors, each with its producer; they end with the block."""
     with contextlib.ExitStack() as stack:
         service = stack.enter_context(_process([ACTORS, store, max(COUNTS)]))
         statuses = json.loads(_line(service.stdout))
@@ -137,7 +137,7 @@ def _actors(store: Path, frames: int) -> Iterator[list[ActorLoad]]:
 
 @contextlib.contextmanager
 def _process(arguments: Sequence[object]) -> Iterator[subprocess.Popen[str]]:
-    """A Python process; it ends when its standard input does."""
+    """Start a Python process that ends when its standard input is closed."""
     command = [sys.executable, "-c", *map(str, arguments)]
     environment = os.environ | {"LUMATILE_SPOOL": "off"}  # with one, what waits for its actor would go to the disk
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
@@ -148,7 +148,7 @@ def _process(arguments: Sequence[object]) -> Iterator[subprocess.Popen[str]]:
 
 
 def _round(actors: Sequence[ActorLoad], store: Path, recording: str) -> Cost:
-    """All log at the same time."""
+    """Let all producers log at the same time, and return the cost."""
     before = [_cpu(actor.process) for actor in actors]
     for actor in actors:
         assert actor.producer.stdin is not None

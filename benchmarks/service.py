@@ -1,4 +1,4 @@
-"""A service over loopback beside the embedded sink, and the log call while it is up and while it is away."""
+"""A service over loopback compared with the embedded sink, and the log call while the service is up and down."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROUNDS = 8
 FRAMES = 12
 REPEATS = 4
 FIXED = 200e-6
-"""Seconds that a log call may take beyond two copies."""
+"""The seconds that a log call may take in addition to two copies."""
 EMBEDDED, SERVICE = "embedded sink", "service, over loopback"
 UP, AWAY, COPY = "service up", "service away", "np.copyto"
 
@@ -44,7 +44,7 @@ server.serve()
 
 
 def measure(options: Options) -> list[Table]:
-    """The tables of durable frames and of calls."""
+    """Return the tables of durable frames and of calls."""
     os.environ["LUMATILE_SPOOL"] = "off"  # what it costs is its own benchmark's business
     with scratch(options.disk) as folder, _server(folder / "service") as url:
         return [_durable(options, folder, url), _calls(options, url)]
@@ -52,7 +52,7 @@ def measure(options: Options) -> list[Table]:
 
 @contextlib.contextmanager
 def _server(store: Path) -> Iterator[str]:
-    """The URL of a server process."""
+    """Start a server process, and give its URL."""
     store.mkdir()
     command = [sys.executable, "-c", SERVER, str(store)]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=os.environ | MALLOC)
@@ -105,7 +105,7 @@ def _durable(options: Options, folder: Path, url: str) -> Table:
 
 
 def _log(frames: Sequence[NDArray[np.uint8]], sink: str, store: Path) -> float:
-    """Seconds until the frames are durable."""
+    """Return the seconds until the frames are durable."""
     recording = lt.new_recording("benchmark", sink=sink, max_block=None)
 
     def log() -> None:

@@ -66,7 +66,7 @@ def parts(options: Options, folder: Path) -> Table:
 
 
 def _ingest(source: Path, store: Path) -> int:
-    """Bytes written."""
+    """Return the number of written bytes."""
     summary = ingest(source, store)
     assert not summary.errors
     shutil.rmtree(store)

@@ -1,4 +1,4 @@
-"""The same folder of JPEG files through other tools, and through Ray."""
+"""The same folder of JPEG files with other tools, and with Ray."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ ON_RAY = "lumatile ingest --engine ray, linear"
 
 
 def write_jpeg_files(source: Path, count: int) -> list[bytes]:
-    """`count` 1920x1080 JPEG files of PICTURES photos; gives what they hold."""
+    """Write `count` 1920x1080 JPEG files of PICTURES photos; return their contents."""
     source.mkdir()
     encoded = []
     for picture in photos(HEIGHT_HD, WIDTH_HD, PICTURES):
@@ -45,12 +45,12 @@ def write_jpeg_files(source: Path, count: int) -> list[bytes]:
 
 
 def timed_ingest(source: Path, store: Path, **options: Any) -> float:
-    """Seconds of a whole job."""
+    """Return the seconds of a whole job."""
     return _timed(lambda: ingest(source, store, **options), store)
 
 
 def peers(options: Options, folder: Path) -> list[Table]:
-    """Two tables: beside libvips and OpenCV, and the two engines."""
+    """Return two tables: the comparison with libvips and OpenCV, and with the engine on Ray."""
     with _ray():
         return [_tools(options, folder), _engines(options, folder)]
 
@@ -182,7 +182,7 @@ def _opencv(source: Path, out: Path) -> None:
 
 
 def _png_tiles(batch: Mapping[str, Any], out: str) -> Mapping[str, Sequence[Any]]:
-    """What many would write: a pyramid of PNG files an image."""
+    """Write a pyramid of PNG files per image, as many users would."""
     import cv2
     import numpy as np
 

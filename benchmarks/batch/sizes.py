@@ -1,4 +1,4 @@
-"""What a dataset of each kind takes: bytes out for bytes in, and files a second."""
+"""The cost of a dataset of each kind: bytes out per byte in, and files per second."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ ROUNDS = 3
 FILES = 200
 PICTURES = 16
 SCAN_POINTS = 120_000
-"""About what a Velodyne HDL-64E gives a turn."""
+"""About the number of points of one turn of a Velodyne HDL-64E."""
 
 JPEG, PNG, DEPTH, IDS, SCAN = "1920x1080 JPEG", "1920x1080 PNG", "640x480 depth PNG", "1920x1080 ids PNG", "lidar scan"
 
 
 def sizes(options: Options, folder: Path) -> Table:
-    """One table."""
+    """Return the table of kinds."""
     count = 32 if options.quick else FILES
     sources = {name: folder / name.replace(" ", "-") for name in (JPEG, PNG, DEPTH, IDS, SCAN)}
     bytes_in = {
@@ -80,17 +80,17 @@ def sizes(options: Options, folder: Path) -> Table:
 
 
 def depth_files(files: SourceFiles) -> Iterator[LogCall]:
-    """A reader."""
+    """Read the files of a dataset; see `lumatile_service.batch`."""
     return _files(files, "depth", partial(depth_png, meter=5000))
 
 
 def id_files(files: SourceFiles) -> Iterator[LogCall]:
-    """A reader."""
+    """Read the files of a dataset; see `lumatile_service.batch`."""
     return _files(files, "segmentation", segmentation_png)
 
 
 def scan_files(files: SourceFiles) -> Iterator[LogCall]:
-    """A reader."""
+    """Read the files of a dataset; see `lumatile_service.batch`."""
     return _files(files, "points", log_scan)
 
 

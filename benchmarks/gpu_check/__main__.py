@@ -20,11 +20,11 @@ from lumatile_kernels.backend import BackendUnavailableError
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
 MINUTES = 9.5
-"""All sections together, at most."""
+"""The most minutes of all sections together."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run sections, each in a process of its own; write what they find after each. Gives the exit code."""
+    """Run sections, each in a separate process; write the findings after each. Return the exit code."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu_check", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer cases and rounds")
     parser.add_argument("--only", nargs="+", choices=[*SECTIONS], metavar="NAME", help=", ".join(SECTIONS))
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run_here(section: Section, file: Path, *, quick: bool, seconds: float) -> int:
-    """Run a section in this process, and save what it finds; after so many seconds the process ends."""
+    """Run a section in this process, and save its findings; the process ends after the given seconds."""
     if hasattr(signal, "setitimer"):
         signal.setitimer(signal.ITIMER_REAL, seconds)
     findings = Findings(file=file, end=time.monotonic() + seconds)
@@ -72,7 +72,7 @@ def run_here(section: Section, file: Path, *, quick: bool, seconds: float) -> in
 
 
 def _run_apart(section: Section, seconds_left: float, *, quick: bool) -> Findings:
-    """Run a section in another process, and collect what it has found, however it ended."""
+    """Run a section in another process, and collect its findings, however the process has ended."""
     limit = min(section.seconds, seconds_left)
     with tempfile.TemporaryDirectory() as folder:
         findings = Findings(file=Path(folder) / "findings")
@@ -105,7 +105,7 @@ def _run_apart(section: Section, seconds_left: float, *, quick: bool) -> Finding
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a section and whatever it has started."""
+    """End a section and all processes that it has started."""
     if hasattr(os, "killpg"):
         os.killpg(process.pid, signal.SIGKILL)
     else:
@@ -114,7 +114,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def _machine() -> dict[str, str]:
-    """What is measured. Raises BackendUnavailableError where no device answers."""
+    """Return a description of the machine. Raises BackendUnavailableError if no device answers."""
     from benchmarks.gpu_check.gpu import describe
     from lumatile_kernels.cuda.cuda_device import CudaDevice
 

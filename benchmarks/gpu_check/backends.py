@@ -1,4 +1,4 @@
-"""The backends of this machine beside each other: from an array on the host to its payload on the host."""
+"""The backends of this machine compared: from an array on the host to its payload on the host."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Call = Callable[[Backend, Allocate], Any]
 
 
 def measure(findings: Findings, *, quick: bool) -> None:
-    """The table of backends."""
+    """Add the table of backends."""
     device = CudaDevice()
     cuda = CudaBackend(device, select_host_backend)
     ring = PinnedRing(cuda.pin, RING_BYTES)

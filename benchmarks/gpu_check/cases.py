@@ -1,4 +1,4 @@
-"""Calls that every backend must answer with the same bytes."""
+"""Calls for which all backends must return the same bytes."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from lumatile_kernels.backend import Allocate, Backend, TileFormat
 FORMATS: tuple[TileFormat, ...] = ("linear", "srgb8", "rgba32float")
 
 Call = Callable[[Backend, Allocate], list[Any]]
-"""Gives an answer a frame or cloud: a list of TileBlock, a PointOrder or a bool."""
+"""Returns an answer per frame or cloud: a list of TileBlock, a PointOrder or a bool."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Case:
-    """One call, or some that belong together."""
+    """A call, or several that belong together."""
 
     group: str
     name: str
@@ -41,10 +41,10 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Scope:
-    """Which cases."""
+    """A selection of cases."""
 
     shapes: tuple[tuple[int, int], ...]
-    """(height, width) of images of all dtypes, channels and formats, of depth and of ids."""
+    """The (height, width) of images of all dtypes, channels and formats, of depth and of ids."""
     image_dtypes: tuple[str, ...] = ("u1", "u2", "f2", "f4", "f8")
     channels: tuple[int, ...] = (1, 3, 4)
     formats: tuple[TileFormat, ...] = FORMATS
@@ -52,11 +52,11 @@ class Scope:
     meters: tuple[float, ...] = (METER, 1.0, 0.3, 1e-30, 1e30)
     id_dtypes: tuple[str, ...] = ("u1", "u2")
     clouds: tuple[int, ...] = (1, 2, 1000, 65_536, 65_537, 300_000)
-    """Numbers of points."""
+    """The numbers of points of clouds."""
     axes: tuple[int, ...] = (2, 3)
     cloud_dtypes: tuple[str, ...] = ("f4", "f8")
     large: bool = True
-    """Frames of 4K too."""
+    """Whether to include frames of 4K."""
 
 
 EDGES = ((1, 1), (1, 2), (2, 1), (3, 3), (63, 65), (255, 255), (256, 256), (257, 257), (255, 257), (300, 517))
@@ -80,7 +80,7 @@ QUICK = Scope(
 
 
 def cases(scope: Scope) -> Iterator[Case]:
-    """All cases of a scope; each holds its arrays, so let one go before the next."""
+    """Yield all cases of a scope; each holds its arrays, so release one before the next."""
     yield from _images(scope)
     yield from _alphas(scope)
     yield from _depths(scope)
@@ -120,7 +120,7 @@ def _images(scope: Scope) -> Iterator[Case]:
 
 
 def _alphas(scope: Scope) -> Iterator[Case]:
-    """Alpha that is all opaque, all transparent, one texel translucent, or outside of [0, 1]."""
+    """Yield images whose alpha is opaque, transparent, translucent in one texel, or outside of [0, 1]."""
     if 4 not in scope.channels:
         return
     for dtype, tile_format in product(scope.image_dtypes, scope.formats):
@@ -194,7 +194,7 @@ def _clouds_of(points: int, axes: int, dtype: str, seed: int) -> Iterator[tuple[
 
 
 def _batches(scope: Scope) -> Iterator[Case]:
-    """Frames that are asked for before the first of their blocks is taken."""
+    """Yield cases with frames that are requested before the first of their blocks is taken."""
     orders: dict[str, Callable[[list[Any]], list[Any]]] = {
         "in order": _in_order,
         "backwards": _backwards,
@@ -211,7 +211,7 @@ def _batches(scope: Scope) -> Iterator[Case]:
         return [backend.image(frame, tile_format=tile_format, allocate=allocate) for frame in frames]
 
     def kinds(backend: Backend, allocate: Allocate) -> list[Any]:
-        """Kinds and palettes in turns, so that each call begins another batch."""
+        """Request kinds and palettes in turns, so that each call begins another batch."""
         asked: list[Any] = []
         for i in range(10):
             asked += images(small[i : i + 2], backend, allocate)
@@ -247,7 +247,7 @@ def _backwards(asked: list[Any]) -> list[Any]:
 
 
 def _in_turns(asked: list[Any]) -> list[Any]:
-    """A block of each, again and again."""
+    """Take one block of each frame in turns."""
     taken: list[list[Any]] = [[] for _ in asked]
     left = list(range(len(asked)))
     while left:

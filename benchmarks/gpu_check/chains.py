@@ -1,4 +1,4 @@
-"""The fused kernels beside the same work as a chain of operations: CuPy's, and PyTorch's, eager and compiled."""
+"""The fused kernels, compared with the same work as a chain of operations: CuPy, and PyTorch, eager and compiled."""
 
 from __future__ import annotations
 
@@ -24,15 +24,15 @@ from lumatile_kernels.cuda.work import Planner, Work
 
 ROUNDS = 20
 FRAMES = 5
-"""Of 4K, in one batch."""
+"""The number of 4K frames in a batch."""
 
 BAR = 5.0
-"""Times faster than each eager chain, at least."""
+"""The least factor by which the kernels are faster than each eager chain."""
 
 FUSED, CUPY, EAGER, COMPILED = "fused", "CuPy", "PyTorch, eager", "PyTorch, compiled"
 
 CHAIN_BYTES = 12 << 30
-"""Device memory that the chains may take; with less, there are fewer frames."""
+"""The device memory, in bytes, that the chains need; with less, there are fewer frames."""
 
 
 NOTES = (
@@ -43,25 +43,25 @@ NOTES = (
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ChainWork:
-    """What is done, and how."""
+    """The work that is compared, in both forms."""
 
     chain: Literal["image", "depth", "segmentation"]
-    """A function of cupy_chains and torch_chains."""
+    """The name of the function in cupy_chains and torch_chains."""
     shape: tuple[int, ...]
     dtype: str
     call: Callable[[Planner, Any], Work]
-    """The same of a backend, for one frame."""
+    """Returns the work of the kernels for one frame."""
     argument: NDArray[Any] | float
-    """Of the chain: a table, or units per metre."""
+    """The argument of the chain: a table, or units per metre."""
 
     @property
     def title(self) -> str:
-        """As in the table."""
+        """The title in the table."""
         return f"{self.chain} {np.dtype(self.dtype).name} 4K"
 
 
 def works() -> tuple[ChainWork, ...]:
-    """What is compared."""
+    """Return the work that is compared."""
     palette = random_palette(256, 0)
     plane = (HEIGHT_4K, WIDTH_4K)
     return (
@@ -90,7 +90,7 @@ def works() -> tuple[ChainWork, ...]:
 
 
 def measure(findings: Findings, *, quick: bool) -> None:
-    """The table of chains."""
+    """Add the table of chains."""
     device, rounds = CudaDevice(), 5 if quick else ROUNDS
     frames = FRAMES if free_bytes() > CHAIN_BYTES else 1
     rows: list[list[Cell]] = []

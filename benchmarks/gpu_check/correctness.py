@@ -1,4 +1,4 @@
-"""A backend beside the specification, byte for byte: payloads, tile indexes, value ranges, orders of points."""
+"""A backend compared with the specification, byte for byte: payloads, tile indexes, value ranges, orders of points."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from lumatile_kernels.host.numpy_backend import NumpyBackend
 from lumatile_kernels.selection import select_host_backend
 
 SHOWN = 40
-"""Differences that are told of."""
+"""The most differences that are reported."""
 
 
 def measure(findings: Findings, *, quick: bool) -> None:
-    """CUDA on the real device, its memory poisoned, beside numpy."""
+    """Compare CUDA on the real device, with poisoned memory, with numpy."""
     device = PoisonedDevice()
     check = Check(lambda: CudaBackend(device, select_host_backend))
     check.run(QUICK if quick else FULL)
@@ -42,27 +42,27 @@ def measure(findings: Findings, *, quick: bool) -> None:
 
 @dataclass(kw_only=True)
 class CaseGroup:
-    """Cases of one kind."""
+    """The cases of one kind."""
 
     cases: int = 0
     differ: int = 0
     nbytes: int = 0
-    """Of payloads and orders that were compared."""
+    """The bytes of payloads and orders that were compared."""
     seconds: float = 0.0
 
 
 class Check:
-    """Compares backends with numpy's; says what differs."""
+    """Compares backends with numpy, and reports the differences."""
 
     def __init__(self, make: Callable[[], Backend]) -> None:
-        """`make`: a new backend for every case, so that no memory holds what an earlier one has left there."""
+        """Compare a new backend from `make` in each case, so that no memory holds the content of an earlier case."""
         self._make = make
         self.groups: dict[str, CaseGroup] = {}
         self.differences: list[str] = []
-        """What differs, by case; the first ones."""
+        """The first differences, by case."""
 
     def run(self, scope: Scope) -> None:
-        """All cases of a scope."""
+        """Run all cases of a scope."""
         for case in cases(scope):
             self._compare(case)
 
@@ -86,7 +86,7 @@ class Check:
                 print(f"DIFFERS {self.differences[-1]}", flush=True)
 
     def table(self, device: str) -> Table:
-        """How many cases of each kind were the same."""
+        """Return the number of identical cases of each kind."""
         rows: list[list[Cell]] = [
             [n, g.cases, g.cases - g.differ, g.nbytes / 1e6, g.seconds] for n, g in self.groups.items()
         ]
@@ -107,7 +107,7 @@ def _filled(pattern: int) -> Callable[[int], NDArray[np.uint8]]:
 
 @contextmanager
 def no_warnings() -> Iterator[None]:
-    """Whatever the kernels warn of is an error: that the host has taken over, for one."""
+    """Turn warnings of the kernels into errors, for example that the host has taken over."""
     said: list[str] = []
 
     class Listener(logging.Handler):
@@ -131,7 +131,7 @@ def _nbytes(answer: Any) -> int:
 
 
 def difference_of(expected: Sequence[Any], found: Sequence[Any]) -> str:
-    """Where some answers differ first; empty if they are the same."""
+    """Return the first difference of some answers, empty if they are equal."""
     if len(expected) != len(found):
         return f"{len(found)} answers, not {len(expected)}"
     for i, (one, other) in enumerate(zip(expected, found, strict=True)):
@@ -156,7 +156,7 @@ def _order_difference(expected: PointOrder, found: PointOrder) -> str:
 
 
 def _block_difference(expected: Sequence[TileBlock], found: Sequence[TileBlock]) -> str:
-    """Blocks of several planes may come in any interleaving; those of one plane have their order."""
+    """Return the first difference of blocks; planes may be interleaved in any way, but each plane has its order."""
     for plane in sorted({block.plane for block in (*expected, *found)}):
         ours = [block for block in expected if block.plane == plane]
         others = [block for block in found if block.plane == plane]
@@ -179,7 +179,7 @@ def _block_difference(expected: Sequence[TileBlock], found: Sequence[TileBlock])
 
 
 def _tile_of(expected: TileBlock, found: TileBlock) -> str:
-    """The tile of the first byte that differs."""
+    """Return the tile of the first byte that differs."""
     if len(expected.payload) != len(found.payload):
         return "all tiles"
     at = int(np.flatnonzero(expected.payload != found.payload)[0])

@@ -1,4 +1,4 @@
-"""The kernels' work as chains of elementwise operations on numpy's or CuPy's arrays (`xp`): levels, not cut into tiles.
+"""The work of the kernels as elementwise operations on arrays of numpy or CuPy (`xp`): levels, not cut into tiles.
 
 Frames are stacked: (n, height, width[, channels]).
 """
@@ -11,7 +11,7 @@ TILE = 256
 
 
 def image(xp: Any, light: Any, photos: Any) -> list[Any]:
-    """Levels, (n, h, w, 4) float16 linear light; `photos`: (n, h, w, 3) uint8; `light`: (256,) float32."""
+    """Return levels, (n, h, w, 4) float16 linear light; `photos`: (n, h, w, 3) uint8; `light`: (256,) float32."""
     linear = xp.take(light, photos)
     levels = [_opaque(xp, linear)]
     while max(linear.shape[1:3]) > TILE:
@@ -22,7 +22,7 @@ def image(xp: Any, light: Any, photos: Any) -> list[Any]:
 
 
 def depth(xp: Any, values: Any, meter: float) -> list[Any]:
-    """Levels, (n, h, w) float32 metres, 0 = invalid; `values`: (n, h, w) of any type."""
+    """Return levels, (n, h, w) float32 metres, 0 = invalid; `values`: (n, h, w) of any type."""
     metres = values.astype(xp.float32) / xp.float32(meter)
     metres = xp.where((metres > 0) & (metres < xp.inf), metres, xp.float32(0))
     levels = [metres]
@@ -38,7 +38,7 @@ def depth(xp: Any, values: Any, meter: float) -> list[Any]:
 
 
 def segmentation(xp: Any, palette: Any, ids: Any) -> list[Any]:
-    """Ids and colors of each level; `ids`: (n, h, w) uint8; `palette`: (256,) uint32, four bytes each."""
+    """Return ids and colors of each level; `ids`: (n, h, w) uint8; `palette`: (256,) uint32, four bytes each."""
     levels = [ids, xp.take(palette, ids)]
     while max(ids.shape[1:3]) > TILE:
         a, b, c, d = _quads(xp, ids)
@@ -56,7 +56,7 @@ def _opaque(xp: Any, linear: Any) -> Any:
 
 
 def _quads(xp: Any, level: Any) -> tuple[Any, Any, Any, Any]:
-    """Upper left, upper right, lower left and lower right of each 2x2; an odd edge is repeated."""
+    """Return the upper left, upper right, lower left and lower right of each 2x2 square; an odd edge is repeated."""
     if level.shape[1] % 2:
         level = xp.concatenate([level, level[:, -1:]], axis=1)
     if level.shape[2] % 2:

@@ -1,4 +1,4 @@
-"""Tensors of CuPy and PyTorch on the device: copied without waiting, then made into tiles like any other frame."""
+"""Tensors of CuPy and PyTorch on the device: copied without waiting, then turned into tiles like any other frame."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from lumatile_kernels.host.numpy_backend import NumpyBackend
 from lumatile_kernels.selection import select_host_backend
 
 Make = Callable[[Backend, Any], Any]
-"""Blocks, or an answer, from a frame."""
+"""Returns the blocks of a frame, or an answer about it."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class TensorCase:
-    """A tensor on the device, and what it holds."""
+    """A tensor on the device, and its content."""
 
     name: str
     value: Any
     host: NDArray[Any]
-    """The same, C-contiguous."""
+    """The same content, C-contiguous."""
     make: Make
     stream: Any = None
-    """A context manager: the stream that the caller works on; None: its library's default."""
+    """The stream that the caller uses, as a context manager; None: the default of the library."""
     spoil: Callable[[], object] | None = field(default=None)
-    """What the caller does to the tensor right after the call."""
+    """The change that the caller makes to the tensor right after the call."""
 
 
 def check_tensors(findings: Findings, device: Device, library: str) -> None:
-    """All tensors of a library through `snapshot` and the backend, beside numpy; adds a table."""
+    """Compare all tensors of a library, after `snapshot` and the backend, with numpy; add a table."""
     if why := absent(library):
         findings.note(why)
         return

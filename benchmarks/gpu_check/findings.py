@@ -1,4 +1,4 @@
-"""What a section of the check has found so far; saved as it goes, so that a process that dies leaves it behind."""
+"""The findings of a section of the check; saved continuously, so that they survive a process that dies."""
 
 from __future__ import annotations
 
@@ -16,26 +16,26 @@ from benchmarks.harness.table import Table
 
 @dataclass(kw_only=True)
 class Findings:
-    """Tables, and what went wrong."""
+    """Tables, notes and failures."""
 
     tables: list[Table] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    """What could not be done here, and why; no errors."""
+    """The parts that could not run on this machine, with reasons; they are not errors."""
     failures: list[str] = field(default_factory=list)
-    """What differs from the specification, or has raised."""
+    """The differences from the specification, and the errors."""
     file: Path | None = None
-    """Where it is saved; None: nowhere."""
+    """The file in which they are saved; None: they are not saved."""
     end: float = float("inf")
-    """When the section will be stopped, by `time.monotonic`."""
+    """The time at which the section will be stopped, by `time.monotonic`."""
 
     @property
     def left(self) -> float:
-        """Seconds until then."""
+        """The seconds until then."""
         return self.end - time.monotonic()
 
     @contextmanager
     def attempt(self, what: str) -> Iterator[None]:
-        """An exception in here becomes a failure, and the section goes on."""
+        """Turn an exception of the block into a failure, and continue the section."""
         try:
             yield
         except Exception as e:  # noqa: BLE001 - whatever it is, the others are measured
@@ -44,19 +44,19 @@ class Findings:
         self.save()
 
     def add(self, table: Table) -> None:
-        """One more table, in place of what there is under its title."""
+        """Add a table, or replace the one with the same title."""
         self.tables = [*(other for other in self.tables if other.title != table.title), table]
         self.save()
 
     def note(self, text: str) -> None:
-        """One more note, unless it is there."""
+        """Add a note, unless it exists."""
         if text not in self.notes:
             self.notes.append(text)
             say(f"    note: {text}")
             self.save()
 
     def save(self) -> None:
-        """Write all of it to its file, whole or not at all."""
+        """Write the findings to their file, completely or not at all."""
         if self.file is None:
             return
         new = self.file.with_suffix(".new")
@@ -64,7 +64,7 @@ class Findings:
         new.replace(self.file)
 
     def load(self) -> None:
-        """Add what another process has saved in the file; nothing where it has not."""
+        """Add the findings that another process has saved in the file, if it has."""
         if self.file is None or not self.file.exists():
             return
         tables, notes, failures = pickle.loads(self.file.read_bytes())
@@ -74,12 +74,12 @@ class Findings:
 
 
 def last_line(error: BaseException) -> str:
-    """The last line of its traceback, of a readable length."""
+    """Return the last line of the traceback of an error, shortened to a readable length."""
     lines = "".join(traceback.format_exception_only(error)).strip().splitlines() or [type(error).__name__]
     text = lines[-1] if len(lines[-1]) > 20 or len(lines) == 1 else f"{lines[0]} ... {lines[-1]}"
     return text if len(text) <= 600 else f"{text[:600]} ..."
 
 
 def say(text: str) -> None:
-    """A line on standard error, for who watches."""
+    """Print a line on standard error."""
     print(text, file=sys.stderr, flush=True)

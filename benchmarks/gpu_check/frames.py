@@ -12,7 +12,7 @@ HEIGHT_HD, WIDTH_HD = 1080, 1920
 SIZES = {"4K": (HEIGHT_4K, WIDTH_4K), "1080p": (HEIGHT_HD, WIDTH_HD)}
 
 METER = 1000.0
-"""Units per metre of depth frames of integers."""
+"""The units per metre of integer depth frames."""
 
 EXTREMES = np.array(
     [
@@ -23,7 +23,7 @@ EXTREMES = np.array(
 
 
 def random_frame(shape: tuple[int, ...], dtype: str, seed: int) -> NDArray[Any]:
-    """Any bits; floats: linear light in [0, 1)."""
+    """Return an array of random bits; floats are linear light in [0, 1)."""
     rng = np.random.default_rng(seed)
     kind = np.dtype(dtype)
     if kind.kind == "f":
@@ -33,7 +33,7 @@ def random_frame(shape: tuple[int, ...], dtype: str, seed: int) -> NDArray[Any]:
 
 
 def extreme_frame(shape: tuple[int, ...], dtype: str, seed: int) -> NDArray[Any]:
-    """Any bits, numbers near 1 and extreme ones, mixed; a quarter of all is one value."""
+    """Return a mixture of random bits, numbers near 1 and extreme numbers; a quarter has one value."""
     rng = np.random.default_rng(seed)
     kind = np.dtype(dtype)
     nbytes = int(np.prod(shape)) * kind.itemsize
@@ -48,7 +48,7 @@ def extreme_frame(shape: tuple[int, ...], dtype: str, seed: int) -> NDArray[Any]
 
 
 def random_palette(ids: int, seed: int) -> NDArray[np.uint8]:
-    """(ids, 4) sRGB with straight alpha; half of the classes are transparent or translucent."""
+    """Return (ids, 4) sRGB with straight alpha; half of the classes are transparent or translucent."""
     rng = np.random.default_rng(seed)
     palette = rng.integers(0, 256, (ids, 4), np.uint8)
     palette[rng.random(ids) < 0.5, 3] = 255
@@ -57,5 +57,5 @@ def random_palette(ids: int, seed: int) -> NDArray[np.uint8]:
 
 
 def cloud(points: int, axes: int, dtype: str, seed: int) -> NDArray[Any]:
-    """(points, axes) positions, normally distributed."""
+    """Return (points, axes) positions, normally distributed."""
     return np.random.default_rng(seed).normal(0, 10, (points, axes)).astype(dtype)

@@ -1,4 +1,4 @@
-"""The backend's own launches, on frames that are on the device already."""
+"""The launches of the backend, for frames that are already on the device."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lumatile_kernels.device import Device
 
 
 class Fused:
-    """Frames of one kind on the device, in several sets, and room for what is made of them."""
+    """Frames of one kind on the device, in several sets, and memory for their results."""
 
     def __init__(
         self, device: Device, frames: Sequence[NDArray[Any]], call: Callable[[Planner, Any], Work], sets: int = 1
@@ -30,7 +30,7 @@ class Fused:
         self._tables = DeviceTables(self.streams)
         self.work = call(Planner(self._tables), frames[0])
         self.stream = self.streams.compute
-        """What is launched is on this stream."""
+        """The stream of the launches."""
         self.frames = len(frames)
         self.frames_of_a_batch = min(self.frames, frames_of_a_batch(self.work))
         each = self.work.source_bytes
@@ -45,7 +45,7 @@ class Fused:
         device.synchronize(device.record(self.stream))
 
     def _most_made(self) -> int:
-        """Room for all frames, however many go into a launch."""
+        """Return the bytes of the results of all frames, for any number of frames per launch."""
         return max(
             -(-self.frames // together) * self.work.made_bytes(together)
             for together in {self.together, self.frames_of_a_batch}
@@ -53,7 +53,7 @@ class Fused:
 
     @property
     def together(self) -> int:
-        """Frames of a launch, where as many go together as can: all launches are about as large."""
+        """The frames of a launch if launches are as large as possible and about equal."""
         launches = -(-self.frames // MAX_FRAMES)
         return -(-self.frames // launches)
 
@@ -68,7 +68,7 @@ class Fused:
             out += self.work.made_bytes(together)
 
     def payload(self, frame: int, plane: int = 0) -> NDArray[np.uint8]:
-        """A plane of a frame that was made, as many frames together as can."""
+        """Return a plane of a frame that was made in launches as large as possible."""
         layout = self.work.layout
         start = layout.blocks[0].start if plane == 0 else min(b.start for b in layout.blocks if b.plane == plane)
         batch, place = divmod(frame, self.together)

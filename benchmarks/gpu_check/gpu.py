@@ -1,4 +1,4 @@
-"""The device that is checked, and where the figures come from."""
+"""The device that is checked, and the origin of the figures."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ POISON = 0xA5
 
 
 class PoisonedDevice(CudaDevice):
-    """A GPU whose memory is full of a pattern when it is new."""
+    """A GPU whose new memory is filled with a pattern."""
 
     def __init__(self) -> None:
-        """The current device; tensors are copied on it too. Raises BackendUnavailableError."""
+        """Use the current device, also for copies of tensors. Raises BackendUnavailableError."""
         super().__init__()
         DEVICES[self.number] = self
 
@@ -41,7 +41,7 @@ class PoisonedDevice(CudaDevice):
 
 
 def describe(device: CudaDevice) -> dict[str, str]:
-    """Device, versions and commit by name."""
+    """Return device, versions and commit by name."""
     import cupy
 
     runtime = cupy.cuda.runtime
@@ -88,7 +88,7 @@ def _cpu() -> str:
 
 
 def _version(package: str, known: Mapping[str, list[str]]) -> str:
-    """Of an importable package, without importing it; `known`: distributions by package."""
+    """Return the version of a package without importing it; `known`: distributions by package."""
     try:
         distributions = known.get(package.partition(".")[0], [])
         if package == "nvidia.dali":
@@ -109,7 +109,7 @@ def _commit() -> str:
 
 
 def _output(command: list[str]) -> str:
-    """What a command prints; empty where it fails."""
+    """Return the output of a command, empty if it fails."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
     except (OSError, subprocess.SubprocessError):
@@ -118,7 +118,7 @@ def _output(command: list[str]) -> str:
 
 
 def absent(module: str) -> str:
-    """Why a module cannot be imported; empty where it can."""
+    """Return the reason why a module cannot be imported, empty if it can."""
     try:
         importlib.import_module(module)
     except Exception as e:  # noqa: BLE001 - broken packages raise anything
@@ -127,7 +127,7 @@ def absent(module: str) -> str:
 
 
 def free_bytes() -> int:
-    """Device memory that is free, in bytes."""
+    """Return the free device memory, in bytes."""
     import cupy
 
     free: Any = cupy.cuda.runtime.memGetInfo()[0]

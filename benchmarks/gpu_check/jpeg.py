@@ -1,4 +1,4 @@
-"""JPEG decoding on the GPU beside the CPU's decoder on all cores."""
+"""JPEG decoding on the GPU, compared with the decoder on all CPU cores."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from lumatile_kernels.decode.errors import DecodeError
 SIZES = {"640x480": (480, 640), "1080p": (HEIGHT_HD, WIDTH_HD), "4K": (HEIGHT_4K, WIDTH_4K)}
 BATCHES = (1, 16, 128)
 DIFFERENT = 4
-"""Pictures of a size; larger batches repeat them."""
+"""The pictures of a size; larger batches repeat them."""
 
 QUALITY = 90
 SECONDS = 1.0
-"""Each is measured for about so long, in seconds."""
+"""The approximate time of each measurement, in seconds."""
 
 Encode = Callable[[NDArray[np.uint8]], bytes]
 Decode = Callable[[Sequence[bytes]], Sequence[Any]]
 
 
 def measure(findings: Findings, *, quick: bool) -> None:
-    """The table of decoders; a note where there is no DALI, or nothing that makes JPEG files."""
+    """Add the table of decoders, or a note if DALI or an encoder of JPEG files is missing."""
     encode = _encoder(findings)
     if encode is None:
         findings.note("JPEG: none of simplejpeg, Pillow and torchvision is here to make files with")
@@ -82,7 +82,7 @@ def measure(findings: Findings, *, quick: bool) -> None:
 
 
 def _rounds(decode: Decode, files: Sequence[bytes]) -> list[float]:
-    """Seconds of each round; raises what could not be decoded."""
+    """Return the seconds of each round; raise the error of a file that cannot be decoded."""
     for _ in range(2):
         _finish(decode(files))
     taken: list[float] = []
@@ -104,7 +104,7 @@ def _finish(pictures: Sequence[Any]) -> None:
 
 
 def _picture(height: int, width: int, seed: int) -> NDArray[np.uint8]:
-    """Something like a photograph: soft shapes of all sizes, and a little noise."""
+    """Return a picture like a photograph: soft shapes of all sizes, and a little noise."""
     rng = np.random.default_rng(seed)
     picture = rng.normal(0, 4, (height, width, 3))
     for cell in (256, 64, 16, 4):

@@ -1,4 +1,4 @@
-"""The fused kernels beside a copy on the device: each input byte read once, each output byte written once."""
+"""The fused kernels, compared with a copy on the device: each input byte read once, each output byte written once."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from lumatile_kernels.cuda.work import Planner, Work
 
 ROUNDS = 30
 BATCH_BYTES = 512 << 20
-"""In and out, of all frames that are measured together; at least."""
+"""The least bytes, in and out, of all frames that are measured together."""
 
 SETS = 3
-"""Sets of inputs, one after the other, so that none is in the L2 cache still."""
+"""The number of sets of inputs, used in turns, so that none is still in the L2 cache."""
 
 DIFFERENT = 4
-"""Frames of a set with a content of their own; the others repeat them, at addresses of their own."""
+"""The frames of a set that differ; the others repeat them at other addresses."""
 
 BAR = 0.80
-"""Of the copy's bandwidth, at least."""
+"""The least share of the copy's bandwidth."""
 
 COLUMNS = (
     "kernel",
@@ -57,7 +57,7 @@ class KernelCall:
 
 
 def kernels() -> Iterator[KernelCall]:
-    """Those that have a bar."""
+    """Yield the calls that have a bar."""
     palette = random_palette(256, 0)
     formats: tuple[TileFormat, ...] = ("linear", "srgb8", "rgba32float")
 
@@ -82,7 +82,7 @@ def kernels() -> Iterator[KernelCall]:
 
 
 def measure(findings: Findings, *, quick: bool) -> None:
-    """The table of kernels."""
+    """Add the table of kernels."""
     device, rounds = CudaDevice(), 5 if quick else ROUNDS
     rows: list[list[Cell]] = []
     bars: list[Bar] = []
@@ -151,6 +151,6 @@ def _measured(
 
 
 def _frames(device: CudaDevice, kernel: KernelCall, frame: Any) -> int:
-    """As many as make a batch."""
+    """Return the number of frames that make a batch."""
     one = Fused(device, [frame], kernel.call)
     return -(-BATCH_BYTES // (one.in_bytes + one.out_bytes))

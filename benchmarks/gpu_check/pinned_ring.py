@@ -1,4 +1,4 @@
-"""Host memory that copies to and from the device are fast with: locked in place once, lent again and again."""
+"""Host memory with fast copies to and from the device: locked in place once, and lent again and again."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ Pin = Callable[[memoryview], Callable[[], None]]
 
 
 class PinnedRing:
-    """Hands out buffers one behind the other, and from the beginning again after the last.
+    """A ring that lends buffers one after another, and starts again after the last.
 
     Who takes one must be done with it before `nbytes` more have been taken.
     """
 
     def __init__(self, pin: Pin, nbytes: int) -> None:
-        """`pin`: the backend's; `nbytes`: of all buffers together."""
+        """Lock memory with `pin` of a backend; `nbytes`: the size of all buffers together."""
         self._memory = mmap.mmap(-1, nbytes)
         self._bytes = np.frombuffer(self._memory, np.uint8)
         self._bytes[:: mmap.PAGESIZE] = 1
@@ -26,7 +26,7 @@ class PinnedRing:
         self._at = 0
 
     def allocate(self, nbytes: int) -> NDArray[np.uint8]:
-        """The next buffer; an `Allocate`."""
+        """Return the next buffer; this is an `Allocate`."""
         if nbytes > len(self._bytes):
             raise ValueError(f"a buffer may have {len(self._bytes)} bytes, not {nbytes}")
         if self._at + nbytes > len(self._bytes):
@@ -36,7 +36,7 @@ class PinnedRing:
         return self._bytes[start : start + nbytes]
 
     def keep(self, array: NDArray[np.generic]) -> NDArray[np.generic]:
-        """A copy of an array in the next buffer."""
+        """Return a copy of an array in the next buffer."""
         kept = self.allocate(array.nbytes).view(array.dtype).reshape(array.shape)
         kept[...] = array
         return kept

@@ -1,4 +1,4 @@
-"""compute-sanitizer over the quick correctness cases: accesses, races, barriers, reads of what nobody wrote."""
+"""compute-sanitizer for the quick correctness cases: accesses, races, barriers, reads of uninitialised memory."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ TOOLS: dict[str, tuple[str, ...]] = {
 }
 
 TIMEOUT = 240.0
-"""Of each tool, in seconds."""
+"""The time limit of each tool, in seconds."""
 
 MARGIN = 10.0
-"""For a tool to come to an end when what it watches has, in seconds."""
+"""The seconds in which a tool must end after the process that it watches."""
 
 FOUND = 99
-"""Exit code of a run in which a tool has found something."""
+"""The exit code of a run in which a tool has found an error."""
 
 SHOWN = 6
-"""Lines of a report that are quoted."""
+"""The number of lines of a report that are quoted."""
 
 NOTES = ("Over the quick correctness cases: all kernels, small frames, frames of two passes, points.",)
 
 
 def measure(findings: Findings, *, quick: bool) -> None:
-    """The table of tools; a note where compute-sanitizer is absent."""
+    """Add the table of tools, or a note if compute-sanitizer is absent."""
     if shutil.which(COMMAND) is None:
         findings.note(f"{COMMAND} is not on the PATH: no memory or race checks")
         return
@@ -64,7 +64,7 @@ def measure(findings: Findings, *, quick: bool) -> None:
 
 
 def _run(tool: str, options: tuple[str, ...], limit: float) -> tuple[str, list[str], float]:
-    """What came out ("clean", "found something" or why there is no answer), what the tool said, seconds."""
+    """Return the outcome ("clean", "found something" or the reason for no answer), the report, and the seconds."""
     say(f"    {COMMAND} --tool {tool}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -97,7 +97,7 @@ def _run(tool: str, options: tuple[str, ...], limit: float) -> tuple[str, list[s
 
 
 def _report(file: Path) -> list[str]:
-    """What a tool said, line by line, without the stacks of the host."""
+    """Return the lines of a tool's report without the stacks of the host."""
     lines = file.read_text(errors="replace").splitlines() if file.exists() else []
     stripped = [line.removeprefix("=========").strip() for line in lines]
     return [line for line in stripped if line and not line.startswith(("COMPUTE-SANITIZER", "Host Frame", "in "))]

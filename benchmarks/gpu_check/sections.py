@@ -11,14 +11,14 @@ from benchmarks.gpu_check.findings import Findings
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """A module of this package with a function `measure`; what it needs is imported when it runs."""
+    """A module of this package with a function `measure`; its imports happen when it runs."""
 
     name: str
     seconds: float
-    """It may take, at most."""
+    """The most seconds that it may take."""
 
     def measure(self, findings: Findings, *, quick: bool) -> None:
-        """Add what it finds."""
+        """Run it and add its findings."""
         function: Callable[..., None] = import_module(f"benchmarks.gpu_check.{self.name}").measure
         function(findings, quick=quick)
 

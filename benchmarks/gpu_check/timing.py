@@ -1,4 +1,4 @@
-"""Time on the device, by CUDA events.
+"""Times on the device, by CUDA events.
 
 Before each measurement a long copy goes onto the stream, so that everything that is measured has been enqueued when the
 device gets to the first event: launches from Python are not in the figures. The copy also sweeps the L2 cache.
@@ -14,23 +14,23 @@ from benchmarks.gpu_check.gpu import free_bytes
 
 FILLER_BYTES = 1 << 30
 FILLERS = 4
-"""Copies of FILLER_BYTES before each measurement: some milliseconds."""
+"""The number of copies of FILLER_BYTES before each measurement, which take some milliseconds."""
 
 Enqueue = Callable[[int], object]
-"""Puts work on the stream, without waiting; gets the number of the round, to rotate inputs by."""
+"""Enqueues work on the stream without waiting; the argument is the number of the round, which rotates inputs."""
 
 
 class EventTimer:
     """Times work on one stream of the current device."""
 
     def __init__(self, stream: Any) -> None:
-        """`stream`: CuPy's; on which `time` enqueues."""
+        """Measure on a CuPy `stream`."""
         import cupy
 
         self._cuda = cupy.cuda
         self._stream = stream
         self.late = 0
-        """Measurements whose end was not enqueued yet when the device got to their beginning."""
+        """The number of measurements that the device reached before their end was enqueued."""
         nbytes = min(FILLER_BYTES, free_bytes() // 8)
         self._filler = [cupy.cuda.memory.Memory(nbytes) for _ in range(2)]
         for memory in self._filler:
@@ -38,7 +38,7 @@ class EventTimer:
         cupy.cuda.runtime.deviceSynchronize()
 
     def seconds(self, enqueue: Enqueue, number: int) -> float:
-        """Device time of what `enqueue` enqueues."""
+        """Return the device time of the work that `enqueue` enqueues."""
         runtime = self._cuda.runtime
         begin, end = self._cuda.Event(), self._cuda.Event()
         to, source = self._filler
@@ -52,7 +52,7 @@ class EventTimer:
         return float(self._cuda.get_elapsed_time(begin, end)) / 1e3
 
     def take_turns(self, contenders: dict[str, Enqueue], rounds: int, warm_up: int = 3) -> dict[str, list[float]]:
-        """Seconds of each contender in each round; every second round goes backwards."""
+        """Return the seconds of each contender in each round; every second round runs in reverse."""
         seconds: dict[str, list[float]] = {name: [] for name in contenders}
         self.late = 0
         for number in range(-warm_up, rounds):
@@ -66,5 +66,5 @@ class EventTimer:
 
 
 def ratio(seconds: dict[str, Sequence[float]] | dict[str, list[float]], name: str, to: str) -> float:
-    """How many times as long as `to` it takes: the median of the rounds' ratios."""
+    """Return how many times as long as `to` it takes: the median of the rounds' ratios."""
     return median(a / b for a, b in zip(seconds[name], seconds[to], strict=True))

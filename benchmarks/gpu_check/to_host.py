@@ -1,4 +1,4 @@
-"""End to end: frames on the host or on the device to payloads in pinned host memory, beside the bare copy down."""
+"""End to end: frames on the host or the device to payloads in pinned host memory, compared with the plain download."""
 
 from __future__ import annotations
 
@@ -30,20 +30,20 @@ from lumatile_kernels.selection import select_host_backend
 ROUNDS = 9
 FRAMES = 32
 DIFFERENT = 6
-"""Frames with a content and a place of their own; they are used again and again."""
+"""The number of frames that differ; they are used repeatedly."""
 
 RING_BYTES = 1 << 30
 COPY_BYTES = 64 << 20
-"""Of the bare copies; they follow each other without a pause."""
+"""The bytes of each plain copy; copies follow each other without a pause."""
 
 BAR = 0.85
-"""Of the bare copy's bandwidth, at least."""
+"""The least share of the plain copy's bandwidth."""
 
 DOWN, UP_TOO, RESIDENT = "copy down", "frames on the host", "frames on the device"
 
 
 def measure(findings: Findings, *, quick: bool) -> None:
-    """The table of payloads on the host."""
+    """Add the table of payloads on the host."""
     device = CudaDevice()
     backend = CudaBackend(device, select_host_backend)
     ring = PinnedRing(backend.pin, RING_BYTES)
@@ -116,7 +116,7 @@ def _on_device(device: CudaDevice, frame: NDArray[Any]) -> DeviceArray:
 
 
 def _same_as_numpy(backend: CudaBackend, frames: Sequence[NDArray[Any]], ring: PinnedRing) -> None:
-    """Raises where what arrives is not the specification's."""
+    """Raise RuntimeError if the payload that arrives differs from the specification."""
     expected = [block.payload for block in NumpyBackend().image(frames[-1])]
     asked = [backend.image(frame, allocate=ring.allocate) for frame in frames[-3:]]
     found = [[block.payload for block in blocks] for blocks in asked][-1]
@@ -127,7 +127,7 @@ def _same_as_numpy(backend: CudaBackend, frames: Sequence[NDArray[Any]], ring: P
 def _through(
     backend: CudaBackend, frames: Sequence[Any], count: int, tile_format: TileFormat, allocate: Allocate
 ) -> int:
-    """Bytes of payload that have arrived."""
+    """Return the bytes of payload that have arrived."""
     ahead = max(1, backend.ahead_bytes // frames[0].nbytes)
     asked: deque[Any] = deque()
     nbytes = 0
@@ -141,7 +141,7 @@ def _through(
 
 
 def _copy_down(device: CudaDevice, source: Memory, ring: PinnedRing, nbytes: int) -> int:
-    """Bytes that were copied."""
+    """Return the number of copied bytes."""
     stream = device.stream()
     for start in range(0, nbytes, COPY_BYTES):
         device.download(ring.allocate(min(COPY_BYTES, nbytes - start)), source.pointer, stream)

@@ -1,4 +1,4 @@
-"""The kernels' work as PyTorch users write it: levels, not cut into tiles. Eager, or through torch.compile.
+"""The work of the kernels as PyTorch users write it: levels that are not cut into tiles; eager, or with torch.compile.
 
 Frames are stacked: (n, height, width[, channels]).
 """
@@ -11,7 +11,7 @@ TILE = 256
 
 
 def image(torch: Any, light: Any, photos: Any) -> list[Any]:
-    """Levels, (n, h, w, 4) float16 linear light; `photos`: (n, h, w, 3) uint8; `light`: (256,) float32."""
+    """Return levels, (n, h, w, 4) float16 linear light; `photos`: (n, h, w, 3) uint8; `light`: (256,) float32."""
     linear = torch.index_select(light, 0, photos.reshape(-1).int()).reshape(photos.shape)
     levels = [_opaque(torch, linear)]
     while max(linear.shape[1:3]) > TILE:
@@ -23,7 +23,7 @@ def image(torch: Any, light: Any, photos: Any) -> list[Any]:
 
 
 def depth(torch: Any, values: Any, meter: float) -> list[Any]:
-    """Levels, (n, h, w) float32 metres, 0 = invalid; `values`: (n, h, w) of any type."""
+    """Return levels, (n, h, w) float32 metres, 0 = invalid; `values`: (n, h, w) of any type."""
     metres = values.to(torch.float32) / meter
     metres = torch.where((metres > 0) & (metres < torch.inf), metres, 0.0)
     levels = [metres]
@@ -39,7 +39,7 @@ def depth(torch: Any, values: Any, meter: float) -> list[Any]:
 
 
 def segmentation(torch: Any, palette: Any, ids: Any) -> list[Any]:
-    """Ids and colors of each level; `ids`: (n, h, w) uint8; `palette`: (256,) int32, four bytes each."""
+    """Return ids and colors of each level; `ids`: (n, h, w) uint8; `palette`: (256,) int32, four bytes each."""
     levels = [ids, _colors(torch, palette, ids)]
     while max(ids.shape[1:3]) > TILE:
         a, b, c, d = _quads(torch, ids)
@@ -60,7 +60,7 @@ def _opaque(torch: Any, linear: Any) -> Any:
 
 
 def _quads(torch: Any, level: Any) -> tuple[Any, Any, Any, Any]:
-    """Upper left, upper right, lower left and lower right of each 2x2; an odd edge is repeated."""
+    """Return the upper left, upper right, lower left and lower right of each 2x2 square; an odd edge is repeated."""
     if level.shape[1] % 2:
         level = torch.cat([level, level[:, -1:]], dim=1)
     if level.shape[2] % 2:

@@ -1,1 +1,1 @@
-"""What the benchmarks share: real frames, turns with warm memory, tables and the description of the machine."""
+"""The machinery of the benchmarks: real frames, turns with warm memory, tables, and a description of the machine."""

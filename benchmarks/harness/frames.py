@@ -1,4 +1,4 @@
-"""What is logged: real pictures from the scikit-image and scikit-learn wheels, made large and different in each frame.
+"""The logged frames: real pictures from the scikit-image and scikit-learn wheels, enlarged and all different.
 
 Several photographs side by side, enlarged, with sensor noise: what a codec or a compressor finds in real frames, which
 neither noise alone nor one small tile repeated would show.
@@ -17,12 +17,12 @@ from PIL import Image
 HEIGHT_4K, WIDTH_4K = 2160, 3840
 HEIGHT_HD, WIDTH_HD = 1080, 1920
 METER = 1000.0
-"""Units per metre of the depth frames: millimetres."""
+"""The units per metre of depth frames, which hold millimetres."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Workload:
-    """Frames of one kind and size."""
+    """The frames of one kind and size."""
 
     name: str
     kind: Literal["image", "depth", "segmentation"]
@@ -32,12 +32,12 @@ class Workload:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all frames as they are logged."""
+        """The size of all logged frames, in bytes."""
         return sum(frame.nbytes for frame in self.frames)
 
 
 def photos(height: int, width: int, count: int) -> tuple[NDArray[np.uint8], ...]:
-    """`count` different (height, width, 3) uint8 sRGB pictures."""
+    """Return `count` different (height, width, 3) uint8 sRGB pictures."""
     mosaic = _mosaic(height, width).astype(np.int16)
     rng = np.random.default_rng(0)
     noise = rng.normal(0, 2, (height, width, 3)).round().astype(np.int16)
@@ -49,7 +49,7 @@ def photos(height: int, width: int, count: int) -> tuple[NDArray[np.uint8], ...]
 
 
 def depths(height: int, width: int, count: int) -> tuple[NDArray[np.uint16], ...]:
-    """`count` different (height, width) depth maps in millimetres, from a stereo pair's ground truth; 0 = invalid."""
+    """Return `count` different (height, width) depth maps in millimetres, from a stereo ground truth; 0: invalid."""
     base = _enlarge(_depth(), height, width)
     noise = np.random.default_rng(1).integers(-3, 4, (height, width), np.int32)
     frames = []
@@ -60,13 +60,13 @@ def depths(height: int, width: int, count: int) -> tuple[NDArray[np.uint16], ...
 
 
 def segmentations(height: int, width: int, count: int) -> tuple[NDArray[np.uint8], ...]:
-    """`count` different (height, width) maps of 24 class ids: the regions of a photograph."""
+    """Return `count` different (height, width) maps of 24 class ids: the regions of a photograph."""
     base = _enlarge(_regions(), height, width)
     return tuple(np.ascontiguousarray(np.roll(base, (37 * i, 61 * i), (0, 1))) for i in range(count))
 
 
 def cloud(count: int) -> NDArray[np.float32]:
-    """(count, 3) positions in metres: the depth map seen through a pinhole camera, points repeated with some jitter."""
+    """Return (count, 3) positions in metres: the depth map through a pinhole camera, repeated with some jitter."""
     depth = _depth()
     rows, columns = np.nonzero(depth)
     z = depth[rows, columns] / METER
@@ -76,7 +76,7 @@ def cloud(count: int) -> NDArray[np.float32]:
 
 
 def _enlarge(picture: NDArray[Any], height: int, width: int) -> NDArray[Any]:
-    """Nearest texels, so that no depth and no id is new."""
+    """Enlarge by the nearest texel, so that no new depths or ids appear."""
     h, w = picture.shape
     enlarged: NDArray[Any] = picture[np.arange(height)[:, None] * h // height, np.arange(width)[None] * w // width]
     return enlarged
@@ -107,7 +107,7 @@ def _mosaic(height: int, width: int) -> NDArray[np.uint8]:
 
 @cache
 def _depth() -> NDArray[np.uint16]:
-    """(500, 741) millimetres of the Middlebury 2014 "Motorcycle" scene, with scikit-image's calibration of it."""
+    """Return the (500, 741) millimetres of the Middlebury 2014 "Motorcycle" scene, calibrated as in scikit-image."""
     from skimage import data
 
     disparity = data.stereo_motorcycle()[2]

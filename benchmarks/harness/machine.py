@@ -1,4 +1,4 @@
-"""Where the figures come from: device, versions, commit."""
+"""The origin of the figures: device, versions, commit."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ PACKAGES = (
 
 
 def describe_machine(scratch: Path) -> dict[str, str]:
-    """Device, system, versions and commit by name; `scratch`: the directory that the benchmarks write in."""
+    """Return device, system, versions and commit by name; `scratch`: the directory that the benchmarks write in."""
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "commit": _commit(),
@@ -52,7 +52,7 @@ def _cpu_model() -> str:
 
 
 def _file_system(path: Path) -> str:
-    """Type, device and mount options of the file system that holds `path`."""
+    """Return type, device and mount options of the file system that holds `path`."""
     mounts = [p for p in psutil.disk_partitions(all=True) if path.resolve().is_relative_to(p.mountpoint)]
     if not mounts:
         return "unknown"

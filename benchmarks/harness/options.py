@@ -1,4 +1,4 @@
-"""What a benchmark is told."""
+"""The options of a benchmark."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How much to measure, and where to write."""
+    """The amount to measure, and the directory to write in."""
 
     quick: bool
-    """Fewer frames and rounds: whether it runs, and roughly how fast."""
+    """Whether to use fewer frames and rounds, which shows whether it runs and roughly how fast."""
     disk: Path
-    """Directory to write in; on the file system that is measured."""
+    """The directory to write in, on the file system that is measured."""
 
     def rounds(self, full: int) -> int:
-        """Rounds to time, where `full` are right."""
+        """Return the number of rounds to time; `full`: the number without `quick`."""
         return 2 if self.quick else full

@@ -1,4 +1,4 @@
-"""A recording that is closed when its block ends (Lumatile's own block only flushes)."""
+"""A recording that is closed at the end of its block (the block of a RecordingStream only flushes)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import lumatile as lt
 
 @contextmanager
 def recording_into(folder: Path, **settings: Any) -> Iterator[lt.RecordingStream]:
-    """A new recording into the store at `folder`; `settings` as in `lt.new_recording`."""
+    """Start a new recording in the store at `folder`; `settings` as in `lt.new_recording`."""
     recording = lt.new_recording("benchmark", sink=folder, **settings)
     yield recording
     recording.disconnect()

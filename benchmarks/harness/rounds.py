@@ -16,22 +16,22 @@ from benchmarks.harness.warm_memory import warm_memory
 
 
 class SkippedError(Exception):
-    """A contender cannot run here; the message says why."""
+    """A contender cannot run on this machine; the message gives the reason."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Contender:
-    """Something that is timed."""
+    """A piece of work that is timed."""
 
     name: str
     run: Callable[[], float]
-    """Do it once; gives the seconds that count."""
+    """Does the work once, and returns the seconds that count."""
     warm_bytes: int = 0
-    """Memory to make warm before each timing, in bytes: what it takes afresh each time."""
+    """The memory to make warm before each timing, in bytes: the memory that the work allocates each time."""
 
 
 def clock(work: Callable[[], object]) -> Callable[[], float]:
-    """The seconds that `work` takes; what it returns is let go when the clock has stopped."""
+    """Return a function that measures the seconds of `work`; its result is released after the clock has stopped."""
 
     def run() -> float:
         start = time.perf_counter()
@@ -45,16 +45,16 @@ def clock(work: Callable[[], object]) -> Callable[[], float]:
 
 @dataclass(frozen=True, kw_only=True)
 class Timings:
-    """Seconds of each contender in each round."""
+    """The seconds of each contender in each round."""
 
     seconds: Mapping[str, Sequence[float]]
 
     def median(self, name: str) -> float:
-        """A contender's median, in seconds."""
+        """Return the median of a contender, in seconds."""
         return median(self.seconds[name])
 
     def ratio(self, name: str, to: str) -> float:
-        """How many times as long as `to` it takes: the median of the rounds' ratios."""
+        """Return how many times as long as `to` a contender takes: the median of the rounds' ratios."""
         return median(a / b for a, b in zip(self.seconds[name], self.seconds[to], strict=True))
 
 

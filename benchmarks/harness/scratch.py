@@ -1,4 +1,4 @@
-"""Where benchmarks write: a directory beside the tree, so on a disk and not in a memory file system."""
+"""The directory that benchmarks write in: next to the sources, so that it is on a disk, not in a memory file system."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2] / "build"
-"""Ignored by git."""
+"""The default place; git ignores it."""
 
 
 @contextmanager
 def scratch(root: Path) -> Iterator[Path]:
-    """An empty directory in `root`; gone afterwards, with whatever was still on its way to the disk."""
+    """Make an empty directory in `root`; afterwards delete it, and wait until pending writes have reached the disk."""
     root.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="bench-", dir=root))
     try:
@@ -26,5 +26,5 @@ def scratch(root: Path) -> Iterator[Path]:
 
 
 def file_sizes(folder: Path) -> list[int]:
-    """Bytes of each file below `folder`."""
+    """Return the size of each file below `folder`, in bytes."""
     return [path.stat().st_size for path in sorted(folder.rglob("*")) if path.is_file()]

@@ -1,4 +1,4 @@
-"""What a benchmark gives: tables, and the bars that the project set itself."""
+"""The results of a benchmark: tables, and the bars that the project has set itself."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Bar:
     value: float
     limit: float
     at_least: bool = False
-    """The value must not be below the limit; else: not above it."""
+    """Whether the value must not be below the limit; else it must not be above it."""
     no_room: str | None = None
-    """Why this machine leaves no room for it."""
+    """The reason why this machine leaves no room for the promise."""
 
     @property
     def verdict(self) -> str:
-        """Whether it holds."""
+        """The verdict: met, not met, or no room."""
         if (self.value >= self.limit) if self.at_least else (self.value <= self.limit):
             return "met"
         return f"no room: {self.no_room}" if self.no_room else "not met"
@@ -31,7 +31,7 @@ class Bar:
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """One table of figures."""
+    """A table of figures."""
 
     title: str
     columns: Sequence[str]
@@ -39,10 +39,10 @@ class Table:
     notes: Sequence[str] = ()
     bars: Sequence[Bar] = ()
     seconds: Mapping[str, Sequence[float]] = field(default_factory=dict)
-    """Each contender's rounds, in seconds."""
+    """The seconds of each contender in each round."""
 
     def markdown(self) -> str:
-        """The table, its bars and its notes."""
+        """Return the table, its bars and its notes as Markdown."""
         lines = [f"## {self.title}", "", *_grid(self.columns, self.rows)]
         if self.bars:
             bars = [
@@ -54,7 +54,7 @@ class Table:
         return "\n".join(lines).rstrip() + "\n"
 
     def as_json(self) -> dict[str, Any]:
-        """The same, with each round's seconds."""
+        """Return the same as JSON, with the seconds of each round."""
         return {
             "title": self.title,
             "rows": [dict(zip(self.columns, row, strict=True)) for row in self.rows],
@@ -86,7 +86,7 @@ def _grid(columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> list[str]:
 
 
 def _text(cell: Cell) -> str:
-    """Three significant digits, or whole numbers."""
+    """Format a number with three significant digits, or as a whole number."""
     if cell is None:
         return ""
     if isinstance(cell, float):

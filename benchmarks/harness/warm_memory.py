@@ -1,4 +1,4 @@
-"""Warm memory: on a virtual machine the first touch of memory costs more than what is timed.
+"""Warm memory: on a virtual machine the first touch of memory costs more than the work that is timed.
 
 A hypervisor takes large free blocks back within seconds, and giving them again costs 1-3 ms a megabyte, a hundred
 times a copy. So memory is touched and freed right before a timing, for all contenders alike. In huge pages: small ones
@@ -15,7 +15,7 @@ import psutil
 
 
 def warm_memory(nbytes: int) -> None:
-    """Touch `nbytes` bytes of memory and free them again; at most half of what is free."""
+    """Touch `nbytes` bytes of memory, at most half of the free memory, and free them again."""
     nbytes = min(nbytes, psutil.virtual_memory().available // 2)
     if nbytes < mmap.PAGESIZE:
         return

@@ -1,1 +1,1 @@
-"""Ways to bring frames to disk: Lumatile, a raw write, and what else a user would take."""
+"""Writers of frames to disk: Lumatile, a raw write, and other libraries."""

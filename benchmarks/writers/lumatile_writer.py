@@ -1,4 +1,4 @@
-"""Lumatile: log and flush."""
+"""A writer that logs with Lumatile and flushes."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ TILES = {
     "depth": "float32 metres",
     "segmentation": "8-bit ids and their colors, lz4",
 }
-"""What tiles hold, by tile format or kind."""
+"""The content of tiles, by tile format or kind."""
 
 
 class LumatileWriter:
-    """`lt.new_recording`, `save`, a log call a frame, `flush`."""
+    """The writer that calls `lt.new_recording`, `save`, a log function per frame, and `flush`."""
 
     def __init__(self, name: str, workload: Workload, tile_format: TileFormat = "linear") -> None:
-        """`tile_format`: how images are stored."""
+        """Store images in `tile_format`."""
         self.name = name
         tiles = TILES[tile_format if workload.kind == "image" else workload.kind]
         self.includes = f"pyramid in {tiles}, checksums, index, fsync"
         self._tile_format = tile_format
 
     def write(self, workload: Workload, folder: Path) -> Close:
-        """See FrameWriter."""
+        """Write the frames; see `FrameWriter`."""
         recording = lt.new_recording("benchmark", tile_format=self._tile_format)
         recording.save(folder)
         for number, frame in enumerate(workload.frames):
@@ -46,7 +46,7 @@ class LumatileWriter:
         return recording.disconnect
 
     def check(self, workload: Workload, folder: Path) -> None:
-        """That the store gives back what was logged; raises RuntimeError if not."""
+        """Raise RuntimeError unless the store returns what was logged."""
         store = lt.open_store(folder)
         recording = store.recording(store.recordings()[0].recording_id)
         for number, logged in enumerate(workload.frames):

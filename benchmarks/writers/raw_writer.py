@@ -1,4 +1,4 @@
-"""A raw write and fsync of as many bytes as the store holds, in as many files: the limit that the disk sets."""
+"""A raw write and fsync of as many bytes as the store holds, in as many files: the limit of the disk."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from benchmarks.harness.frames import Workload
 from benchmarks.writers.writer import Close
 
 CHUNK = 8 << 20
-"""Bytes a write; a multiple of the block size, as O_DIRECT asks."""
+"""The bytes of a write; a multiple of the block size, as O_DIRECT requires."""
 BLOCK = 4096
 
 
 class RawWriter:
-    """Writes files of given sizes from warm, page-aligned memory."""
+    """A writer of files of given sizes, from warm, page-aligned memory."""
 
     def __init__(self, name: str, sizes: Sequence[int], sample: bytes, *, direct: bool = False) -> None:
-        """`sizes`: bytes of each file; `sample`: real bytes to fill them with; `direct`: past the page cache.
+        """Write files of `sizes` bytes that repeat `sample`; `direct`: without the page cache.
 
         With `direct`, sizes are rounded up to whole blocks.
         """
@@ -33,7 +33,7 @@ class RawWriter:
         np.frombuffer(self._memory, np.uint8)[:] = np.resize(np.frombuffer(sample, np.uint8), len(self._memory))
 
     def write(self, workload: Workload, folder: Path) -> Close:  # noqa: ARG002 - the bytes are the store's
-        """See FrameWriter."""
+        """Write the frames; see `FrameWriter`."""
         with memoryview(self._memory) as content:
             for number, size in enumerate(self._sizes):
                 file = os.open(folder / str(number), self._flags, 0o644)

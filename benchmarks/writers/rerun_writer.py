@@ -1,4 +1,4 @@
-"""rerun-sdk: log and save the same frames."""
+"""A writer that logs and saves the same frames with rerun-sdk."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from benchmarks.writers.writer import Close
 
 
 class RerunWriter:
-    """`rr.RecordingStream`, `save`, a log call a frame, `flush`."""
+    """The writer that calls `rr.RecordingStream`, `save`, a log function per frame, and `flush`."""
 
     def __init__(self, *, fsync: bool = False) -> None:
-        """`fsync`: make the file durable, as Lumatile's flush does."""
+        """Look for rerun-sdk; `fsync`: make the file durable, as the flush of Lumatile does."""
         try:
             import rerun
         except ImportError as e:
@@ -25,7 +25,7 @@ class RerunWriter:
         self.includes = "the logged bytes in an .rrd file, no pyramid, " + ("fsync" if fsync else "no fsync")
 
     def write(self, workload: Workload, folder: Path) -> Close:
-        """See FrameWriter."""
+        """Write the frames; see `FrameWriter`."""
         archetype = {
             "image": self._rerun.Image,
             "depth": lambda frame: self._rerun.DepthImage(frame, meter=METER),

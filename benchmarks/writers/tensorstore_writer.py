@@ -1,4 +1,4 @@
-"""tensorstore with its zarr3 driver: one array a level, (frame, y, x, channel)."""
+"""A writer with tensorstore and its zarr3 driver: one array per level, (frame, y, x, channel)."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from benchmarks.writers.writer import Close, pyramid
 
 
 class TensorstoreWriter:
-    """Chunks of one frame and 256x256 texels, uncompressed; writes run while the next frame's levels are made."""
+    """The writer of uncompressed chunks of one frame and 256x256 texels, written while the next levels are made."""
 
     def __init__(self, *, fsync: bool = True) -> None:
-        """`fsync`: tensorstore's own default for local files."""
+        """Look for tensorstore; `fsync`: its own default for local files."""
         try:
             import cv2  # noqa: F401
             import tensorstore
@@ -30,7 +30,7 @@ class TensorstoreWriter:
         )
 
     def write(self, workload: Workload, folder: Path) -> Close:
-        """See FrameWriter."""
+        """Write the frames; see `FrameWriter`."""
         context = self._tensorstore.Context({"file_io_sync": self._fsync})
         arrays: list[Any] = []
         writes: list[Any] = []

@@ -1,4 +1,4 @@
-"""libvips: a Deep Zoom pyramid of files a frame (dzsave)."""
+"""A writer with libvips: a Deep Zoom pyramid of files per frame (dzsave)."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from benchmarks.harness.rounds import SkippedError
 from benchmarks.writers.writer import Close
 
 SUFFIXES = {"jpg": ".jpg", "png": ".png[compression=1]"}
-"""PNG at its fastest level that compresses."""
+"""PNG at the fastest level that compresses."""
 
 
 class VipsWriter:
-    """`dzsave` with tiles of 256, down to one tile, straight from the frame's memory."""
+    """The writer that calls `dzsave` with tiles of 256, down to one tile, directly from the memory of the frame."""
 
     def __init__(self, suffix: str, workload: Workload) -> None:
-        """`suffix`: "jpg" or "png"."""
+        """Look for libvips; `suffix`: "jpg" or "png"."""
         try:
             import pyvips
         except (ImportError, OSError) as e:
@@ -31,7 +31,7 @@ class VipsWriter:
         )
 
     def write(self, workload: Workload, folder: Path) -> Close:
-        """See FrameWriter."""
+        """Write the frames; see `FrameWriter`."""
         for number, frame in enumerate(workload.frames):
             image = self._pyvips.Image.new_from_array(frame)
             # without its interpretation, 16-bit gray would be saved with 8

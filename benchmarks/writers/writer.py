@@ -1,4 +1,4 @@
-"""What a writer does."""
+"""The protocol of writers, and the pyramid that users of array stores make."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ Close = Callable[[], object]
 
 
 class FrameWriter(Protocol):
-    """Writes all frames of a workload. Its constructor raises SkippedError where it cannot."""
+    """A writer of all frames of a workload. Its constructor raises SkippedError if it cannot run on this machine."""
 
     name: str
-    """Short; unique in a table."""
+    """A short name, unique in a table."""
     includes: str
-    """What the timed part gives: pyramid, bits, compression, fsync."""
+    """The result of the timed part: pyramid, bits, compression, fsync."""
 
     def write(self, workload: Workload, folder: Path) -> Close:
-        """Write the frames into the empty `folder`; gives what closes it, called when the clock has stopped."""
+        """Write the frames into the empty `folder`; return the function that closes it, for after the timing."""
         ...
 
 
 def pyramid(frame: NDArray[Any], workload: Workload) -> list[NDArray[Any]]:
-    """Levels of a frame as a user of an array store would make them, down to max(h, w) <= 256.
+    """Return the levels of a frame as a user of an array store would make them, down to max(h, w) <= 256.
 
     Images: OpenCV's area average on the gamma values, the fastest 2x2 mean there is; depth and ids: every second texel.
     """

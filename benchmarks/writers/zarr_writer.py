@@ -1,4 +1,4 @@
-"""zarr, format 3: one array a level, (frame, y, x, channel)."""
+"""A writer with zarr, format 3: one array per level, (frame, y, x, channel)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from benchmarks.writers.writer import Close, pyramid
 
 
 class ZarrWriter:
-    """A multiscale group in a local store, chunks of one frame and 256x256 texels, uncompressed as Lumatile's tiles."""
+    """The writer of a multiscale group in a local store, with uncompressed chunks of one frame and 256x256 texels."""
 
     def __init__(self) -> None:
         """Look for zarr and OpenCV."""
@@ -25,7 +25,7 @@ class ZarrWriter:
         self.includes = "pyramid of the logged integers (OpenCV 2x2 mean), uncompressed, no fsync"
 
     def write(self, workload: Workload, folder: Path) -> Close:
-        """See FrameWriter."""
+        """Write the frames; see `FrameWriter`."""
         group = self._zarr.open_group(folder, mode="w")
         arrays: list[Any] = []
         for number, frame in enumerate(workload.frames):
