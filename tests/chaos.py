@@ -83,7 +83,7 @@ def kill_servers_at_every_call(store, commits):
     try:
         poll(lambda: all(process.said() for process in processes), 60)
         server.kill()
-        for call, each in (("fsync", 4), ("pwritev2", 1), ("ftruncate", 1), ("rename", 1), ("write", 4)):
+        for call, each in (("fsync", 4), ("pwritev2", 2), ("ftruncate", 1), ("rename", 1), ("write", 4)):
             for when in range(1, each * commits + 1):
                 with suppress(AssertionError):  # it was killed before it said its port
                     Server(store, port=port, prefix=faulty(call, "signal=KILL", when)).end(120)

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lumatile.errors import InvalidValueError
-
-if TYPE_CHECKING:
-    from lumatile.storage.recording_storage import RecordingStorage
 
 NAME_BYTES = 200
 """Longest name of a recording's folder."""
@@ -52,21 +46,11 @@ class FramesFile:
     segment: str
     crc32c: int
     """Of the frames file."""
-    storage: RecordingStorage
 
     @property
     def name(self) -> str:
-        """The frames file's."""
+        """The name of the frames file."""
         return f"{self.segment}-{self.crc32c:08x}.arrow"
-
-    @property
-    def path(self) -> Path | str:
-        """The frames file: a path, or a URL."""
-        return self.storage.frames_path(self)
-
-    def read(self) -> bytes:
-        """What the frames file holds. Raises FileNotFoundError where it is gone, OSError."""
-        return self.storage.read_frames(self)
 
 
 def tiles_name(segment: str) -> str:
@@ -74,16 +58,7 @@ def tiles_name(segment: str) -> str:
     return f"{segment}.arrow"
 
 
-def frames_files(names: Iterable[str], storage: RecordingStorage) -> list[FramesFile]:
+def frames_files(names: Iterable[str]) -> list[FramesFile]:
     """The segments whose frames files have these names, in their order; other names are ignored."""
     matches = (_FRAMES_FILE.fullmatch(name) for name in sorted(names))
-    return [FramesFile(segment=m[1], crc32c=int(m[2], 16), storage=storage) for m in matches if m is not None]
-
-
-def sync_directory(path: Path) -> None:
-    """Make the entries of a directory durable."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    return [FramesFile(segment=m[1], crc32c=int(m[2], 16)) for m in matches if m is not None]

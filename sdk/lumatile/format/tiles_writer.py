@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import cache
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 
 from lumatile.format.schema import TILES
 from lumatile.format.tile_rows import TileRows
-from lumatile.storage.direct_file import PAGE
-from lumatile.storage.recording_storage import TilesSink
 
 ALIGNMENT = 256
 """A batch's payload starts at a multiple of this many bytes in the file."""
+
+PAGE = 4096
+"""Direct writes need addresses, offsets and sizes that are multiples of this many bytes."""
 
 LARGE = 64 << 10
 """A payload of this many bytes starts on a page, so that it can be written without a copy."""
@@ -44,6 +45,26 @@ INDEX_ROW = np.dtype(
 
 
 _MAGIC = b"ARROW1\0\0"
+
+
+class TilesSink(Protocol):
+    """A tiles file that Arrow writes, front to back (also `flush` and `closed`, as files have them)."""
+
+    def tell(self) -> int:
+        """Bytes taken so far."""
+        ...
+
+    def write(self, data: Any) -> int:
+        """Take an Arrow buffer, which nobody changes any more, or bytes. Raises OSError, of an earlier write too."""
+        ...
+
+    def finish(self) -> None:
+        """Make it durable; it stays open. Raises OSError."""
+        ...
+
+    def close(self) -> None:
+        """Close it, finished or not."""
+        ...
 
 
 class TilesFile:

@@ -19,7 +19,7 @@ from lumatile.errors import (
     StoreError,
     warn,
 )
-from lumatile.format.frames_file import Frames, read_frames_file
+from lumatile.format.frames_file import Frames
 from lumatile.format.segment_names import FramesFile
 from lumatile.read.frame import Frame
 from lumatile.read.frame_tiles import FrameTiles
@@ -134,7 +134,7 @@ class RecordingReader:
         if file.segment in frames or file.segment in self.damaged:
             return True
         try:
-            frames[file.segment] = read_frames_file(file)
+            frames[file.segment] = self._storage.read_frames(file)
         except FileNotFoundError:
             return False
         except CorruptStoreError as e:

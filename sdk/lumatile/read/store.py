@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from os import PathLike
 
 from lumatile.errors import CorruptStoreError, NotFoundError
-from lumatile.format.frames_file import read_frames_file
 from lumatile.format.segment_names import segment_time
 from lumatile.read.recording_reader import RecordingReader
 from lumatile.storage.open_storage import open_storage
@@ -79,7 +78,7 @@ def _info(storage: RecordingStorage) -> RecordingInfo | None:
     files = storage.committed()
     for file in files:
         try:
-            frames = read_frames_file(file)
+            frames = storage.read_frames(file)
         except (FileNotFoundError, CorruptStoreError):
             continue
         return RecordingInfo(

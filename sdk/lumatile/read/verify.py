@@ -13,7 +13,7 @@ from crc32c import crc32c
 from numpy.typing import NDArray
 
 from lumatile.errors import CorruptStoreError
-from lumatile.format.frames_file import Frames, read_frames_file
+from lumatile.format.frames_file import Frames
 from lumatile.format.segment_names import FramesFile
 from lumatile.format.tiles_writer import index_rows
 from lumatile.read.store import Store, open_store
@@ -88,9 +88,9 @@ def _verify_recording(storage: RecordingStorage, report: Report) -> None:
     readable: dict[str, Frames] = {}
     for segment, file in files.items():
         try:
-            readable[segment] = read_frames_file(file)
+            readable[segment] = storage.read_frames(file)
         except CorruptStoreError as e:
-            report.problems.append(Problem(path=file.path, what=str(e)))
+            report.problems.append(Problem(path=storage.frames_path(file), what=str(e)))
         except FileNotFoundError:
             continue  # merged a moment ago
     hidden = {name for frames in readable.values() for name in frames.replaces}

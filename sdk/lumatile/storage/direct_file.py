@@ -11,11 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lumatile.buffers import POOL
-from lumatile.storage.write_behind import WriteBehind
+import pyarrow as pa
 
-PAGE = 4096
-"""O_DIRECT wants addresses, offsets and sizes in multiples of this many bytes."""
+from lumatile.buffers import POOL
+from lumatile.format.tiles_writer import PAGE
+from lumatile.storage.durable_files import write_whole
+from lumatile.storage.write_behind import WriteBehind
 
 STAGING = 1 << 20
 """Size of the buffer that small pieces gather in, in bytes."""
@@ -56,7 +57,8 @@ class DirectFile:
         """Take an Arrow buffer, which nobody changes any more, or bytes. Raises OSError, of an earlier write too."""
         view = memoryview(data).cast("B")
         size = len(view)
-        if size >= PAGE and self._filled % PAGE == 0 and getattr(data, "address", 1) % PAGE == 0:
+        aligned = isinstance(data, pa.Buffer) and data.address % PAGE == 0
+        if aligned and size >= PAGE and self._filled % PAGE == 0:
             whole = size - size % PAGE
             self._drain(view[:whole])
             view = view[whole:]
@@ -98,18 +100,11 @@ class DirectFile:
         self._staging, self._filled = POOL.take(STAGING).data, 0
 
     def _write_all(self, views: Sequence[memoryview], position: int) -> None:
-        rest = list(views)  # its own: whoever began this write may be counting yet
-        while rest:
-            try:
-                count = os.pwritev(self._fd, rest, position)
-            except OSError as e:
-                flags = fcntl.fcntl(self._fd, fcntl.F_GETFL)
-                if e.errno != errno.EINVAL or not flags & _DIRECT:
-                    raise
-                fcntl.fcntl(self._fd, fcntl.F_SETFL, flags & ~_DIRECT)
-                continue
-            position += count
-            while rest and count >= len(rest[0]):
-                count -= len(rest.pop(0))
-            if rest:
-                rest[0] = rest[0][count:]
+        try:
+            write_whole(self._fd, views, position)
+        except OSError as e:
+            flags = fcntl.fcntl(self._fd, fcntl.F_GETFL)
+            if e.errno != errno.EINVAL or not flags & _DIRECT:
+                raise
+            fcntl.fcntl(self._fd, fcntl.F_SETFL, flags & ~_DIRECT)  # the file system refuses it for these sizes
+            write_whole(self._fd, views, position)

@@ -11,9 +11,11 @@ from pathlib import Path
 import pyarrow as pa
 
 from lumatile.errors import SinkError, StoreFormatError
-from lumatile.format.segment_names import FramesFile, frames_files, recording_directory_name, sync_directory, tiles_name
-from lumatile.format.tiles_reader import MappedTiles
+from lumatile.format.frames_file import Frames, parse_frames
+from lumatile.format.segment_names import FramesFile, frames_files, recording_directory_name, tiles_name
 from lumatile.storage.direct_file import DirectFile
+from lumatile.storage.durable_files import sync_directory, write_whole
+from lumatile.storage.mapped_tiles import MappedTiles
 from lumatile.storage.write_behind import WriteBehind
 
 
@@ -55,7 +57,7 @@ class LocalDirectory:
             names = os.listdir(self.frames)  # noqa: PTH208 - readers poll it: many times faster than making paths
         except FileNotFoundError:
             return []
-        return frames_files(names, self)
+        return frames_files(names)
 
     def settle(self) -> None:
         """A rename is seen before it is durable."""
@@ -65,9 +67,10 @@ class LocalDirectory:
         """Nothing is cheaper than listing."""
         return self.committed
 
-    def read_frames(self, file: FramesFile) -> bytes:
-        """What a frames file holds."""
-        return self.frames_path(file).read_bytes()
+    def read_frames(self, file: FramesFile) -> Frames:
+        """Read and check a frames file."""
+        path = self.frames_path(file)
+        return parse_frames(path.read_bytes(), crc32c=file.crc32c, path=path)
 
     def open_tiles(self, segment: str) -> MappedTiles:
         """Map a tiles file."""
@@ -109,9 +112,7 @@ class LocalDirectory:
         path = self.frames_path(file)
         temporary = path.with_name(f".{path.name}.tmp")
         with temporary.open("xb", buffering=0) as opened:
-            rest = memoryview(content).cast("B")
-            while len(rest):
-                rest = rest[opened.write(rest) :]
+            write_whole(opened.fileno(), [content], 0)
             os.fsync(opened.fileno())
         temporary.rename(path)
         sync_directory(path.parent)

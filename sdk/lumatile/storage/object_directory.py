@@ -9,6 +9,7 @@ from contextlib import suppress
 import pyarrow as pa
 
 from lumatile.errors import CorruptStoreError, SinkError, StoreDeniedError, StoreError
+from lumatile.format.frames_file import Frames, parse_frames
 from lumatile.format.segment_names import (
     FramesFile,
     frames_files,
@@ -68,7 +69,7 @@ class ObjectDirectory:
         """The segments that have a frames object, those whose names come after `after` alone."""
         folder = f"{self._name}/frames"
         keys = (key for key, _ in self._client.listing(folder, after=f"{folder}/{after}" if after else None))
-        return frames_files((key.rpartition("/")[2] for key in keys), self)
+        return frames_files(key.rpartition("/")[2] for key in keys)
 
     def settle(self) -> None:
         """What can be seen is durable."""
@@ -77,13 +78,14 @@ class ObjectDirectory:
         """List what is new, and all of it once a minute or when an object turns out to be gone."""
         return _Watch(self)
 
-    def read_frames(self, file: FramesFile) -> bytes:
-        """What a frames object holds."""
+    def read_frames(self, file: FramesFile) -> Frames:
+        """Read and check a frames object."""
         try:
-            return self._client.get(self._frames_key(file))
+            content = self._client.get(self._frames_key(file))
         except FileNotFoundError:
             self.missed += 1
             raise
+        return parse_frames(content, crc32c=file.crc32c, path=self.frames_path(file))
 
     def open_tiles(self, segment: str) -> ObjectTiles:
         """Read the end of a tiles object, which says where the rest is."""

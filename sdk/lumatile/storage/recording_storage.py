@@ -4,34 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from lumatile.format.frames_file import Frames
     from lumatile.format.segment_names import FramesFile
     from lumatile.format.tiles_reader import TilesReader
+    from lumatile.format.tiles_writer import TilesSink
     from lumatile.storage.write_behind import WriteBehind
-
-
-class TilesSink(Protocol):
-    """A tiles file that Arrow writes, front to back (also `flush` and `closed`, as files have them)."""
-
-    def tell(self) -> int:
-        """Bytes taken so far."""
-        ...
-
-    def write(self, data: Any) -> int:
-        """Take an Arrow buffer, which nobody changes any more, or bytes. Raises OSError, of an earlier write too."""
-        ...
-
-    def finish(self) -> None:
-        """Make it durable; it stays open. Raises OSError."""
-        ...
-
-    def close(self) -> None:
-        """Close it, finished or not."""
-        ...
 
 
 class RecordingStorage(Protocol):
@@ -61,8 +43,12 @@ class RecordingStorage(Protocol):
         """The tiles file of a segment: a path, or a URL."""
         ...
 
-    def read_frames(self, file: FramesFile) -> bytes:
-        """What a frames file holds. Raises FileNotFoundError where it is gone."""
+    def read_frames(self, file: FramesFile) -> Frames:
+        """Read and check a frames file.
+
+        Raises FileNotFoundError where it is gone, CorruptStoreError where its bytes are not those that were written,
+        StoreFormatError where it is of a newer format version.
+        """
         ...
 
     def open_tiles(self, segment: str) -> TilesReader:

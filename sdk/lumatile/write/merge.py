@@ -14,7 +14,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lumatile.errors import CorruptStoreError, StoreError
-from lumatile.format.frames_file import read_frames_file
 from lumatile.format.segment_names import FramesFile, segment_time
 from lumatile.format.tiles_reader import TilesReader
 from lumatile.format.tiles_writer import TilesFile
@@ -99,7 +98,7 @@ class Merger:
         for file in files:
             if segment_time(file.segment) < due:
                 try:
-                    names.update(read_frames_file(file).replaces)
+                    names.update(self._storage.read_frames(file).replaces)
                 except (FileNotFoundError, StoreError):
                     continue  # another writer's to delete; verify's to name
         if names:
@@ -115,7 +114,7 @@ def merge(
     It replaces them, and what they had replaced and is still there. Raises OSError, and CorruptStoreError where a file
     is not what was written: nothing is changed then.
     """
-    sources = [read_frames_file(file) for file in files]
+    sources = [storage.read_frames(file) for file in files]
     earlier = {name for frames in sources for name in frames.replaces}
     if earlier:
         earlier &= {file.segment for file in storage.committed()}

@@ -41,7 +41,7 @@ class Segment:
             self.tiles.finish()
             metadata = self._metadata | {"lumatile.replaces": json.dumps(list(replaces))}
             content = _frames_file(frames.replace_schema_metadata(metadata))
-            file = FramesFile(segment=self.name, crc32c=crc32c(content), storage=self._storage)
+            file = FramesFile(segment=self.name, crc32c=crc32c(content))
             self._storage.commit(file, content)
         except BaseException:
             self.abort()

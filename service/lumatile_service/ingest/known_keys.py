@@ -8,10 +8,10 @@ from collections import defaultdict
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from lumatile.errors import CorruptStoreError, StoreFormatError
-from lumatile.format.frames_file import read_frames_file
 from lumatile.format.segment_names import FramesFile
 from lumatile.storage.recording_storage import RecordingStorage
 
@@ -63,7 +63,7 @@ class KnownKeys:
             self._storage.settle()
             vanished = False
             with ThreadPoolExecutor(min(READERS, len(new)), "lumatile-keys") as pool:
-                for file, keys in zip(new, pool.map(_keys, new), strict=True):
+                for file, keys in zip(new, pool.map(self._keys, new), strict=True):
                     vanished = vanished or keys is None
                     for producer, first, last in keys or ():
                         self._spans[producer].add(first, last)
@@ -79,19 +79,23 @@ class KnownKeys:
         """Whether a value is durable, as far as is known here."""
         return producer in self._spans and seq in self._spans[producer]
 
+    def _keys(self, file: FramesFile) -> list[tuple[bytes, int, int]] | None:
+        """(producer, first, last) of what a segment holds, as few as possible; nothing where it cannot be read.
 
-def _keys(file: FramesFile) -> list[tuple[bytes, int, int]] | None:
-    """(producer, first, last) of what a segment holds, as few as possible; nothing where it cannot be read.
+        None where it has been merged meanwhile: what it held is in another one, which may be newer than the listing.
+        """
+        try:
+            table = self._storage.read_frames(file).table
+        except FileNotFoundError:
+            return None
+        except (CorruptStoreError, StoreFormatError) as e:
+            log.warning("a segment cannot be read, what it holds may be stored again: %s", e)
+            return []
+        return _ranges(table)
 
-    None where it has been merged meanwhile: what it held is in another one, which may be newer than the listing.
-    """
-    try:
-        table = read_frames_file(file).table.select(["producer", "seq", "seq_last"])
-    except FileNotFoundError:
-        return None
-    except (CorruptStoreError, StoreFormatError) as e:
-        log.warning("a segment cannot be read, what it holds may be stored again: %s", e)
-        return []
+
+def _ranges(table: pa.Table) -> list[tuple[bytes, int, int]]:
+    """(producer, first, last) of the keys in frames rows, as few as possible."""
     keys: list[tuple[bytes, int, int]] = []
     producers = table["producer"].combine_chunks().dictionary_encode()
     codes = producers.indices.to_numpy()

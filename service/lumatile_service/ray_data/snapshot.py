@@ -55,7 +55,7 @@ class Part:
         Raises StoreError if a frame was removed, OSError.
         """
         storage = open_storage(self.store).recording(self.recording_id)
-        recording = RecordingReader(storage, self.recording_id, first=frames_files(self.files, storage))
+        recording = RecordingReader(storage, self.recording_id, first=frames_files(self.files))
         found = self._find(recording)
         if len(found) < len(self.keys):
             recording.refresh()
