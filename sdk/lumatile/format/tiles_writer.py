@@ -111,8 +111,9 @@ def index_rows(tiles: TileRows) -> NDArray[np.void]:
     index = np.zeros(len(tiles.level), INDEX_ROW)
     index["plane"] = tiles.plane.encode()
     index["codec"] = tiles.codec.encode()
-    for name in ("level", "x", "y", "width", "height", "row_pitch", "raw_size"):
-        index[name] = getattr(tiles, name)
+    index["level"], index["x"], index["y"] = tiles.level, tiles.x, tiles.y
+    index["width"], index["height"] = tiles.width, tiles.height
+    index["row_pitch"], index["raw_size"] = tiles.row_pitch, tiles.raw_size
     index["size"] = np.diff(tiles.offsets)
     index["value_min"] = index["value_max"] = np.nan
     if tiles.value_range is not None:

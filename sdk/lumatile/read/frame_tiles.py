@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,65 +47,90 @@ class StoredTile:
     """Of the stored bytes."""
 
 
-class FrameTiles:
-    """All rows of one frame, by plane, level and place."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class FoundTiles:
+    """The tiles rows of one frame, and the tiles file that they were found in."""
 
-    def __init__(
-        self, reader: TilesReader, frame: int, tile_count: int, find_again: Callable[[], FrameTiles] | None = None
-    ) -> None:
-        """Find the rows of frame row `frame`. Raises CorruptStoreError where they are not `tile_count`.
-
-        `find_again`: where they are now, if the file turns out to be gone: a merge has moved them.
-        """
-        self._find_again = find_again
-        self._checks = False
-        self._where = f"{reader.path}: frame row {frame}"
-        self._tiles: dict[Key, StoredTile] = {}
-        for rows, checksums, where in reader.rows_of_frame(frame) if tile_count else ():
-            columns = (rows.level, rows.x, rows.y, rows.width, rows.height, rows.row_pitch, rows.raw_size, checksums)
-            for n, (level, x, y, width, height, pitch, raw_size, checksum) in enumerate(
-                zip(*(column.tolist() for column in columns), strict=True)
-            ):
-                key = rows.plane, level, x, y
-                self._tiles[key] = StoredTile(
-                    key=key,
-                    where=where[n],
-                    codec=rows.codec,
-                    width=width,
-                    height=height,
-                    row_pitch=pitch,
-                    raw_size=raw_size,
-                    crc32c=checksum,
-                )
-        self._now = reader, self._tiles
-        """Where the bytes are now, replaced as one: threads may share a frame."""
-        if len(self._tiles) != tile_count:
-            raise self.corrupt(f"must have {tile_count} different tiles rows, not {len(self._tiles)}")
+    reader: TilesReader
+    frame: int
+    """The row of the frame in the segment's frames file."""
+    tiles: Mapping[Key, StoredTile]
+    """In stored order."""
 
     def corrupt(self, what: str) -> CorruptStoreError:
-        """The error that says what is wrong with this frame."""
-        return CorruptStoreError(f"{self._where}: {what}")
+        """Return the error that says what is wrong with this frame."""
+        return CorruptStoreError(f"{self}: {what}")
+
+    def __str__(self) -> str:
+        """Return the file and the row, for messages."""
+        return f"{self.reader.path}: frame row {self.frame}"
+
+
+def find_tiles(reader: TilesReader, frame: int, tile_count: int) -> FoundTiles:
+    """Find the rows of frame row `frame`. Raises CorruptStoreError where they are not `tile_count`."""
+    tiles: dict[Key, StoredTile] = {}
+    for rows, checksums, where in reader.rows_of_frame(frame) if tile_count else ():
+        columns = (rows.level, rows.x, rows.y, rows.width, rows.height, rows.row_pitch, rows.raw_size, checksums)
+        for n, (level, x, y, width, height, pitch, raw_size, checksum) in enumerate(
+            zip(*(column.tolist() for column in columns), strict=True)
+        ):
+            key = rows.plane, level, x, y
+            tiles[key] = StoredTile(
+                key=key,
+                where=where[n],
+                codec=rows.codec,
+                width=width,
+                height=height,
+                row_pitch=pitch,
+                raw_size=raw_size,
+                crc32c=checksum,
+            )
+    found = FoundTiles(reader=reader, frame=frame, tiles=tiles)
+    if len(tiles) != tile_count:
+        raise found.corrupt(f"must have {tile_count} different tiles rows, not {len(tiles)}")
+    return found
+
+
+class FrameTiles:
+    """The stored tiles of one frame: read, checked where that is asked for, and decoded. Threads may share it."""
+
+    def __init__(
+        self, found: FoundTiles, find_again: Callable[[], FoundTiles] | None = None, *, checks: bool = False
+    ) -> None:
+        """Read the tiles at `found`.
+
+        `find_again`: finds them where a merge has moved them, after the file turned out to be gone. `checks`: compare
+        the checksum of all that is read.
+        """
+        self._found = found
+        """Where the bytes are now, replaced as one."""
+        self._find_again = find_again
+        self._checks = checks
+
+    def corrupt(self, what: str) -> CorruptStoreError:
+        """Return the error that says what is wrong with this frame."""
+        return self._found.corrupt(what)
 
     def planes(self) -> set[str]:
         """The planes that have rows."""
-        return {plane for plane, *_ in self._tiles}
+        return {plane for plane, *_ in self._found.tiles}
 
     def rows(self, plane: str) -> list[tuple[Key, StoredTile]]:
         """All rows of a plane, in stored order."""
-        return [(key, tile) for key, tile in self._tiles.items() if key[0] == plane]
+        return [(key, tile) for key, tile in self._found.tiles.items() if key[0] == plane]
 
     def stored(self, key: Key) -> StoredTile:
         """One row. Raises NotFoundError."""
+        found = self._found
         try:
-            return self._tiles[key]
+            return found.tiles[key]
         except KeyError:
             plane, level, x, y = key
-            raise NotFoundError(f"{self._where}: no tile level={level}, x={x}, y={y} in plane {plane!r}") from None
+            raise NotFoundError(f"{found}: no tile level={level}, x={x}, y={y} in plane {plane!r}") from None
 
     def checking(self) -> FrameTiles:
-        """Itself; from now on it compares the checksum of all that it reads. Raises CorruptStoreError there."""
-        self._checks = True
-        return self
+        """Return the same tiles, whose methods compare the checksum of all that they read (CorruptStoreError)."""
+        return FrameTiles(self._found, self._find_again, checks=True)
 
     def check(self, key: Key) -> None:
         """Compare a row's checksum. Raises CorruptStoreError."""
@@ -129,13 +154,12 @@ class FrameTiles:
         except FileNotFoundError:
             if self._find_again is None:
                 raise
-            found = self._find_again()
-        self._now, self._where = found._now, found._where  # noqa: SLF001 - its own kind
+            self._found = self._find_again()
         return self._payloads_now(tiles)
 
     def _payloads_now(self, tiles: Sequence[StoredTile]) -> list[NDArray[np.uint8]]:
-        reader, rows = self._now
-        payloads = reader.payloads([rows[tile.key].where for tile in tiles])
+        found = self._found
+        payloads = found.reader.payloads([found.tiles[tile.key].where for tile in tiles])
         if self._checks:
             for tile, data in zip(tiles, payloads, strict=True):
                 self._compare(tile, data)
@@ -183,7 +207,7 @@ class FrameTiles:
         """
         height, width = level_sizes(shape[0], shape[1])[level]
         across, down = -(-width // TILE), -(-height // TILE)
-        if across * down > len(self._tiles):
+        if across * down > len(self._found.tiles):
             raise self.corrupt(f"level {level} of plane {plane!r} must have {across * down} tiles")
         dtype, channels = TEXELS[tile_format]
         whole = np.empty((height, width, channels), dtype)

@@ -76,8 +76,7 @@ class Index:
     def of_entity(self, entity_path: str) -> NDArray[np.int64]:
         """The rows of an entity, in log order; gaps left out."""
         code = self._rows.entities.get(entity_path, -1)
-        here = (self._rows.column("entity") == code) & (self._rows.column("group") != GROUPS["gap"])
-        return np.flatnonzero(here)
+        return np.flatnonzero((self._rows.entity == code) & self._rows.shown)
 
     def _greatest(
         self, timeline: Timeline, entity_path: str, groups: Sequence[int], time: int
@@ -96,15 +95,15 @@ class Index:
 
     @cached_property
     def _timeless(self) -> Timeline:
-        rows = np.flatnonzero(self._rows.column("timeless"))
+        rows = np.flatnonzero(self._rows.column(lambda batch: batch.timeless))
         return self._sorted(rows, np.zeros(len(rows), np.int64))
 
     @cached_property
     def _runs(self) -> NDArray[np.int64]:
         """Each row's run; -1: in none."""
-        group = self._rows.column("group")
-        out = self._rows.column("failed") | (group < 0)
-        return np.where(out, -1, self._rows.column("entity") * len(GROUPS) + group)
+        group = self._rows.group
+        out = self._rows.column(lambda batch: batch.failed) | (group < 0)
+        return np.where(out, -1, self._rows.entity * len(GROUPS) + group)
 
     def _sorted(self, rows: NDArray[np.int64], times: NDArray[np.int64]) -> Timeline:
         run = self._runs[rows]

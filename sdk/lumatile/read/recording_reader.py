@@ -22,10 +22,10 @@ from lumatile.errors import (
 from lumatile.format.frames_file import Frames
 from lumatile.format.segment_names import FramesFile
 from lumatile.read.frame import Frame
-from lumatile.read.frame_tiles import FrameTiles
+from lumatile.read.frame_tiles import FoundTiles, FrameTiles, find_tiles
 from lumatile.read.index import Index
 from lumatile.read.instants import GREATEST, as_instant
-from lumatile.read.rows import GROUPS, Codes, RowBatch, Rows
+from lumatile.read.rows import Codes, RowBatch, Rows
 from lumatile.storage.recording_storage import RecordingStorage
 from lumatile.values import DATA_KINDS, Kind
 
@@ -74,7 +74,7 @@ class RecordingReader:
 
     def __len__(self) -> int:
         """Number of its frames, gaps left out."""
-        return int((self._state[0].column("group") != GROUPS["gap"]).sum())
+        return int(self._state[0].shown.sum())
 
     def refresh(self) -> int:
         """See what has been committed since; returns the number of new frames.
@@ -145,7 +145,7 @@ class RecordingReader:
     def entities(self) -> list[str]:
         """Entity paths that something was logged to, sorted."""
         rows, _ = self._state
-        logged = np.unique(rows.column("entity")[rows.column("group") != GROUPS["gap"]])
+        logged = np.unique(rows.entity[rows.shown])
         paths = {code: path for path, code in dict(rows.entities).items()}  # a refresh may add some
         return sorted(paths[code] for code in logged.tolist())
 
@@ -196,7 +196,7 @@ class RecordingReader:
         while True:
             self.refresh()
             rows, index = self._state
-            new = np.flatnonzero((rows.since > seen) & (rows.column("group") != GROUPS["gap"]))
+            new = np.flatnonzero((rows.since > seen) & rows.shown)
             seen = max(seen, int(rows.since.max(initial=0)))
             for row in new.tolist():
                 yield self._frame(rows, index, row)
@@ -218,26 +218,29 @@ class RecordingReader:
         return Frame(batch, int(rows.row[row]), self._tiles, context)
 
     def _tiles(self, frame: Frame) -> FrameTiles:
-        """A frame's tiles, wherever a merge has put them."""
+        return FrameTiles(self._found(frame), partial(self._found_again, frame))
+
+    def _found(self, frame: Frame) -> FoundTiles:
+        """Find a frame's tiles, wherever a merge has put them."""
         for _ in range(ATTEMPTS):
             try:
-                tiles = self._open(frame.segment)
-                return FrameTiles(tiles, frame.segment_row, frame.tile_count, partial(self._tiles_again, frame))
+                return find_tiles(self._open(frame.segment), frame.segment_row, frame.tile_count)
             except FileNotFoundError:
-                self.refresh()
-                self._find_again(frame)
+                self._follow_merge(frame)
         raise StoreError(f"{self._storage}: the segment {frame.segment} has no tiles file")
 
-    def _tiles_again(self, frame: Frame) -> FrameTiles:
-        """A frame's tiles, where the file they were found in is gone."""
-        self.refresh()
-        self._find_again(frame)
-        return self._tiles(frame)
+    def _found_again(self, frame: Frame) -> FoundTiles:
+        """Find a frame's tiles again, after the file that they were found in has gone."""
+        self._follow_merge(frame)
+        return self._found(frame)
 
-    def _find_again(self, frame: Frame) -> None:
+    def _follow_merge(self, frame: Frame) -> None:
+        """Tell a frame which segment it is in now."""
+        self.refresh()
         rows, _ = self._state
         producer, seq = frame.key
-        here = (rows.column("producer") == rows.producers[producer]) & (rows.column("seq") == seq)
+        producers, seqs = rows.column(lambda batch: batch.producer), rows.column(lambda batch: batch.seq)
+        here = (producers == rows.producers[producer]) & (seqs == seq)
         for row in np.flatnonzero(here).tolist():
             frame.moved(rows.batches[rows.batch[row]], int(rows.row[row]))
 

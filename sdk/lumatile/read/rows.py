@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -162,7 +162,7 @@ class Rows:
         of_batch = [np.array([ordinal[name] for name in batch.segments], np.int64) for batch in batches]
         is_hidden = np.array([name in hidden for name in names], np.bool_)
 
-        segment = _concatenated([places[each.segment] for places, each in zip(of_batch, batches, strict=True)])
+        segment = _concatenated([numbers[each.segment] for numbers, each in zip(of_batch, batches, strict=True)])
         batch = np.repeat(np.arange(len(batches)), [len(each.seq) for each in batches])
         row = _concatenated([np.arange(len(each.seq)) for each in batches])
         since = _concatenated([each.since for each in batches])
@@ -202,9 +202,25 @@ class Rows:
         """Number of rows."""
         return len(self.row)
 
-    def column(self, name: str) -> NDArray[Any]:
-        """A field of the batches, for all rows: (n,)."""
-        return _concatenated([getattr(batch, name) for batch in self.batches])[self._positions]
+    def column(self, of: Callable[[RowBatch], NDArray[Any]]) -> NDArray[Any]:
+        """Return one column of the batches, which `of` takes from each of them, for all rows: (n,)."""
+        return _concatenated([of(batch) for batch in self.batches])[self._positions]
+
+    @property
+    def entity(self) -> NDArray[np.int64]:
+        """(n,): the code of each row's entity path."""
+        return self.column(lambda batch: batch.entity)
+
+    @property
+    def group(self) -> NDArray[np.int64]:
+        """(n,): one of GROUPS, or -1 for a kind that this version does not know."""
+        return self.column(lambda batch: batch.group)
+
+    @property
+    def shown(self) -> NDArray[np.bool_]:
+        """(n,): true for frames, false for gaps."""
+        shown: NDArray[np.bool_] = self.group != GROUPS["gap"]
+        return shown
 
     def timeline(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """The rows that are on a timeline, and where on it they are."""
@@ -232,16 +248,20 @@ class Rows:
         """The same rows in one batch."""
         names = [name for batch in self.batches for name in batch.segments]
         firsts = np.cumsum([0, *(len(batch.segments) for batch in self.batches)])
-        used, segment = np.unique(firsts[self.batch] + self.column("segment"), return_inverse=True)
-        columns = {name: self.column(name) for name in ("frame", "entity", "group", "producer", "seq", "log_time")}
+        used, segment = np.unique(firsts[self.batch] + self.column(lambda batch: batch.segment), return_inverse=True)
         batch = RowBatch(
             table=self.table().combine_chunks(),
             segments=tuple(names[i] for i in used.tolist()),
             segment=segment,
+            frame=self.column(lambda batch: batch.frame),
             since=self.since.copy(),
-            timeless=self.column("timeless"),
-            failed=self.column("failed"),
-            **columns,
+            entity=self.entity,
+            group=self.group,
+            producer=self.column(lambda batch: batch.producer),
+            seq=self.column(lambda batch: batch.seq),
+            log_time=self.column(lambda batch: batch.log_time),
+            timeless=self.column(lambda batch: batch.timeless),
+            failed=self.column(lambda batch: batch.failed),
         )
         return replace(self, batches=(batch,), batch=np.zeros_like(self.row), row=np.arange(len(self)))
 
@@ -257,7 +277,7 @@ class Rows:
 
 
 def _ranks(codes: Mapping[bytes, int]) -> NDArray[np.int64]:
-    """Place of each code's value in their order."""
+    """Return, for each code, the rank of its value in ascending order."""
     ranks = np.zeros(len(codes), np.int64)
     ranks[[codes[value] for value in sorted(codes)]] = np.arange(len(codes))
     return ranks

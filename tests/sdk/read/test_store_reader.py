@@ -22,7 +22,7 @@ from lumatile.errors import (
 )
 from lumatile.format.tile_rows import TileRows
 from lumatile.read import recording_reader
-from lumatile.read.frame_tiles import FrameTiles
+from lumatile.read.frame_tiles import FrameTiles, find_tiles
 from lumatile.read.store import open_store
 from lumatile.settings import RecordingSettings
 from lumatile.write.writer import SegmentWriter
@@ -455,7 +455,7 @@ class Found:
 
 def test_a_thread_that_finds_a_moved_frame_again_takes_nothing_away_from_others():
     before, after = Found(b"abxy", [0, 1]), Found(b"__ab", [2, 3])
-    tiles = FrameTiles(before, 0, 2, lambda: FrameTiles(after, 0, 2))
+    tiles = FrameTiles(find_tiles(before, 0, 2), lambda: find_tiles(after, 0, 2))
 
     def asked():
         first, second = (tile for _, tile in tiles.rows("pixels"))
