@@ -47,10 +47,6 @@ class Frame(FrameRow):
         self._open_tiles = open_tiles
         self._find_context = find_context
 
-    def __repr__(self) -> str:
-        """Kind, path and time."""
-        return f"<Frame {self.kind} {self.entity_path!r} shape={self.shape} log_time={self.times['log_time']}>"
-
     @cached_property
     def levels(self) -> tuple[tuple[int, int], ...]:
         """(height, width) of each level, finest first; points: (1, points of the level)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import cached_property
 from typing import Any, cast
 
@@ -27,6 +28,26 @@ class FrameRow:
         """Row `row` of `batch`."""
         self._batch = batch
         self._row = row
+
+    def __repr__(self) -> str:
+        """Return its kind and path, what was logged, and its times. No tile is read; `?`: the store is damaged here."""
+        facts: dict[str, Callable[[], Any]] = {
+            "shape": lambda: self.shape,
+            "dtype": lambda: self.dtype,
+            "format": lambda: self.format,
+            "levels": lambda: self._get("levels"),
+            "error": lambda: self.error and repr(self.error),
+            "timeless": lambda: self.timeless or None,
+        }
+        shown: dict[str, Any] = {}
+        for name, read in facts.items():
+            try:
+                shown[name] = read()
+            except CorruptStoreError:
+                shown[name] = "?"
+        shown.update((name, time) for name, time in self.times.items() if name != "log_tick")
+        listed = " ".join(f"{name}={value}" for name, value in shown.items() if value is not None)
+        return f"<{type(self).__name__} {self.kind} {self.entity_path!r} {listed}>"
 
     def moved(self, batch: RowBatch, row: int) -> None:
         """The row is in another segment now: the one it was found in has been merged."""

@@ -13,7 +13,7 @@ from lumatile.format.point_planes import decode_labels, decode_numbers
 from lumatile.read.frame_tiles import FrameTiles
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class PointCloud:
     """N points in the order they were logged; columns that were not logged are None."""
 
@@ -36,8 +36,24 @@ class PointCloud:
     """N labels to show: explicit, else the keypoint's or the class's."""
 
     def __len__(self) -> int:
-        """N."""
+        """Return N, the number of points."""
         return len(self.positions)
+
+    def __repr__(self) -> str:
+        """Return the number of points, and which columns they have."""
+        columns = {
+            "colors": self.colors,
+            "radii": self.radii,
+            "class_ids": self.class_ids,
+            "keypoint_ids": self.keypoint_ids,
+            "identifiers": self.identifiers,
+            "labels": self.labels,
+        }
+        names = [name for name, values in columns.items() if values is not None]
+        return (
+            f"<PointCloud points={len(self)} dimensions={self.positions.shape[-1]} dtype={self.positions.dtype} "
+            f"columns=[{', '.join(names)}]>"
+        )
 
 
 class PointColumns:

@@ -35,6 +35,9 @@ OPEN_FILES = 64
 BATCHES = 32
 """Batches of rows, one for each refresh that brought some, before they are put together."""
 
+SHOWN_ENTITIES = 5
+"""The most entities that the `repr` of a recording names."""
+
 ATTEMPTS = 5
 """How often files that vanish while they are read are looked for again."""
 
@@ -69,8 +72,16 @@ class RecordingReader:
         self.refresh()
 
     def __repr__(self) -> str:
-        """Its ids and size."""
-        return f"<Recording {self.recording_id!r} of {self.application_id!r}: {len(self)} frames>"
+        """Return its ids, the number of its frames, and its entities (the first of them, where there are many)."""
+        entities = self.entities()
+        names = [repr(path) for path in entities[:SHOWN_ENTITIES]]
+        if len(entities) > len(names):
+            names.append(f"... {len(entities) - len(names)} more")
+        damaged = f" damaged_segments={len(self.damaged)}" if self.damaged else ""
+        return (
+            f"<RecordingReader {self.recording_id!r} application={self.application_id!r} frames={len(self)} "
+            f"entities=[{', '.join(names)}]{damaged}>"
+        )
 
     def __len__(self) -> int:
         """Number of its frames, gaps left out."""

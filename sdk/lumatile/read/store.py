@@ -34,8 +34,12 @@ class Store:
         self.storage = storage
 
     def __repr__(self) -> str:
-        """Where it is."""
-        return f"<Store {self.storage}>"
+        """Return where the store is and, for a directory, the number of its recordings."""
+        try:
+            count = self.storage.count()
+        except OSError:
+            count = None
+        return f"<Store {self.storage}{'' if count is None else f' recordings={count}'}>"
 
     def recordings(self) -> list[RecordingInfo]:
         """All recordings that have a committed segment, by their ids.

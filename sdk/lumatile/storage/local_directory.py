@@ -155,6 +155,10 @@ class LocalStore:
         if not self.path.is_dir():
             raise StoreFormatError(f"a store must be a directory, and {self.path} is none")
 
+    def count(self) -> int:
+        """Return the number of directories that are recordings."""
+        return len(self.recordings())
+
     def recordings(self) -> list[LocalDirectory]:
         """The directories that are recordings."""
         directories = (LocalDirectory(path=path) for path in sorted(self.path.iterdir()))

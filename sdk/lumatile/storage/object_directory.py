@@ -201,6 +201,9 @@ class ObjectStore:
         """Raises StoreError where the bucket cannot be listed. A prefix that nothing begins with is an empty store."""
         next(self._client.listing(""), None)
 
+    def count(self) -> None:
+        """Return None: only the server knows."""
+
     def recordings(self) -> list[ObjectDirectory]:
         """The folders that hold something committed."""
         directories = (ObjectDirectory(self._client, name) for name in self._client.folders())

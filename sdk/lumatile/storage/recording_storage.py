@@ -91,6 +91,10 @@ class StoreStorage(Protocol):
         """Raises StoreError where there is no store that can be read."""
         ...
 
+    def count(self) -> int | None:
+        """Return the number of recordings where that takes no request to a server, else None. Raises OSError."""
+        ...
+
     def recordings(self) -> Sequence[RecordingStorage]:
         """Return the storage of each recording, in the order of their names."""
         ...
