@@ -1,4 +1,7 @@
-"""One logged value, as it is read back."""
+"""A frame: one logged value, as it is read back.
+
+Longer than other files for the docstrings of the methods that users call.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,8 @@ from lumatile.errors import InvalidTypeError, NotFoundError, SourceNotKeptError
 from lumatile.format.point_planes import PLANES, decode_numbers, decode_source
 from lumatile.read.frame_row import FrameRow
 from lumatile.read.frame_tiles import TEXELS, FrameTiles
-from lumatile.read.point_cloud import PointCloud, PointColumns
+from lumatile.read.pictures import depth_to_rgba8, ids_to_rgba8, image_to_rgba8, to_linear
+from lumatile.read.point_cloud import PointCloud, StoredColumns
 from lumatile.read.rows import RowBatch
 from lumatile.read.source import depth_from_tiles, from_plane, image_from_tiles
 from lumatile.values import Kind
@@ -25,14 +29,15 @@ if TYPE_CHECKING:
 RASTER = ("image", "depth", "segmentation")
 
 FIRST_PLANES = {"image": "pixels", "depth": "pixels", "segmentation": "ids", "points": "position"}
-"""What `Frame.tile` takes without a plane."""
+"""The plane that `Frame.tile` reads where none is given, by kind."""
 
 
 class Frame(FrameRow):
-    """One logged value. Made by a recording's queries; its content is read when it is asked for.
+    """One logged value of a recording, made by the queries of `RecordingReader`; several threads may use it.
 
-    Methods raise CorruptStoreError where the stored bytes don't make sense, NotFoundError for a level or tile that is
-    not there, InvalidTypeError where the frame is of another kind.
+    Its content is read when a method asks for it. Every method that reads may raise CorruptStoreError, where the
+    stored bytes are not those of such a frame, and OSError, where the store cannot be read. One that is for frames of
+    one kind raises InvalidTypeError for another kind, and NotFoundError for an error row, which has no content.
     """
 
     def __init__(
@@ -42,14 +47,17 @@ class Frame(FrameRow):
         open_tiles: Callable[[Frame], FrameTiles],
         find_context: Callable[[Frame], AnnotationContext],
     ) -> None:
-        """Row `row` of `batch`. `open_tiles`, `find_context`: how its recording finds what lies elsewhere."""
+        """Make the frame of row `row` of `batch`.
+
+        `open_tiles` finds its stored tiles, `find_context` the annotation context that holds for it.
+        """
         super().__init__(batch, row)
         self._open_tiles = open_tiles
         self._find_context = find_context
 
     @cached_property
     def levels(self) -> tuple[tuple[int, int], ...]:
-        """(height, width) of each level, finest first; points: (1, points of the level)."""
+        """The (height, width) of each level, finest first, in texels; for points (1, number of points of the level)."""
         if self.shape is None:
             return ()
         if self.kind != "points":
@@ -60,10 +68,23 @@ class Frame(FrameRow):
         return tuple((1, counts.get(level, 0)) for level in range(max(counts, default=-1) + 1))
 
     def tile(self, *, level: int = 0, x: int = 0, y: int = 0, plane: str | None = None) -> NDArray[Any]:
-        """One tile: (h, w, channels), read-only; a view of the mapped file where its codec is raw.
+        """Read one tile, without comparing its checksum; `check_tile` does that.
 
-        `plane`: pixels (image, depth), ids or colors (segmentation; default ids); points: position (default), color,
-        radius, class_id, keypoint_id, identifier, source_index: chunk `x` of the level, (n,) or (n, components).
+        Args:
+            level: The level; 0 is the finest.
+            x: The column of the tile; for points the chunk within the level.
+            y: The row of the tile; for points 0.
+            plane: "pixels" (image, depth), "ids" or "colors" (segmentation), "position", "color", "radius",
+                "class_id", "keypoint_id", "identifier" or "source_index" (points). None: pixels, ids or position.
+
+        Returns:
+            (h, w, channels), read-only, in the tile format; for points (n,) or (n, components). A view of the mapped
+            file, where the store is a directory and the codec is raw.
+
+        Raises:
+            NotFoundError: There is no such tile or plane.
+            InvalidTypeError: The plane has no array form: labels, for example.
+            CorruptStoreError: The stored bytes are not those of such a tile.
         """
         plane = plane or FIRST_PLANES.get(self.kind, "")
         key = (plane, level, x, y)
@@ -75,7 +96,14 @@ class Frame(FrameRow):
         return decode_numbers(plane, self._tiles.decoded(tile), tile.width, self._shape_of("points")[1])
 
     def annotation_context(self) -> AnnotationContext:
-        """The context that was logged; of a frame of another kind: the one that holds for it, empty without any."""
+        """Return the context that was logged; for a frame of another kind the one that holds for it.
+
+        Returns:
+            The context; an empty one, where none holds.
+
+        Raises:
+            CorruptStoreError: The stored context cannot be parsed.
+        """
         if self.kind != "annotation_context":
             return self._find_context(self)
         from lumatile.annotations import AnnotationContext
@@ -86,44 +114,115 @@ class Frame(FrameRow):
             raise self.corrupt(f"annotation context: {e}") from e
 
     def checked(self) -> Frame:
-        """The same frame, which compares the checksum of all that it reads, and raises CorruptStoreError."""
+        """Return the same frame, which compares the checksum of all tiles that it reads.
+
+        Returns:
+            A frame whose methods raise CorruptStoreError where a tile has other bytes than were written.
+        """
         return Frame(self._batch, self._row, lambda frame: self._open_tiles(frame).checking(), self._find_context)
 
     def stored_tiles(self) -> FrameTiles:
-        """Its rows of the tiles file, of all planes, as they are stored."""
+        """Return the rows of the tiles file that belong to the frame, of all planes.
+
+        Raises:
+            CorruptStoreError: They are not as many as were written, or make no sense.
+        """
         return self._tiles
 
     def check_tile(self, *, level: int = 0, x: int = 0, y: int = 0, plane: str | None = None) -> None:
-        """Compare the checksum of a tile, which `tile` does not. Raises CorruptStoreError."""
+        """Compare the checksum of a tile, which `tile` does not do.
+
+        Args:
+            level: As in `tile`.
+            x: As in `tile`.
+            y: As in `tile`.
+            plane: As in `tile`.
+
+        Raises:
+            CorruptStoreError: The tile has other bytes than were written.
+            NotFoundError: There is no such tile.
+        """
         self._tiles.check((plane or FIRST_PLANES.get(self.kind, ""), level, x, y))
 
     def image(self, level: int = 0) -> NDArray[Any]:
-        """(h, w, 4) linear light, premultiplied: float16, or float32 where the tile format is rgba32float."""
+        """Read a level of an image as premultiplied linear light.
+
+        Args:
+            level: The level; 0 is the finest.
+
+        Returns:
+            (h, w, 4) float16, or float32 where the tile format is rgba32float.
+
+        Raises:
+            NotFoundError: There is no such level, or the frame is an error row.
+            InvalidTypeError: The frame is not an image.
+        """
         self._shape_of("image")
-        return _linear(self._level("pixels", level))
+        return to_linear(self._level("pixels", level))
 
     def depth(self, level: int = 0) -> NDArray[np.float32]:
-        """(h, w) metres; 0: invalid."""
+        """Read a level of a depth image.
+
+        Args:
+            level: The level; 0 is the finest.
+
+        Returns:
+            (h, w) float32, in metres; 0 is invalid.
+
+        Raises:
+            NotFoundError: There is no such level, or the frame is an error row.
+            InvalidTypeError: The frame is not of kind depth.
+        """
         self._shape_of("depth")
         return self._level("pixels", level)[..., 0]
 
     def ids(self, level: int = 0) -> NDArray[Any]:
-        """(h, w) class ids, uint8 or uint16."""
+        """Read a level of a segmentation image.
+
+        Args:
+            level: The level; 0 is the finest.
+
+        Returns:
+            (h, w) class ids, uint8 or uint16.
+
+        Raises:
+            NotFoundError: There is no such level, or the frame is an error row.
+            InvalidTypeError: The frame is not of kind segmentation.
+        """
         self._shape_of("segmentation")
         return self._level("ids", level)[..., 0]
 
     def colors(self, level: int = 0) -> NDArray[np.uint8]:
-        """(h, w, 4) sRGB with straight alpha: the class ids in the colors of the annotation context that holds."""
+        """Read a level of a segmentation image in the colors of the annotation context that holds for it.
+
+        Args:
+            level: The level; 0 is the finest.
+
+        Returns:
+            (h, w, 4) uint8 sRGB with straight alpha.
+
+        Raises:
+            NotFoundError: There is no such level, or the frame is an error row.
+            InvalidTypeError: The frame is not of kind segmentation.
+        """
         self._shape_of("segmentation")
         context = self._find_context(self)
         if self.palette_hash == context.palette_hash:
             return self._level("colors", level)
-        return _colored(self.ids(level), context)
+        return ids_to_rgba8(self.ids(level), context)
 
     def points(self) -> PointCloud:
-        """The cloud, in logged order."""
+        """Read a cloud.
+
+        Returns:
+            All its points, in the order in which they were logged.
+
+        Raises:
+            NotFoundError: The frame is an error row.
+            InvalidTypeError: The frame is not of kind points.
+        """
         shape = self._shape_of("points")
-        columns = PointColumns(self._tiles, shape)
+        columns = StoredColumns(self._tiles, shape)
         class_ids, keypoint_ids = columns.numbers("class_id"), columns.numbers("keypoint_id")
         colors, labels = columns.numbers("color"), columns.labels()
         display_labels = labels
@@ -146,11 +245,16 @@ class Frame(FrameRow):
         )
 
     def source(self) -> Any:
-        """Exactly what was logged.
+        """Return exactly what was logged.
 
-        Images, depth, segmentation: an array of the logged shape and dtype; an image file: its bytes (JPEG) or its
-        pixels (PNG). Points: the columns as given, by their names in `log_points`. Annotation contexts, extension
-        components and clears: their JSON, parsed. Raises SourceNotKeptError.
+        Returns:
+            For images, depth and segmentation an array of the logged shape and dtype; for an image file its bytes
+            (JPEG) or its pixels (PNG). For points the columns as given, by their names in `log_points`. For annotation
+            contexts, extension components and clears their JSON, parsed.
+
+        Raises:
+            SourceNotKeptError: It was logged with keep_source=False, and the tiles do not hold it exactly.
+            CorruptStoreError: The stored bytes are not those of such a value.
         """
         if self.kind in ("annotation_context", "ext"):
             return self._json(self._get("body" if self.kind == "annotation_context" else "ext"))
@@ -178,10 +282,21 @@ class Frame(FrameRow):
             raise self.corrupt(f"source shape: {e}") from e
 
     def to_rgba8(self, level: int = 0, *, tile: tuple[int, int] | None = None) -> NDArray[np.uint8]:
-        """(h, w, 4) sRGB with straight alpha, for eyes: a level, or tile (x, y) of it alone.
+        """Return a level, or one tile of it, as a picture to look at.
 
-        Depth goes through the colormap turbo, from the least to the greatest of the coarsest level, so that tiles and
-        levels agree; invalid is transparent.
+        Depth takes the colors of turbo, from the least to the greatest depth of the coarsest level, so that tiles and
+        levels agree; invalid depths are transparent.
+
+        Args:
+            level: The level; 0 is the finest.
+            tile: The (x, y) of one tile; None: the whole level.
+
+        Returns:
+            (h, w, 4) uint8 sRGB with straight alpha.
+
+        Raises:
+            NotFoundError: There is no such level or tile, or the frame is an error row.
+            InvalidTypeError: The frame is not an image, depth or segmentation.
         """
         kind = self.kind
         self._shape_of(kind)
@@ -190,15 +305,17 @@ class Frame(FrameRow):
         plane = FIRST_PLANES[kind]
         texels = self._level(plane, level) if tile is None else self.tile(level=level, x=tile[0], y=tile[1])
         if kind == "segmentation":
-            return _colored(texels[..., 0], self._find_context(self))
-        return _depth_rgba8(texels[..., 0], self.depth(len(self.levels) - 1)) if kind == "depth" else _rgba8(texels)
+            return ids_to_rgba8(texels[..., 0], self._find_context(self))
+        if kind == "depth":
+            return depth_to_rgba8(texels[..., 0], self.depth(len(self.levels) - 1))
+        return image_to_rgba8(texels)
 
     @cached_property
     def _tiles(self) -> FrameTiles:
         return self._open_tiles(self)
 
     def _shape_of(self, kind: Kind) -> tuple[int, ...]:
-        """Its shape, where it is of `kind` and not an error row."""
+        """Return the shape, where the frame is of `kind` and not an error row."""
         if self.kind != kind:
             raise InvalidTypeError(f"the frame must be of kind {kind!r} for this, not {self.kind!r}")
         if self.shape is None:
@@ -206,7 +323,7 @@ class Frame(FrameRow):
         return self.shape
 
     def _plane_format(self, plane: str) -> str:
-        """The texels of a raster plane."""
+        """Return the format of the texels of a raster plane."""
         name = "rgba8unorm-srgb" if plane == "colors" else self.format
         if self.kind not in RASTER or plane not in ("pixels", "ids", "colors"):
             raise NotFoundError(f"a frame of kind {self.kind!r} has no tiles in a plane {plane!r}")
@@ -219,7 +336,7 @@ class Frame(FrameRow):
             raise NotFoundError(f"level must be 0 to {len(self.levels) - 1}, not {level}")
         return self._tiles.level(plane, level, self._shape_of(self.kind), self._plane_format(plane))
 
-    def _positions(self, columns: PointColumns) -> NDArray[Any]:
+    def _positions(self, columns: StoredColumns) -> NDArray[Any]:
         count, dimensions = self._shape_of("points")
         if self._get("source") == "plane":
             given = np.asarray(self.source().get("positions", ()))
@@ -231,43 +348,3 @@ class Frame(FrameRow):
             return np.zeros((0, dimensions), np.float32)
         positions: NDArray[np.float64] = np.asarray(self._get("point_origin"), np.float64) + offsets
         return positions
-
-
-def _linear(texels: NDArray[Any]) -> NDArray[Any]:
-    """(h, w, 4) texels of an image as linear light, premultiplied: float16 or float32."""
-    if texels.dtype != np.uint8:
-        return texels
-    from lumatile_kernels.tables import srgb_to_half, unit_interval
-
-    linear: NDArray[np.float16] = srgb_to_half(np.dtype(np.uint8))[texels]
-    linear[..., 3] = unit_interval(np.dtype(np.uint8))[texels[..., 3]]
-    return linear
-
-
-def _rgba8(texels: NDArray[Any]) -> NDArray[np.uint8]:
-    """(h, w, 4) texels of an image as sRGB with straight alpha."""
-    from lumatile_kernels.tables import encode_srgb, encode_unorm8
-
-    linear = _linear(texels).astype(np.float32)
-    alpha = np.clip(linear[..., 3:], 0, 1)
-    straight = np.divide(linear[..., :3], alpha, out=np.zeros_like(linear[..., :3]), where=alpha > 0)
-    return np.concatenate([encode_srgb(straight), encode_unorm8(alpha)], axis=2)
-
-
-def _depth_rgba8(depth: NDArray[np.float32], whole: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """(h, w) metres through turbo, from the least to the greatest valid of `whole`."""
-    from lumatile_kernels.tables import turbo
-
-    low, high = (whole[whole > 0].min(), whole.max()) if (whole > 0).any() else (0, 1)
-    scaled = (depth.astype(np.float64) - low) / max(high - low, np.finfo(np.float32).tiny)
-    shown = np.zeros((*depth.shape, 4), np.uint8)
-    valid = depth > 0
-    shown[valid, :3] = turbo()[np.rint(np.clip(scaled[valid], 0, 1) * 255).astype(np.uint8)]
-    shown[valid, 3] = 255
-    return shown
-
-
-def _colored(ids: NDArray[Any], context: AnnotationContext) -> NDArray[np.uint8]:
-    """(h, w) class ids in the colors of a context."""
-    colors: NDArray[np.uint8] = context.palette(256 if ids.dtype == np.uint8 else 65536)[ids]
-    return colors

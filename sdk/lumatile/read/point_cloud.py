@@ -1,4 +1,4 @@
-"""A cloud as it is read back."""
+"""A point cloud, as it is read back."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from lumatile.read.frame_tiles import FrameTiles
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class PointCloud:
-    """N points in the order they were logged; columns that were not logged are None."""
+    """N points in the order in which they were logged; a column that was not logged is None."""
 
     positions: NDArray[Any]
-    """(N, d), d 2 or 3: float32 or float64 as logged where the source was kept; else float64, origin + float32
-    offset."""
+    """(N, d) with d 2 or 3: float32 or float64 as logged, where the source was kept; else float64, the sum of the
+    cloud's origin and a float32 offset."""
     colors: NDArray[np.uint8] | None
-    """(N, 4): sRGB and straight linear alpha, as they are to be drawn: explicit, else the classes'."""
+    """(N, 4): sRGB and straight linear alpha, as the points are to be drawn: the logged colors, else those of the
+    classes."""
     radii: NDArray[np.float32] | None
-    """(N,)."""
+    """(N,), in the unit of the positions."""
     class_ids: NDArray[np.uint16] | None
     """(N,)."""
     keypoint_ids: NDArray[np.uint16] | None
@@ -31,9 +32,9 @@ class PointCloud:
     identifiers: NDArray[np.uint64] | None
     """(N,)."""
     labels: list[str | None] | None
-    """N labels, as logged."""
+    """N labels as logged; None for a point without one."""
     display_labels: list[str | None] | None
-    """N labels to show: explicit, else the keypoint's or the class's."""
+    """N labels to show: the logged label, else that of the keypoint or the class."""
 
     def __len__(self) -> int:
         """Return N, the number of points."""
@@ -56,11 +57,14 @@ class PointCloud:
         )
 
 
-class PointColumns:
+class StoredColumns:
     """The columns of a stored cloud, in logged order."""
 
     def __init__(self, tiles: FrameTiles, shape: Sequence[int]) -> None:
-        """`shape`: (N, d), of the frame. Raises CorruptStoreError where the order is none of N points."""
+        """Read the order of the points; `shape`: (N, d), of the frame.
+
+        Raises CorruptStoreError where the order does not name each of N points once.
+        """
         self._tiles = tiles
         self._count, self._dimensions = shape
         self._planes = tiles.planes()
@@ -72,7 +76,7 @@ class PointColumns:
                 raise tiles.corrupt("plane 'source_index' does not name each point once")
 
     def numbers(self, plane: str) -> NDArray[Any] | None:
-        """(N,) or (N, components), or None where the plane is not there. Raises CorruptStoreError."""
+        """Return a column, (N,) or (N, components); None where it was not logged. Raises CorruptStoreError."""
         if plane not in self._planes:
             return None
         stored = self._stored(plane)
@@ -85,7 +89,7 @@ class PointColumns:
         return logged
 
     def labels(self) -> list[str | None] | None:
-        """N labels, or None where there are none. Raises CorruptStoreError."""
+        """Return N labels; None where none were logged. Raises CorruptStoreError."""
         if "label" not in self._planes:
             return None
         stored = [

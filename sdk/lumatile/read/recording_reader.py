@@ -1,4 +1,4 @@
-"""Reading a recording, also while it is written."""
+"""Reading a recording, also while it is being written."""
 
 from __future__ import annotations
 
@@ -13,63 +13,60 @@ import pyarrow as pa
 
 from lumatile.annotations import AnnotationContext
 from lumatile.entity_paths import normalise_entity_path
-from lumatile.errors import (
-    CorruptStoreError,
-    InvalidValueError,
-    StoreError,
-    warn,
-)
-from lumatile.format.frames_file import Frames
+from lumatile.errors import InvalidValueError, StoreError
 from lumatile.format.segment_names import FramesFile
 from lumatile.read.frame import Frame
 from lumatile.read.frame_tiles import FoundTiles, FrameTiles, find_tiles
 from lumatile.read.index import Index
 from lumatile.read.instants import GREATEST, as_instant
 from lumatile.read.rows import Codes, RowBatch, Rows
+from lumatile.read.segments import ATTEMPTS, CommittedSegments
 from lumatile.storage.recording_storage import RecordingStorage
 from lumatile.values import DATA_KINDS, Kind
 
 OPEN_FILES = 64
-"""Tiles files kept open."""
+"""The most tiles files that are kept open."""
 
 BATCHES = 32
-"""Batches of rows, one for each refresh that brought some, before they are put together."""
+"""The most batches of rows, one for each refresh that has read some, before they are put together."""
 
 SHOWN_ENTITIES = 5
 """The most entities that the `repr` of a recording names."""
 
-ATTEMPTS = 5
-"""How often files that vanish while they are read are looked for again."""
-
 
 class RecordingReader:
-    """One recording. What it shows is what was committed at the last refresh. Safe for several threads."""
+    """One recording of a store, made by `Store.recording`; several threads may use it.
+
+    It shows the values that were committed at the last `refresh`. Its methods read the frames rows that are in memory
+    already; the content of a frame is read when the frame is asked for it.
+    """
 
     def __init__(
         self, storage: RecordingStorage, recording_id: str, *, first: Sequence[FramesFile] | None = None
     ) -> None:
-        """Read what is committed. Made by `Store.recording`.
+        """Read the committed segments.
 
         `first`: the only segments that are read now; `refresh` sees all others that are committed too. None: all.
         """
         self.recording_id = recording_id
+        """The id of the recording."""
         self.application_id: str | None = None
-        """None: nothing is committed yet."""
-        self.damaged: dict[str, str] = {}
-        """Segments that cannot be read, and why."""
+        """The id of the application that logged it; None while nothing is committed."""
         self._storage = storage
-        self._committed = storage.watch()
-        self._first = first
-        """The segments that the first look is limited to; None: no limit, or no more."""
+        self._segments = CommittedSegments(storage, first)
         self._lock = threading.Lock()
+        """Guards `_segments`, the codes and `_refreshes`."""
         self._entities, self._producers = Codes(), Codes()
-        self._replaces: dict[str, tuple[str, ...]] = {}
-        """What each known segment replaces."""
         self._refreshes = 0
         self._state = (Rows.none(), Index(Rows.none()))
-        """What counts now, replaced as one."""
+        """The rows that count now, replaced as one."""
         self._open = lru_cache(OPEN_FILES)(storage.open_tiles)
         self.refresh()
+
+    @property
+    def damaged(self) -> dict[str, str]:
+        """The segments that cannot be read, by name, each with the reason. Their values are left out."""
+        return self._segments.damaged
 
     def __repr__(self) -> str:
         """Return its ids, the number of its frames, and its entities (the first of them, where there are many)."""
@@ -84,94 +81,75 @@ class RecordingReader:
         )
 
     def __len__(self) -> int:
-        """Number of its frames, gaps left out."""
+        """Return the number of frames; gaps, which stand for dropped values, are not counted."""
         return int(self._state[0].shown.sum())
 
     def refresh(self) -> int:
-        """See what has been committed since; returns the number of new frames.
+        """Read the segments that were committed since the last refresh.
 
-        Raises StoreFormatError where a segment is of a newer format version.
+        A damaged segment is left out, with a LumatileWarning; see `damaged`.
+
+        Returns:
+            The number of new frames.
+
+        Raises:
+            StoreFormatError: A segment is of a newer format version than this package reads.
+            OSError: The store cannot be read. A StoreError, where it is in a bucket.
         """
         with self._lock:
-            files, frames = self._read_new()
-            if not frames and self._replaces.keys() <= files:
+            look = self._segments.look()
+            if look is None:
                 return 0
             self._refreshes += 1
             batches = list(self._state[0].batches)
-            if frames:
-                self.application_id = next(iter(frames.values())).application_id
-                tables = {segment: each.table for segment, each in frames.items()}
+            if look.frames:
+                self.application_id = next(iter(look.frames.values())).application_id
+                tables = {segment: each.table for segment, each in look.frames.items()}
                 batches.append(
                     RowBatch.of(tables, refresh=self._refreshes, entities=self._entities, producers=self._producers)
                 )
-            self._replaces.update({segment: each.replaces for segment, each in frames.items()})  # they are known now
-            for gone in self._replaces.keys() - files:
-                del self._replaces[gone]
-            hidden = {name for names in self._replaces.values() for name in names}
-            hidden.update(name for batch in batches for name in batch.segments if name not in files)
+            self._segments.learn(look)
+            hidden = self._segments.hidden(name for batch in batches for name in batch.segments)
             rows = Rows.of(batches, hidden, self._entities, self._producers)
             if len(rows.batches) > BATCHES:
                 rows = rows.compacted()
             self._state = (rows, Index(rows))
             return int((rows.since == self._refreshes).sum())
 
-    def _read_new(self) -> tuple[set[str], dict[str, Frames]]:
-        """All committed segments, and the frames files of those that are not known yet.
-
-        Newest first: what a merge has replaced need not be read.
-        """
-        frames: dict[str, Frames] = {}
-        for _ in range(ATTEMPTS):
-            files = {file.segment: file for file in self._listed()}
-            replaced: set[str] = set()
-            vanished = False
-            for segment, file in reversed(files.items()):
-                if segment in replaced:
-                    self._replaces.setdefault(segment, ())
-                elif segment not in self._replaces:
-                    vanished |= not self._read(file, frames)
-                    replaced.update(frames[segment].replaces if segment in frames else ())
-            if not vanished:
-                break
-        return set(files), {segment: frames[segment] for segment in files if segment in frames}
-
-    def _listed(self) -> Sequence[FramesFile]:
-        """The segments to look at: all that are committed, but for the first look at a chosen few."""
-        first, self._first = self._first, None
-        return self._committed() if first is None else first
-
-    def _read(self, file: FramesFile, frames: dict[str, Frames]) -> bool:
-        """Read a frames file; False where it has vanished: it was merged into another one."""
-        if file.segment in frames or file.segment in self.damaged:
-            return True
-        try:
-            frames[file.segment] = self._storage.read_frames(file)
-        except FileNotFoundError:
-            return False
-        except CorruptStoreError as e:
-            self.damaged[file.segment] = str(e)
-            warn(f"a damaged segment is left out: {e}")
-        return True
-
     def entities(self) -> list[str]:
-        """Entity paths that something was logged to, sorted."""
+        """Return the paths of all entities that something was logged to, sorted. The root is ""."""
         rows, _ = self._state
         logged = np.unique(rows.entity[rows.shown])
         paths = {code: path for path, code in dict(rows.entities).items()}  # a refresh may add some
         return sorted(paths[code] for code in logged.tolist())
 
     def timelines(self) -> dict[str, str]:
-        """All timelines, each "sequence" or "time"; log_time and log_tick are always among them."""
+        """Return the kind of each timeline, "sequence" or "time", by its name; log_time and log_tick are among them."""
         return dict(self._state[0].timeline_names)
 
     def latest_at(
         self, path: str, *, kind: Kind | None = None, at: Mapping[str, Any] | None = None, **timeline: Any
     ) -> Frame | None:
-        """The frame of an entity that holds at an instant; None where there is none, or it was cleared.
+        """Find the frame of an entity that holds at an instant: the last one at or before it.
 
-        `kind`: image, depth, segmentation or points; None: any of them. The instant is given as one keyword, or in
-        `at`: `frame=42`, `at={"sim time": 3.5}`; without: the newest by log_time. Its forms are those of `as_instant`.
-        Timeless values hold where nothing else does. Raises InvalidValueError and InvalidTypeError.
+        The instant is given as one keyword (`frame=42`) or in `at` (`at={"sim time": 3.5}`); without one, the newest
+        frame by log_time holds. Timeless values hold where nothing else does.
+
+        Args:
+            path: The path of the entity.
+            kind: "image", "depth", "segmentation" or "points"; None: any of them.
+            at: The name of one timeline, and an instant on it, for names that are no Python keywords.
+            **timeline: The same, as one keyword. An instant is an int (a sequence number, or nanoseconds since the
+                epoch), a float (seconds since the epoch), a datetime (UTC where it names no time zone) or a
+                numpy.datetime64.
+
+        Returns:
+            The frame; None where there is none, or where a later clear has cleared it.
+
+        Raises:
+            InvalidValueError: `path` is no entity path, `kind` is not one of the four, more than one instant is
+                given, or the instant is not a number.
+            InvalidTypeError: The instant is of a type that its timeline does not take.
         """
         entity_path = _entity(path)
         if kind is not None and kind not in DATA_KINDS:
@@ -186,18 +164,44 @@ class RecordingReader:
         return None if row is None else self._frame(rows, index, row, (name, instant))
 
     def frames(self, path: str) -> list[Frame]:
-        """Everything logged to an entity, in log order: also error rows, clears, contexts and extension components."""
+        """Return all that was logged to an entity, in log order.
+
+        Error rows, clears, annotation contexts and extension components are frames too; gaps are left out.
+
+        Args:
+            path: The path of the entity; "" or "/" is the root.
+
+        Returns:
+            The frames; none where nothing was logged there.
+
+        Raises:
+            InvalidValueError: `path` is no entity path.
+            InvalidTypeError: `path` is no string.
+        """
         rows, index = self._state
         return [self._frame(rows, index, row) for row in index.of_entity(_entity(path)).tolist()]
 
     def frames_table(self) -> pa.Table:
-        """All frames rows as they are stored, in log order; the columns are described in docs/store-format.md."""
+        """Return all frames rows as they are stored, gaps too, in log order.
+
+        Returns:
+            A table with one row a value; docs/store-format.md describes its columns.
+        """
         return self._state[0].table()
 
     def follow(self, *, poll: float = 0.1, timeout: float | None = None) -> Iterator[Frame]:
-        """Yield the frames that are committed from now on, in log order within each refresh; gaps left out.
+        """Refresh again and again, and yield the frames that are committed from now on.
 
-        Looks every `poll` seconds; ends after `timeout` seconds without a new frame (None: never).
+        Args:
+            poll: The pause between two refreshes, in seconds.
+            timeout: The time without a new frame after which this ends, in seconds; None: never.
+
+        Yields:
+            The new frames, in log order within each refresh; gaps are left out.
+
+        Raises:
+            StoreFormatError: A segment is of a newer format version than this package reads.
+            OSError: The store cannot be read. A StoreError, where it is in a bucket.
         """
         seen = self._state[0].since.max(initial=0)  # not `_refreshes`: one may be under way in another thread
         return self._follow(int(seen), poll, timeout)
@@ -218,7 +222,7 @@ class RecordingReader:
             time.sleep(poll)
 
     def _frame(self, rows: Rows, index: Index, row: int, asked: tuple[str, int] | None = None) -> Frame:
-        """`asked`: the timeline and instant that it was found at."""
+        """Make the frame of a row; `asked`: the timeline and instant that it was found at."""
         batch = rows.batches[rows.batch[row]]
 
         def context(frame: Frame) -> AnnotationContext:
@@ -257,5 +261,5 @@ class RecordingReader:
 
 
 def _entity(path: Any) -> str:
-    """An entity path; the root is "", as `entities` gives it, and "/"."""
+    """Return a checked entity path; the root is "", as in `RecordingReader.entities`, or "/"."""
     return "" if path == "" else normalise_entity_path(path, root=True)
