@@ -1,7 +1,8 @@
-"""Where things lie in an Arrow IPC file, for those who read only parts of it.
+"""The layout of an Arrow IPC file, for code that reads only parts of one.
 
 An IPC file ends with a footer that lists its record batches; each begins with a message that says where its buffers
-are. Both are FlatBuffers: tables whose fields are found by number. Numbers as in Arrow's format/File.fbs, Message.fbs.
+are. Both are FlatBuffers: tables whose fields are found by number. The numbers here are those of Arrow's
+format/File.fbs and Message.fbs.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from numpy.typing import NDArray
 
 MAGIC = b"ARROW1"
 END_BYTES = 4 + len(MAGIC)
-"""At the end of a file: the footer's size, and the magic."""
+"""The size of a file's end: four bytes with the size of the footer, then the magic."""
 
 BLOCK = np.dtype([("offset", "<i8"), ("head", "<i4"), ("_", "<i4"), ("body", "<i8")])
-"""A record batch in a file: where it begins, bytes of its message, bytes of its buffers after that."""
+"""A record batch in a file: its first byte, then the size of its message and of the buffers after it, in bytes."""
 
 BUFFER = np.dtype([("offset", "<i8"), ("size", "<i8")])
-"""A buffer of a record batch, in its body."""
+"""A buffer of a record batch: its first byte in the body, and its size in bytes."""
 
 _RECORD_BATCHES = 3  # of Footer
 _HEADER_TYPE, _HEADER = 1, 2  # of Message
@@ -29,20 +30,21 @@ _LENGTH, _BUFFERS, _COMPRESSION = 0, 2, 3  # of RecordBatch
 
 
 class LayoutError(ValueError):
-    """Bytes are no footer, or no message."""
+    """Bytes are not a footer, or not the message of a record batch."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class BatchLayout:
-    """What the message of a record batch says."""
+    """The content of the message of a record batch."""
 
     rows: int
+    """The number of rows."""
     buffers: NDArray[np.void]
-    """(n,) of BUFFER, column after column."""
+    """(n,) of dtype BUFFER, column after column."""
 
 
 def footer_size(end: bytes) -> int:
-    """Size of the footer before the last END_BYTES bytes of a file, which are `end`. Raises LayoutError."""
+    """Return the size of the footer; `end`: the last END_BYTES bytes of the file. Raises LayoutError."""
     size = int.from_bytes(end[:4], "little", signed=True)
     if end[4:] != MAGIC or size <= 0:
         raise LayoutError("not an Arrow IPC file, or cut off")
@@ -50,7 +52,7 @@ def footer_size(end: bytes) -> int:
 
 
 def read_footer(footer: bytes | memoryview) -> NDArray[np.void]:
-    """(n,) of BLOCK: the record batches of the file. Raises LayoutError."""
+    """Parse a footer: the record batches of the file, (n,) of dtype BLOCK. Raises LayoutError."""
     try:
         return _structs(footer, _root(footer, 0), _RECORD_BATCHES, BLOCK)
     except (struct.error, ValueError) as e:
@@ -58,12 +60,12 @@ def read_footer(footer: bytes | memoryview) -> NDArray[np.void]:
 
 
 def read_head(message: bytes | memoryview) -> BatchLayout:
-    """The message of a record batch, with the 8 bytes that come before it. Raises LayoutError."""
+    """Parse the message of a record batch, which begins with its 8 bytes of length. Raises LayoutError."""
     try:
         table = _root(message, 8)
         kind, header = _field(message, table, _HEADER_TYPE), _field(message, table, _HEADER)
         if kind is None or header is None or message[kind] != _RECORD_BATCH_HEADER:
-            raise LayoutError("the message is none of a record batch")
+            raise LayoutError("the message is not that of a record batch")
         batch = _indirect(message, header)
         if _field(message, batch, _COMPRESSION) is not None:
             raise LayoutError("the record batch is compressed")
@@ -83,7 +85,7 @@ def _indirect(data: bytes | memoryview, position: int) -> int:
 
 
 def _field(data: bytes | memoryview, table: int, number: int) -> int | None:
-    """Position of a field of a table; None: it has its default."""
+    """Return the position of a field of a table; None: it has its default."""
     vtable = table - int(struct.unpack_from("<i", data, table)[0])
     slot = 4 + 2 * number
     if vtable < 0 or slot + 2 > struct.unpack_from("<H", data, vtable)[0]:
@@ -93,7 +95,7 @@ def _field(data: bytes | memoryview, table: int, number: int) -> int | None:
 
 
 def _structs(data: bytes | memoryview, table: int, number: int, dtype: np.dtype[np.void]) -> NDArray[np.void]:
-    """A field that is a vector of structs."""
+    """Return a field that is a vector of structs."""
     field = _field(data, table, number)
     if field is None:
         return np.zeros(0, dtype)

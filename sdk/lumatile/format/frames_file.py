@@ -13,7 +13,7 @@ from lumatile.errors import CorruptStoreError, StoreError, StoreFormatError
 from lumatile.format.schema import FORMAT_VERSION, FRAMES
 
 ALWAYS_THERE = ("entity_path", "kind", "log_time", "log_tick", "producer", "seq", "first_tile", "tile_count")
-"""Columns that are never null."""
+"""The columns that are never null."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -21,11 +21,11 @@ class Frames:
     """The content of a frames file."""
 
     table: pa.Table
-    """Its rows (schema FRAMES, without metadata)."""
+    """Its rows: schema FRAMES, without metadata."""
     application_id: str
     recording_id: str
     replaces: tuple[str, ...]
-    """Segments that are invisible from now on."""
+    """The segments that this one replaces: they are invisible from now on."""
 
 
 def parse_frames(content: bytes, *, crc32c: int, path: Path | str) -> Frames:

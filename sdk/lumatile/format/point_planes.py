@@ -1,7 +1,7 @@
-"""How a cloud's columns become the bytes of its tiles rows, and back.
+"""Encoding a cloud's columns as the bytes of its tiles rows, and decoding them.
 
 Points are stored in chunks of at most 65,536: row (plane, level, x) holds one column of chunk x of a level, so
-that a viewer fetches the columns it draws. The columns as they were given are kept beside them, as one Arrow IPC
+that a viewer fetches only the columns that it draws. The columns as they were given are stored too, as one Arrow IPC
 stream (`encode_source`).
 """
 
@@ -21,10 +21,10 @@ from lumatile.format.schema import point_source
 from lumatile.format.tile_rows import TileRows
 
 CHUNK = 65_536
-"""Most points of a chunk."""
+"""The most points of a chunk."""
 
 SOURCE_PART = 64 << 20
-"""A source plane is cut into rows of this many bytes; the last one may be shorter."""
+"""The size of the rows of a source plane, in bytes; the last one may be shorter."""
 
 PLANES: Mapping[str, tuple[str, int]] = {
     "position": ("<f4", 0),
@@ -34,22 +34,22 @@ PLANES: Mapping[str, tuple[str, int]] = {
     "keypoint_id": ("<u2", 1),
     "identifier": ("<u8", 1),
 }
-"""dtype and components a point of every plane of numbers; positions have as many components as dimensions.
+"""The dtype of each plane of numbers, and its components a point; positions have as many as dimensions.
 
-The other two: `label` (strings) and `source_index` (uint32, or uint64 in a cloud of more than 2^32 points)."""
+The two other planes: `label` (strings) and `source_index` (uint32, or uint64 in a cloud of more than 2^32 points)."""
 
 
 def encode_numbers(plane: str, values: NDArray[Any]) -> NDArray[np.uint8]:
-    """The stored bytes of one chunk of `plane`: (n,) or (n, components) in the plane's dtype, C order, no padding."""
+    """Encode one chunk of `plane`, (n,) or (n, components): in the plane's dtype and C order, without padding."""
     dtype = values.dtype if plane == "source_index" else np.dtype(PLANES[plane][0])
     return np.ascontiguousarray(values, dtype).reshape(-1).view(np.uint8)
 
 
 def encode_labels(labels: Sequence[str | None]) -> NDArray[np.uint8]:
-    """The stored bytes of one chunk of labels.
+    """Encode one chunk of labels.
 
-    n+1 uint32 offsets into the text, n bytes that are 1 where there is a label and 0 where it is None, then the
-    text, UTF-8.
+    The bytes are n+1 uint32 offsets into the text, n bytes that are 1 where there is a label and 0 where it is None,
+    then the text in UTF-8. Raises InvalidTypeError for a text of 4 GiB or more.
     """
     texts = [b"" if label is None else label.encode() for label in labels]
     offsets = np.zeros(len(texts) + 1, np.uint64)
@@ -61,10 +61,10 @@ def encode_labels(labels: Sequence[str | None]) -> NDArray[np.uint8]:
 
 
 def point_rows(plane: str, values: NDArray[Any] | Sequence[str | None], counts: Sequence[int]) -> TileRows:
-    """The tiles rows of one column of a cloud.
+    """Make the tiles rows of one column of a cloud.
 
-    `values`: one entry a point (labels: strings), in stored order, coarsest level first. `counts`: points of level 0,
-    1 ... k.
+    `values`: one entry a point (labels: strings), in stored order, coarsest level first. `counts`: the number of
+    points of level 0, 1 ... k.
     """
     chunks = [
         (level, x, min(CHUNK, counts[level] - start))
@@ -96,7 +96,7 @@ def point_rows(plane: str, values: NDArray[Any] | Sequence[str | None], counts: 
 
 
 def source_rows(data: NDArray[np.uint8]) -> Iterator[TileRows]:
-    """The tiles rows of a source plane: one for each SOURCE_PART of `data`, views of it."""
+    """Make the tiles rows of a source plane: one for each SOURCE_PART of `data`. Their payloads are views of it."""
     zero = np.zeros(1, np.int32)
     for part, start in enumerate(range(0, data.nbytes, SOURCE_PART)):
         payload = data[start : start + SOURCE_PART]
@@ -117,9 +117,9 @@ def source_rows(data: NDArray[np.uint8]) -> Iterator[TileRows]:
 
 
 def decode_numbers(plane: str, data: NDArray[np.uint8], count: int, dimensions: int) -> NDArray[Any]:
-    """The values of one chunk, as a view of `data`: (count,), or (count, components) for positions and colors.
+    """Decode one chunk, as a view of `data`: (count,), or (count, components) for positions and colors.
 
-    Raises CorruptStoreError where `data` is not `count` points.
+    Raises CorruptStoreError where `data` does not hold `count` points.
     """
     if plane == "source_index":
         dtype, components = np.dtype("<u8" if count and len(data) // count == 8 else "<u4"), 1
@@ -132,7 +132,7 @@ def decode_numbers(plane: str, data: NDArray[np.uint8], count: int, dimensions: 
 
 
 def decode_labels(data: NDArray[np.uint8], count: int) -> list[str | None]:
-    """The labels of one chunk. Raises CorruptStoreError where `data` is not `count` labels."""
+    """Decode the labels of one chunk. Raises CorruptStoreError where `data` does not hold `count` labels."""
     head = 4 * (count + 1)
     if len(data) < head + count:
         raise CorruptStoreError(f"plane 'label': {len(data)} bytes are not {count} labels")
@@ -149,10 +149,11 @@ def decode_labels(data: NDArray[np.uint8], count: int) -> list[str | None]:
 
 
 def encode_source(columns: Mapping[str, Any]) -> NDArray[np.uint8]:
-    """The source plane of a cloud: its columns as given, as one Arrow IPC stream of one row.
+    """Encode the source plane of a cloud: its columns as given, as one Arrow IPC stream of one row.
 
     Arrays and sequences become lists of all their values in C order, with the array's shape and dtype in the field's
-    metadata; None, strings and numbers are kept as they are. Raises InvalidTypeError for what Arrow has no type for.
+    metadata; None, strings and numbers are kept as they are. Raises InvalidTypeError for a value that Arrow has no
+    type for.
     """
     fields, arrays = [], []
     for name, value in columns.items():
@@ -170,7 +171,7 @@ def encode_source(columns: Mapping[str, Any]) -> NDArray[np.uint8]:
 
 
 def _encode_column(name: str, value: Any) -> tuple[pa.Field, pa.Array]:
-    """One row of one column."""
+    """Encode one column as a field and an array of one row."""
     metadata = {}
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
         flat = np.ascontiguousarray(value).reshape(-1)
@@ -186,7 +187,7 @@ def _encode_column(name: str, value: Any) -> tuple[pa.Field, pa.Array]:
 
 
 def decode_source(data: NDArray[np.uint8]) -> dict[str, Any]:
-    """The columns `encode_source` was given: arrays in native byte order, other sequences as lists.
+    """Decode the columns that `encode_source` was given: arrays in native byte order, other sequences as lists.
 
     Raises CorruptStoreError where `data` is not such a stream.
     """

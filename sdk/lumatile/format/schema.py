@@ -1,4 +1,4 @@
-"""The Arrow schemas: frames and tiles files of the store, format version 1, and what travels to a service."""
+"""The Arrow schemas: frames and tiles files of the store, format version 1, and the values sent to a service."""
 
 from __future__ import annotations
 
@@ -42,8 +42,10 @@ FRAMES = pa.schema(
         pa.field("index_crc32c", pa.uint32()),
     ]
 )
-"""One row a logged value. `source`: "plane" (a source plane holds the logged bytes), "tiles" (the tiles give them
-back exactly) or "none". `first_tile`: row in the segment's tiles file. See docs/store-format.md."""
+"""The schema of a frames file: one row a logged value.
+
+`source`: "plane" (a source plane holds the logged bytes), "tiles" (the tiles hold them exactly) or "none".
+`first_tile`: a row of the segment's tiles file. See docs/store-format.md."""
 
 TILES = pa.schema(
     [
@@ -63,7 +65,9 @@ TILES = pa.schema(
         pa.field("crc32c", pa.uint32(), nullable=False),
     ]
 )
-"""One row a tile. `frame`: the row of its frame in the segment's frames file; `crc32c`: of the stored payload."""
+"""The schema of a tiles file: one row a tile.
+
+`frame`: the row of its frame in the segment's frames file. `crc32c`: the checksum of the stored payload."""
 
 
 LOG = pa.schema(
@@ -77,10 +81,11 @@ LOG = pa.schema(
         pa.field("value", pa.string()),
     ]
 )
-"""One row a logged value on its way to a service, or one part of a large one; see wire.py. `size`: bytes of the whole
-payload. `value`: JSON, in the first part."""
+"""The schema of the messages to a service: one row a logged value, or one part of a large one; see lumatile.wire.
+
+`size`: the bytes of the whole payload. `value`: JSON, in the first part."""
 
 
 def point_source(columns: list[pa.Field]) -> pa.Schema:
-    """The schema of a cloud's source plane: the columns that were logged. See docs/store-format.md."""
+    """Return the schema of a cloud's source plane: the columns that were logged. See docs/store-format.md."""
     return pa.schema(columns)

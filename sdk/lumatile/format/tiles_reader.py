@@ -14,41 +14,44 @@ from lumatile.errors import CorruptStoreError
 from lumatile.format.tile_rows import Codec, TileRows
 
 Where = Any
-"""Where the stored bytes of a row are: what a reader gives and takes."""
+"""The location of the stored bytes of a row: each reader has its own form."""
 
 RowsOfFrame = tuple[TileRows, NDArray[np.uint32], Sequence[Where]]
-"""The rows of a record batch (their payload may be empty: far away), their CRC32Cs as stored, where their bytes are."""
+"""The rows of a record batch (without payload, where it is fetched later), their stored CRC32Cs, and locations."""
 
 
 class TilesReader(Protocol):
-    """An open tiles file. Batches are read, and checked, when they are asked for: all raises CorruptStoreError."""
+    """An open tiles file, whose batches are read and checked when they are asked for.
+
+    Every method may raise CorruptStoreError, OSError, and FileNotFoundError where the file is gone.
+    """
 
     @property
     def path(self) -> Path | str:
-        """A path, or a URL."""
+        """The path or URL of the file."""
         ...
 
     def __len__(self) -> int:
-        """Its record batches."""
+        """Return the number of its record batches."""
         ...
 
     def batch(self, i: int) -> tuple[int, TileRows, NDArray[np.uint32]]:
-        """Record batch `i`: the frame row it belongs to, its rows, their CRC32Cs as stored."""
+        """Read record batch `i`: the frame row that it belongs to, its rows, and their stored CRC32Cs."""
         ...
 
     def rows_of_frame(self, frame: int) -> Iterator[RowsOfFrame]:
-        """The record batches of frame row `frame`."""
+        """Yield the record batches of frame row `frame`."""
         ...
 
     def payloads(self, where: Sequence[Where]) -> list[NDArray[np.uint8]]:
-        """The stored bytes of rows."""
+        """Return the stored bytes of rows."""
         ...
 
 
 def read_batch(batch: pa.RecordBatch, what: str) -> tuple[int, TileRows, NDArray[np.uint32]]:
-    """A record batch: the frame row it belongs to, its rows, views of it, and their CRC32Cs as stored.
+    """Parse a record batch: the frame row that it belongs to, its rows (views of it), and their stored CRC32Cs.
 
-    Raises CorruptStoreError, which begins with `what`.
+    Raises CorruptStoreError, whose message begins with `what`.
     """
     frame, columns, checksums = read_columns(batch, what)
     payload = batch.column(0)
@@ -60,9 +63,9 @@ def read_batch(batch: pa.RecordBatch, what: str) -> tuple[int, TileRows, NDArray
 
 
 def read_columns(batch: pa.RecordBatch, what: str) -> tuple[int, dict[str, Any], NDArray[np.uint32]]:
-    """All of a record batch but the payload: the frame row, the other fields of TileRows, the CRC32Cs as stored.
+    """Parse a record batch without its payload: the frame row, the other fields of TileRows, the stored CRC32Cs.
 
-    Raises CorruptStoreError, which begins with `what`.
+    Raises CorruptStoreError, whose message begins with `what`.
     """
     try:
         batch.validate(full=True)
@@ -78,7 +81,7 @@ def read_columns(batch: pa.RecordBatch, what: str) -> tuple[int, dict[str, Any],
 
 
 def _single(batch: pa.RecordBatch, name: str, what: str) -> Any:
-    """The value that all rows of a column of one batch have."""
+    """Return the one value that all rows of a column of a batch have. Raises CorruptStoreError."""
     column = batch.column(name)
     values = column.unique()
     if len(values) != 1 or column.null_count:

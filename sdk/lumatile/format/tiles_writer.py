@@ -1,4 +1,4 @@
-"""Writing the two Arrow IPC files of a segment. See docs/store-format.md."""
+"""Writing the tiles file of a segment, an Arrow IPC file; see docs/store-format.md."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from lumatile.format.schema import TILES
 from lumatile.format.tile_rows import TileRows
 
 ALIGNMENT = 256
-"""A batch's payload starts at a multiple of this many bytes in the file."""
+"""The payload of a batch starts at a multiple of this many bytes in the file."""
 
 PAGE = 4096
 """Direct writes need addresses, offsets and sizes that are multiples of this many bytes."""
 
 LARGE = 64 << 10
-"""A payload of this many bytes starts on a page, so that it can be written without a copy."""
+"""A payload of at least this many bytes starts on a page, so that it can be written without a copy."""
 
 INDEX_ROW = np.dtype(
     [
@@ -41,51 +41,51 @@ INDEX_ROW = np.dtype(
         ("crc32c", "<u4"),
     ]
 )
-"""One tiles row less its payload, packed: what a frame's `index_crc32c` is the checksum of, row after row."""
+"""One tiles row without its payload, packed. A frame's `index_crc32c` is the checksum of these, row after row."""
 
 
 _MAGIC = b"ARROW1\0\0"
 
 
 class TilesSink(Protocol):
-    """A tiles file that Arrow writes, front to back (also `flush` and `closed`, as files have them)."""
+    """A file that Arrow writes from front to back; it has `flush` and `closed` too, as Python's files do."""
 
     def tell(self) -> int:
-        """Bytes taken so far."""
+        """Return the number of bytes taken so far."""
         ...
 
     def write(self, data: Any) -> int:
-        """Take an Arrow buffer, which nobody changes any more, or bytes. Raises OSError, of an earlier write too."""
+        """Take an Arrow buffer, which must not change any more, or bytes. Raises OSError, also of an earlier write."""
         ...
 
     def finish(self) -> None:
-        """Make it durable; it stays open. Raises OSError."""
+        """Make the file durable; it stays open. Raises OSError."""
         ...
 
     def close(self) -> None:
-        """Close it, finished or not."""
+        """Close the file, finished or not."""
         ...
 
 
 class TilesFile:
-    """A tiles file being written."""
+    """A tiles file that is being written."""
 
     def __init__(self, file: TilesSink, metadata: Mapping[str, str]) -> None:
-        """Begin to write `file`. Raises OSError."""
+        """Begin to write into `file`; `metadata` goes into the schema. Raises OSError."""
         self._file = file
         schema = TILES.with_metadata(dict(metadata))
         self._writer = pa.ipc.new_file(pa.PythonFile(self._file, "w"), schema)
         self._start = len(_MAGIC) + schema.serialize().size
         self.rows = 0
-        """Tiles rows written so far."""
+        """The number of tiles rows written so far."""
 
     @property
     def nbytes(self) -> int:
-        """Size so far."""
+        """The size so far, in bytes."""
         return self._file.tell()
 
     def write(self, frame: int, tiles: TileRows) -> NDArray[np.void]:
-        """Write one record batch of frame number `frame`; returns its index rows (INDEX_ROW). Raises OSError."""
+        """Write one record batch of frame row `frame`, and return its index rows (INDEX_ROW). Raises OSError."""
         index = index_rows(tiles)
         if not len(index):
             return index
@@ -102,12 +102,12 @@ class TilesFile:
         self._file.close()
 
     def discard(self) -> None:
-        """Close the file as it is."""
+        """Close the file, unfinished."""
         self._file.close()
 
 
 def index_rows(tiles: TileRows) -> NDArray[np.void]:
-    """The index rows (INDEX_ROW) of `tiles`, checksums computed."""
+    """Return the index rows (INDEX_ROW) of `tiles`, with their checksums."""
     index = np.zeros(len(tiles.level), INDEX_ROW)
     index["plane"] = tiles.plane.encode()
     index["codec"] = tiles.codec.encode()
@@ -118,14 +118,16 @@ def index_rows(tiles: TileRows) -> NDArray[np.void]:
     index["value_min"] = index["value_max"] = np.nan
     if tiles.value_range is not None:
         for name, values in zip(("value_min", "value_max"), tiles.value_range.T, strict=True):
-            np.copyto(index[name], values, where=~np.isnan(values))  # of all NaNs, one: numpy's
+            np.copyto(
+                index[name], values, where=~np.isnan(values)
+            )  # so that every NaN has the same bits, those of numpy
     bounds = tiles.offsets.tolist()
     index["crc32c"] = [crc32c(tiles.payload[a:b]) for a, b in pairwise(bounds)]
     return index
 
 
 def _batch(frame: int, tiles: TileRows, index: NDArray[np.void]) -> pa.RecordBatch:
-    """The record batch of `tiles`; its payload is not copied."""
+    """Return the record batch of `tiles`, without copying the payload."""
     n = len(index)
     payload = pa.LargeBinaryArray.from_buffers(
         pa.large_binary(),
@@ -146,21 +148,21 @@ def _batch(frame: int, tiles: TileRows, index: NDArray[np.void]) -> pa.RecordBat
 
 
 def _repeated(text: str, n: int) -> pa.Array:
-    """`text`, n times; much faster than pa.array, which looks for pandas every time."""
+    """Return an array with n times `text`; much faster than pa.array, which looks for pandas every time."""
     data = text.encode()
     offsets = np.arange(n + 1, dtype=np.int32) * np.int32(len(data))
     return pa.Array.from_buffers(pa.string(), n, [None, pa.py_buffer(offsets), pa.py_buffer(data * n)])
 
 
 def _padding(position: int, rows: int, nbytes: int) -> int:
-    """Bytes of custom metadata that put the payload of a batch at `position` on its boundary."""
+    """Return how many bytes of custom metadata put the payload of a batch at `position` on its boundary."""
     alignment = PAGE if nbytes >= LARGE else ALIGNMENT
     return -(position + head_size() + 8 * (rows + 1)) % alignment
 
 
 @cache
 def head_size() -> int:
-    """Bytes of a batch's message before its body, without padding: the same for any number of rows but none."""
+    """Return the bytes of a batch's message before its body, without padding: the same for any number of rows but 0."""
     number, size = np.zeros(1, np.int32), np.zeros(1, np.int64)
     twin = TileRows(
         plane="",

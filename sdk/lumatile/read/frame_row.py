@@ -1,4 +1,4 @@
-"""The row of one logged value: all that is known of it without a look at its tiles."""
+"""The frames row of one logged value: all that is known of it without its tiles."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from lumatile.read.rows import RowBatch
 from lumatile.values import Kind
 
 DRAW_ORDERS = {"image": -10.0, "depth": -10.0, "segmentation": -10.0, "points": 30.0}
-"""By kind."""
+"""The draw order of a value that was logged without one, by kind."""
 
 DIMENSIONS = {"image": 3, "depth": 2, "segmentation": 2, "points": 2}
-"""Of a frame's shape, by kind."""
+"""The number of dimensions of a frame's shape, by kind."""
 
 
 class FrameRow:
-    """A row of a frames file, its columns read when they are asked for."""
+    """A row of a frames file, whose columns are read when they are asked for."""
 
     def __init__(self, batch: RowBatch, row: int) -> None:
-        """Row `row` of `batch`."""
+        """Read row `row` of `batch`."""
         self._batch = batch
         self._row = row
 
@@ -50,53 +50,56 @@ class FrameRow:
         return f"<{type(self).__name__} {self.kind} {self.entity_path!r} {listed}>"
 
     def moved(self, batch: RowBatch, row: int) -> None:
-        """The row is in another segment now: the one it was found in has been merged."""
+        """Take the row from another segment: the one that it was found in has been merged."""
         self._batch = batch
         self._row = row
 
     @property
     def segment(self) -> str:
-        """The segment it was read from."""
+        """The name of the segment that it was read from."""
         return self._batch.segments[int(self._batch.segment[self._row])]
 
     @property
     def segment_row(self) -> int:
-        """Its row in that segment's frames file."""
+        """The number of its row in the frames file of that segment."""
         return int(self._batch.frame[self._row])
 
     @property
     def key(self) -> tuple[bytes, int]:
-        """(producer, seq)."""
+        """The (producer, seq) of the value, which no other value has."""
         return self._get("producer"), int(self._batch.seq[self._row])
 
     @property
     def tile_count(self) -> int:
-        """Tiles rows of all planes."""
+        """The number of its tiles rows, of all planes."""
         return int(self._get("tile_count"))
 
     @property
     def entity_path(self) -> str:
-        """Where in the recording it was logged."""
+        """The path of the entity that it was logged to."""
         return str(self._get("entity_path"))
 
     @property
     def kind(self) -> Kind:
-        """What was logged."""
+        """The kind of the logged value: "image", "points", "clear" ..."""
         return cast("Kind", self._get("kind"))
 
     @property
     def log_time(self) -> int:
-        """When it was logged, in nanoseconds since the epoch."""
+        """The time at which it was logged, in nanoseconds since the epoch."""
         return int(self._batch.log_time[self._row])
 
     @property
     def timeless(self) -> bool:
-        """On no timeline: holds always."""
+        """True where it is on no timeline: it holds at any time."""
         return bool(self._batch.timeless[self._row])
 
     @cached_property
     def times(self) -> dict[str, int | np.datetime64]:
-        """Its time points: int on a sequence, datetime64[ns] (UTC) on a time. `log_time` is filled for timeless too."""
+        """Its time points by timeline: an int on a sequence, datetime64[ns] (UTC) on a time.
+
+        A timeless value has a `log_time` too.
+        """
         times: dict[str, int | np.datetime64] = {
             "log_time": np.datetime64(self.log_time, "ns"),
             "log_tick": int(self._get("log_tick")),
@@ -112,7 +115,7 @@ class FrameRow:
 
     @property
     def dtype(self) -> np.dtype[Any] | None:
-        """Of the logged array (points: of the positions; JPEG: uint8); None where there was none."""
+        """The dtype of the logged array (points: of the positions; JPEG: uint8); None where there was no array."""
         name = self._get("source_dtype")
         if name is None:
             return None
@@ -123,7 +126,7 @@ class FrameRow:
 
     @cached_property
     def shape(self) -> tuple[int, ...] | None:
-        """Images (h, w, c), depth and segmentation (h, w), points (N, d); None for others and for error rows."""
+        """The shape: image (h, w, c), depth and segmentation (h, w), points (N, d); None for others, and error rows."""
         shape = self._get("shape")
         if shape is None:
             return None
@@ -133,54 +136,54 @@ class FrameRow:
 
     @property
     def format(self) -> str | None:
-        """WebGPU name of the texels (segmentation: of the ids); None for what has none."""
+        """The WebGPU name of the texels' format (segmentation: of the ids); None for a value without texels."""
         name = self._get("tile_format")
         return None if name is None else str(name)
 
     @property
     def meter(self) -> float | None:
-        """Depth: units per metre of the logged values."""
+        """For depth, the number of logged units in a metre; None for other kinds."""
         return cast("float | None", self._get("meter"))
 
     @property
     def draw_order(self) -> float | None:
-        """Greater is drawn over less; the kind's default where none was given."""
+        """The draw order: higher values are drawn on top. Where none was given, the default of the kind."""
         given = self._get("draw_order")
         return DRAW_ORDERS.get(self.kind) if given is None else float(given)
 
     @property
     def ext(self) -> dict[str, Any] | None:
-        """Extension components."""
+        """The extension components; None where there are none."""
         text = self._get("ext")
         return None if text is None else self._json(text)
 
     @property
     def recursive(self) -> bool:
-        """Clears: the entity's descendants too."""
+        """True for a clear that clears the entity's descendants too."""
         return bool(self._get("recursive"))
 
     @property
     def decoder(self) -> str | None:
-        """What decoded an image file."""
+        """The name of the decoder of an image file; None for other values."""
         return cast("str | None", self._get("decoder"))
 
     @property
     def palette_hash(self) -> str | None:
-        """Of the palette that stored colors were looked up with; None: they are explicit, or there are none."""
+        """The hash of the palette that gave the stored colors; None: they were logged, or there are none."""
         return cast("str | None", self._get("palette_hash"))
 
     @property
     def error(self) -> str | None:
-        """Why nothing was stored; None: all is well."""
+        """The reason why nothing was stored; None for a value that was stored."""
         return cast("str | None", self._get("error"))
 
     @property
     def provenance(self) -> dict[str, str | None] | None:
-        """Batch input: uri, member, content_hash."""
+        """The origin of a value from a batch job: uri, member, content_hash; None for other values."""
         return cast("dict[str, str | None] | None", self._get("provenance"))
 
     def corrupt(self, what: object) -> CorruptStoreError:
-        """The error that says what is wrong with this row."""
+        """Return the error that says what is wrong with this row."""
         return CorruptStoreError(f"segment {self.segment}, row {self.segment_row} ({self.entity_path!r}): {what}")
 
     def _get(self, column: str) -> Any:

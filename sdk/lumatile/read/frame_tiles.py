@@ -1,4 +1,4 @@
-"""The stored pieces of one frame: found in its tiles file, checked, decoded."""
+"""The stored tiles of one frame: found in its tiles file, checked, decoded."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ TEXELS: dict[str, tuple[str, int]] = {
     "r8uint": ("u1", 1),
     "r16uint": ("<u2", 1),
 }
-"""dtype and channels of the tile formats, by their WebGPU names."""
+"""The dtype and channels of each tile format, by its WebGPU name."""
 
 Key = tuple[str, int, int, int]
-"""plane, level, x, y."""
+"""The plane, level, x and y of a tile."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -35,16 +35,16 @@ class StoredTile:
 
     key: Key
     where: Where
-    """Its stored bytes are, for the reader that found it."""
+    """The location of its stored bytes, for the reader that found it."""
     codec: str
     width: int
     height: int
     row_pitch: int
-    """Bytes."""
+    """The bytes from one row of texels to the next."""
     raw_size: int
-    """Bytes once decoded."""
+    """The size of the decoded bytes."""
     crc32c: int
-    """Of the stored bytes."""
+    """The CRC32C of the stored bytes."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -112,15 +112,15 @@ class FrameTiles:
         return self._found.corrupt(what)
 
     def planes(self) -> set[str]:
-        """The planes that have rows."""
+        """Return the planes that have rows."""
         return {plane for plane, *_ in self._found.tiles}
 
     def rows(self, plane: str) -> list[tuple[Key, StoredTile]]:
-        """All rows of a plane, in stored order."""
+        """Return all rows of a plane, in stored order."""
         return [(key, tile) for key, tile in self._found.tiles.items() if key[0] == plane]
 
     def stored(self, key: Key) -> StoredTile:
-        """One row. Raises NotFoundError."""
+        """Return one row. Raises NotFoundError."""
         found = self._found
         try:
             return found.tiles[key]
@@ -133,7 +133,7 @@ class FrameTiles:
         return FrameTiles(self._found, self._find_again, checks=True)
 
     def check(self, key: Key) -> None:
-        """Compare a row's checksum. Raises CorruptStoreError."""
+        """Compare the checksum of a row. Raises NotFoundError, CorruptStoreError."""
         tile = self.stored(key)
         self._compare(tile, self._read(tile))
 
@@ -142,7 +142,10 @@ class FrameTiles:
             raise self.corrupt(f"tile {tile.key} has other bytes than were written")
 
     def decoded(self, tile: StoredTile) -> NDArray[np.uint8]:
-        """(raw_size,) read-only: the stored bytes (a view, if mapped) if the codec is raw. Raises CorruptStoreError."""
+        """Return the decoded bytes, (raw_size,), read-only; a view of a mapped file, if the codec is raw.
+
+        Raises CorruptStoreError.
+        """
         return self._decode(tile, self._read(tile))
 
     def _read(self, tile: StoredTile) -> NDArray[np.uint8]:
@@ -178,7 +181,7 @@ class FrameTiles:
         return data
 
     def texels(self, key: Key, tile_format: str) -> NDArray[Any]:
-        """(h, w, channels) read-only view of a raster tile. Raises NotFoundError, CorruptStoreError."""
+        """Return the texels of a raster tile, (h, w, channels), read-only. Raises NotFoundError, CorruptStoreError."""
         tile = self.stored(key)
         return self._shaped(key, tile, self._read(tile), tile_format)
 
@@ -201,9 +204,9 @@ class FrameTiles:
         )
 
     def level(self, plane: str, level: int, shape: tuple[int, ...], tile_format: str) -> NDArray[Any]:
-        """(h, w, channels): all tiles of a level put together. Raises NotFoundError, CorruptStoreError.
+        """Put all tiles of a level together: (h, w, channels). Raises NotFoundError, CorruptStoreError.
 
-        `shape`: of the frame; it begins with (height, width).
+        `shape`: the shape of the frame, which begins with (height, width).
         """
         height, width = level_sizes(shape[0], shape[1])[level]
         across, down = -(-width // TILE), -(-height // TILE)
@@ -214,7 +217,7 @@ class FrameTiles:
         for y in range(down):
             keys = [(plane, level, x, y) for x in range(across)]
             tiles = [self.stored(key) for key in keys]
-            payloads = self._payloads(tiles)  # a row at once: they may be far away
+            payloads = self._payloads(tiles)  # a row of tiles at once: each request may take a round trip
             for x, (key, tile, data) in enumerate(zip(keys, tiles, payloads, strict=True)):
                 part = whole[y * TILE : (y + 1) * TILE, x * TILE : (x + 1) * TILE]
                 texels = self._shaped(key, tile, data, tile_format)
@@ -224,7 +227,7 @@ class FrameTiles:
         return whole
 
     def joined(self, plane: str) -> NDArray[np.uint8]:
-        """(n,): the bytes of a plane of parts, one after another."""
+        """Return the bytes of a plane that is stored in parts, (n,). Raises CorruptStoreError."""
         rows = sorted(self.rows(plane), key=lambda row: row[0])
         if [key for key, _ in rows] != [(plane, 0, 0, part) for part in range(len(rows))]:
             raise self.corrupt(f"plane {plane!r} misses parts")

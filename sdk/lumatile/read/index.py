@@ -1,4 +1,4 @@
-"""Latest-at: which row holds at a time."""
+"""Latest-at queries: the row that holds at a time."""
 
 from __future__ import annotations
 
@@ -17,20 +17,22 @@ class Timeline:
     """The rows on one timeline, sorted by (entity, group, time, row): one run for each entity and group."""
 
     rows: NDArray[np.int64]
+    """(n,): the number of each row among all rows."""
     times: NDArray[np.int64]
+    """(n,): the time of each row."""
     starts: NDArray[np.int64]
-    """Where the run of entity * len(GROUPS) + group begins; one more at the end."""
+    """The first entry of the run entity * len(GROUPS) + group; one more at the end."""
 
     @staticmethod
     def of(run: NDArray[np.int64], rows: NDArray[np.int64], times: NDArray[np.int64], runs: int) -> Timeline:
-        """Of `rows` at `times`, which belong to the runs `run`."""
+        """Sort `rows` at `times`, which belong to the runs `run`; `runs`: the number of runs."""
         order = np.lexsort((rows, times, run))
         starts = np.searchsorted(run[order], np.arange(runs + 1))
         return Timeline(rows=rows[order], times=times[order], starts=starts)
 
     def latest(self, run: int, time: int) -> tuple[int, int] | None:
-        """(time, row) of a run's last row at or before `time`: the greatest."""
-        if run + 1 >= len(self.starts):  # of an entity that was met later
+        """Return (time, row) of a run's last row at or before `time`; None where there is none."""
+        if run + 1 >= len(self.starts):  # it belongs to an entity that came later
             return None
         low, high = int(self.starts[run]), int(self.starts[run + 1])
         found = low + int(np.searchsorted(self.times[low:high], time, side="right")) - 1
@@ -38,15 +40,15 @@ class Timeline:
 
 
 class Index:
-    """Answers latest-at queries over rows. Timelines are sorted when they are first asked for."""
+    """Answers latest-at queries over rows. A timeline is sorted when it is first asked for."""
 
     def __init__(self, rows: Rows) -> None:
-        """An index of `rows`; error rows and unknown kinds are left out."""
+        """Index `rows`; error rows and unknown kinds are left out."""
         self._rows = rows
         self._timelines: dict[str, Timeline] = {}
 
     def latest(self, entity_path: str, kinds: Sequence[str], timeline: str, time: int) -> int | None:
-        """The row of one of `kinds` that holds at `time`, or None where there is none or a clear came later."""
+        """Return the row of one of `kinds` that holds at `time`; None where there is none, or a clear came later."""
         for each, at in ((self._timeline(timeline), time), (self._timeless, 0)):
             found = self._greatest(each, entity_path, [GROUPS[kind] for kind in kinds], at)
             clears = [self._greatest(each, entity_path, [GROUPS["clear"], GROUPS["clear_recursive"]], at)]
@@ -57,9 +59,10 @@ class Index:
         return None
 
     def annotation_context(self, entity_path: str, timeline: str, time: int, log_time: int) -> int | None:
-        """The row of the context that holds for an entity: the nearest ancestor-or-self's that has one.
+        """Return the row of the annotation context that holds for an entity; None where there is none.
 
-        Its newest on `timeline`, else by log time, else timeless.
+        It is that of the entity itself, or of its nearest ancestor that has one: its newest on `timeline`, else by
+        log time, else a timeless one.
         """
         group = [GROUPS["annotation_context"]]
         for path in (entity_path, *_ancestors(entity_path)):
@@ -74,7 +77,7 @@ class Index:
         return None
 
     def of_entity(self, entity_path: str) -> NDArray[np.int64]:
-        """The rows of an entity, in log order; gaps left out."""
+        """Return the rows of an entity, in log order; gaps are left out."""
         code = self._rows.entities.get(entity_path, -1)
         return np.flatnonzero((self._rows.entity == code) & self._rows.shown)
 
@@ -100,7 +103,7 @@ class Index:
 
     @cached_property
     def _runs(self) -> NDArray[np.int64]:
-        """Each row's run; -1: in none."""
+        """The run of each row; -1: none."""
         group = self._rows.group
         out = self._rows.column(lambda batch: batch.failed) | (group < 0)
         return np.where(out, -1, self._rows.entity * len(GROUPS) + group)
@@ -111,7 +114,7 @@ class Index:
 
 
 def _ancestors(entity_path: str) -> Iterator[str]:
-    """The entity's parents, nearest first, the root last."""
+    """Yield the ancestors of an entity, the nearest first, the root last."""
     while entity_path:
         entity_path = entity_path.rpartition("/")[0]
         yield entity_path

@@ -1,4 +1,4 @@
-"""Instants as queries give them."""
+"""The forms in which a query gives an instant."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 def as_instant(timeline: str, kind: str, value: Any) -> int:
-    """The 64-bit number of an instant on a timeline of `kind` "sequence" or "time".
+    """Return the 64-bit number of an instant on a timeline of `kind` "sequence" or "time".
 
-    An int is a sequence number or nanoseconds since the epoch, a float seconds; datetime.datetime (UTC where it has no
-    zone) and numpy.datetime64 are taken. What is beyond 64 bits is the least or the greatest instant. Raises
-    InvalidTypeError for anything else, and for what is not an int on a sequence; InvalidValueError for NaN.
+    An int is a sequence number or nanoseconds since the epoch, a float seconds since the epoch; datetime.datetime (UTC
+    where it has no zone) and numpy.datetime64 are accepted. A value beyond 64 bits is the least or the greatest
+    instant. Raises InvalidTypeError for another type, and for anything but an int on a sequence; InvalidValueError for
+    NaN.
     """
     if isinstance(value, numbers.Integral):
         nanos = int(value)

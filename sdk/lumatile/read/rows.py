@@ -1,4 +1,4 @@
-"""The frames rows of a recording, as far as they have been read: which of them count, and the columns to search."""
+"""The frames rows of a recording that have been read: which of them count, and the columns that queries search."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ GROUPS: Mapping[str, int] = {
     "ext": len(DATA_KINDS) + 3,
     "gap": len(DATA_KINDS) + 4,
 }
-"""What a row is, for queries: its kind; recursive clears apart."""
+"""The groups of rows that queries tell apart: the kinds, with recursive clears as one of their own."""
 
 
 class Codes(dict[Any, int]):
-    """Numbers for values, in the order in which they are met: the same for all rows of a recording."""
+    """Numbers for values, in the order in which they are met; the same for all rows of a recording."""
 
     def of(self, column: pa.ChunkedArray) -> NDArray[np.int64]:
-        """(n,): the codes of a column's values."""
+        """Return the codes of a column's values, (n,); new values get new codes."""
         encoded = column.combine_chunks().dictionary_encode()
         table = np.array([self.setdefault(value, len(self)) for value in encoded.dictionary.to_pylist()], np.int64)
         codes: NDArray[np.int64] = table[encoded.indices.to_numpy(zero_copy_only=False)]
@@ -39,33 +39,34 @@ class Codes(dict[Any, int]):
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RowBatch:
-    """The rows of the segments that one refresh has read, as they are stored. Arrays have one entry a row."""
+    """The rows of the segments that one refresh has read. Arrays have one entry a row."""
 
     table: pa.Table
-    """Schema FRAMES, one chunk a column."""
+    """The rows as they are stored: schema FRAMES, one chunk a column."""
     segments: tuple[str, ...]
+    """The names of the segments."""
     segment: NDArray[np.int64]
-    """Index into `segments`."""
+    """The index of the row's segment in `segments`."""
     frame: NDArray[np.int64]
-    """Row within the segment's frames file."""
+    """The number of the row in the segment's frames file."""
     since: NDArray[np.int64]
-    """Number of the refresh that first met the row's key: in this batch, or in a segment that it has replaced."""
+    """The number of the refresh that first met the row's key: in this batch, or in a segment that it has replaced."""
     entity: NDArray[np.int64]
-    """Code of the entity path."""
+    """The code of the entity path."""
     group: NDArray[np.int64]
-    """One of GROUPS; -1: a kind this version does not know."""
+    """One of GROUPS; -1: a kind that this version does not know."""
     producer: NDArray[np.int64]
-    """Code of the producer."""
+    """The code of the producer."""
     seq: NDArray[np.int64]
     log_time: NDArray[np.int64]
-    """Nanoseconds since the epoch."""
+    """The log time, in nanoseconds since the epoch."""
     timeless: NDArray[np.bool_]
     failed: NDArray[np.bool_]
-    """Error rows."""
+    """True for an error row."""
 
     @staticmethod
     def of(tables: Mapping[str, pa.Table], *, refresh: int, entities: Codes, producers: Codes) -> RowBatch:
-        """The rows of segments, by their names, first met at `refresh`; new entities and producers get codes."""
+        """Make a batch of segments, by name, first met at `refresh`; new entities and producers get codes."""
         counts = [len(table) for table in tables.values()]
         table = pa.concat_tables(tables.values()).combine_chunks()
         group = Codes(GROUPS).of(table["kind"])
@@ -87,7 +88,7 @@ class RowBatch:
         )
 
     def timeline(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The rows that are on a timeline, and where on it they are."""
+        """Return the rows that are on a timeline, and their times on it."""
         if name in ("log_time", "log_tick"):
             rows = np.flatnonzero(~self.timeless)
             return rows, _integers(self.table[name])[rows]
@@ -97,7 +98,7 @@ class RowBatch:
         return rows[on], values[on]
 
     def timeline_names(self) -> dict[str, str]:
-        """The users' timelines in these rows, each "sequence" or "time"."""
+        """Return the users' timelines in these rows, each with its kind, "sequence" or "time"."""
         names = {}
         for column, kind in (("times", "time"), ("sequences", "sequence")):
             for chunk in self.table[column].chunks:
@@ -128,34 +129,36 @@ def _flags(column: pa.ChunkedArray) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Rows:
-    """The rows that count at one moment: visible, one of each key.
+    """The rows that count at one moment: those of visible segments, one of each key.
 
-    Arrays have one entry a row, in log order: sorted by (log_time, producer, seq), so that a row's number says who
-    wins a tie.
+    Arrays have one entry a row, in log order: sorted by (log_time, producer, seq), so that of two rows with the same
+    time the one with the higher number wins.
     """
 
     batches: tuple[RowBatch, ...] = ()
     batch: NDArray[np.int64]
-    """Index into `batches`."""
+    """The index of the row's batch in `batches`."""
     row: NDArray[np.int64]
-    """Row in its batch."""
+    """The number of the row in its batch."""
     since: NDArray[np.int64]
-    """Number of the refresh that first met the row's key."""
+    """The number of the refresh that first met the row's key."""
     entities: Mapping[str, int]
+    """The code of each entity path."""
     producers: Mapping[bytes, int]
+    """The code of each producer."""
 
     @staticmethod
     def none() -> Rows:
-        """No rows."""
+        """Return no rows."""
         empty = np.zeros(0, np.int64)
         return Rows(batch=empty, row=empty, since=empty, entities={}, producers={})
 
     @staticmethod
     def of(batches: Sequence[RowBatch], hidden: Collection[str], entities: Codes, producers: Codes) -> Rows:
-        """The rows that count among all of `batches`.
+        """Choose the rows that count among all of `batches`.
 
-        Of rows of one key (producer, seq) the one in the segment of the lowest name counts, and none of the segments
-        `hidden`. Where a key was met earlier than its row, the row's batch takes note.
+        Rows of the segments `hidden` do not count; of several rows with one key (producer, seq) that in the segment of
+        the lowest name counts. Where a key was met earlier than its row, `since` of the row's batch is set back.
         """
         names = sorted({name for batch in batches for name in batch.segments})
         ordinal = {name: i for i, name in enumerate(names)}
@@ -199,7 +202,7 @@ class Rows:
         )
 
     def __len__(self) -> int:
-        """Number of rows."""
+        """Return the number of rows."""
         return len(self.row)
 
     def column(self, of: Callable[[RowBatch], NDArray[Any]]) -> NDArray[Any]:
@@ -223,7 +226,7 @@ class Rows:
         return shown
 
     def timeline(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The rows that are on a timeline, and where on it they are."""
+        """Return the rows that are on a timeline, and their times on it."""
         number = np.full(sum(len(batch.seq) for batch in self.batches), -1, np.int64)
         number[self._positions] = np.arange(len(self))
         parts = [batch.timeline(name) for batch in self.batches]
@@ -232,20 +235,20 @@ class Rows:
 
     @cached_property
     def timeline_names(self) -> dict[str, str]:
-        """All timelines, each "sequence" or "time"."""
+        """The kind of each timeline, "sequence" or "time", by its name."""
         names = {"log_time": "time", "log_tick": "sequence"}
         for batch in self.batches:
             names.update(batch.timeline_names())
         return names
 
     def table(self) -> pa.Table:
-        """All rows as stored, in log order."""
+        """Return all rows as they are stored, in log order."""
         if not self.batches:
             return FRAMES.empty_table()
         return pa.concat_tables([batch.table for batch in self.batches]).take(self._positions)
 
     def compacted(self) -> Rows:
-        """The same rows in one batch."""
+        """Return the same rows in one batch."""
         names = [name for batch in self.batches for name in batch.segments]
         firsts = np.cumsum([0, *(len(batch.segments) for batch in self.batches)])
         used, segment = np.unique(firsts[self.batch] + self.column(lambda batch: batch.segment), return_inverse=True)
@@ -267,12 +270,12 @@ class Rows:
 
     @cached_property
     def _starts(self) -> NDArray[np.int64]:
-        """Of each batch among all rows of all batches."""
+        """The position of each batch's first row among all rows of all batches."""
         return np.concatenate([[0], np.cumsum([len(batch.seq) for batch in self.batches])])[:-1].astype(np.int64)
 
     @cached_property
     def _positions(self) -> NDArray[np.int64]:
-        """Of each row among all rows of all batches."""
+        """The position of each row among all rows of all batches."""
         return self._starts[self.batch] + self.row if self.batches else self.row
 
 

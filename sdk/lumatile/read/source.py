@@ -1,4 +1,4 @@
-"""Giving back exactly what was logged: from a source plane, or from tiles that hold it exactly."""
+"""Restoring exactly what was logged: from a source plane, or from tiles that hold it exactly."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from lumatile.errors import CorruptStoreError
 
 
 def from_plane(data: NDArray[np.uint8], dtype: str, shape: Sequence[int]) -> NDArray[Any]:
-    """An array from the bytes of its source plane (C order, little-endian): `dtype` in native byte order, read-only.
+    """Return the array in a source plane (C order, little-endian): `dtype` in native byte order, read-only.
 
-    Raises CorruptStoreError where they don't fit.
+    Raises CorruptStoreError where the bytes do not fit dtype and shape.
     """
     try:
         array = data.view(np.dtype(dtype).newbyteorder("<")).reshape(shape)
@@ -25,7 +25,7 @@ def from_plane(data: NDArray[np.uint8], dtype: str, shape: Sequence[int]) -> NDA
 
 
 def image_from_tiles(texels: NDArray[Any], channels: int) -> NDArray[np.uint8]:
-    """(h, w, channels) uint8 from the level-0 texels (h, w, 4) of an opaque uint8 image, float16 or sRGB codes."""
+    """Restore an opaque uint8 image, (h, w, channels), from its level-0 texels (h, w, 4), float16 or sRGB codes."""
     image: NDArray[np.uint8]
     if texels.dtype == np.float16:
         image = _codes_of_halves()[texels[..., :channels].view(np.uint16)]
@@ -36,13 +36,13 @@ def image_from_tiles(texels: NDArray[Any], channels: int) -> NDArray[np.uint8]:
 
 
 def depth_from_tiles(metres: NDArray[np.float32], meter: float, dtype: str) -> NDArray[Any]:
-    """(h, w) integers from level 0 of integer depth: the only ones that the metres can come from."""
+    """Restore integer depth, (h, w), from level 0: the only integers that these metres can come from."""
     return np.rint(metres.astype(np.float64) * np.float64(np.float32(meter))).astype(dtype)
 
 
 @cache
 def _codes_of_halves() -> NDArray[np.uint8]:
-    """The uint8 sRGB code of the bits of each float16 that `srgb_to_half` gives."""
+    """Return the uint8 sRGB code of each float16 that `srgb_to_half` gives, by the bits of the float16."""
     from lumatile_kernels.tables import srgb_to_half
 
     halves = srgb_to_half(np.dtype(np.uint8))

@@ -14,20 +14,20 @@ from lumatile.storage.recording_storage import RecordingStorage, StoreStorage
 
 @dataclass(frozen=True, kw_only=True)
 class RecordingInfo:
-    """A recording of a store."""
+    """A recording of a store, as `Store.recordings` lists it."""
 
     application_id: str
     recording_id: str
     created: int
-    """When its first segment was opened, in nanoseconds since the epoch."""
+    """The time at which its first segment was opened, in nanoseconds since the epoch."""
     segments: int
-    """Committed segments."""
+    """The number of its committed segments."""
     nbytes: int
-    """Size of their files, in bytes."""
+    """The size of their files, in bytes."""
 
 
 class Store:
-    """A directory, or a prefix of a bucket, that holds recordings."""
+    """A store, opened for reading: a directory, or a prefix of a bucket, that holds recordings."""
 
     def __init__(self, storage: StoreStorage) -> None:
         """Read the store at `storage`, which exists."""
@@ -42,18 +42,32 @@ class Store:
         return f"<Store {self.storage}{'' if count is None else f' recordings={count}'}>"
 
     def recordings(self) -> list[RecordingInfo]:
-        """All recordings that have a committed segment, by their ids.
+        """List the recordings that have a committed segment.
 
-        Raises StoreFormatError where one is of a newer format version.
+        Returns:
+            One entry a recording, sorted by id.
+
+        Raises:
+            StoreFormatError: A recording is of a newer format version than this package reads.
+            OSError: The store cannot be read. A StoreError, where it is in a bucket.
         """
         infos = (_info(storage) for storage in self.storage.recordings())
         return sorted((info for info in infos if info is not None), key=lambda info: info.recording_id)
 
     def recording(self, recording_id: str | None = None) -> RecordingReader:
-        """Read a recording; without an id: the only one there is.
+        """Open a recording for reading. A damaged segment is left out, with a LumatileWarning.
 
-        Raises NotFoundError where there is none (or not exactly one, without an id), StoreFormatError where it is of a
-        newer format version. A damaged segment is left out, with a LumatileWarning.
+        Args:
+            recording_id: The id of the recording; None: the only recording of the store.
+
+        Returns:
+            A reader, which shows the values that are committed now, and others after `refresh`.
+
+        Raises:
+            NotFoundError: There is no such recording; or no id is given, and there is not exactly one recording.
+            InvalidValueError: The id is empty or too long for the name of a folder.
+            StoreFormatError: The recording is of a newer format version than this package reads.
+            OSError: The store cannot be read. A StoreError, where it is in a bucket.
         """
         if recording_id is None:
             ids = [info.recording_id for info in self.recordings()]
@@ -67,10 +81,18 @@ class Store:
 
 
 def open_store(store: str | PathLike[str]) -> Store:
-    """Open the store at a path, a file:// URL or a bucket's URL (s3://bucket/prefix).
+    """Open a store for reading.
 
-    Raises StoreFormatError where there is no directory, StoreError where a bucket cannot be read, InvalidValueError
-    for another scheme.
+    Args:
+        store: A path, a file:// URL, or the URL of a bucket and prefix (s3://bucket/prefix).
+
+    Returns:
+        The store.
+
+    Raises:
+        StoreFormatError: There is no such directory.
+        StoreError: The bucket cannot be read, or the package that reads buckets is not installed.
+        InvalidValueError: The URL has another scheme.
     """
     storage = open_storage(store)
     storage.check()
@@ -78,7 +100,7 @@ def open_store(store: str | PathLike[str]) -> Store:
 
 
 def _info(storage: RecordingStorage) -> RecordingInfo | None:
-    """What is known of a recording without reading all of it; None where nothing of it is readable."""
+    """Return the facts of a recording, from its first readable frames file; None where none is readable."""
     files = storage.committed()
     for file in files:
         try:

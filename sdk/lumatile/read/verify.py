@@ -1,4 +1,4 @@
-"""Checking a store: every checksum of every visible segment."""
+"""Checking a store: every checksum of every visible segment is compared."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from lumatile.storage.recording_storage import RecordingStorage
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """Something that is not as it was written."""
+    """A file, frame or tile that is not as it was written."""
 
     path: Path | str
     """The broken file: a path, or a URL."""
     frame: int | None = None
     """Row of the broken frame in the segment's frames file; None: the whole file."""
     entity_path: str | None = None
-    """Of the broken frame."""
+    """The entity path of the broken frame."""
     tile: str | None = None
     """The broken tile: plane, level, x, y; None: the frame's tiles as a whole."""
     what: str
-    """What is wrong."""
+    """The damage, in words."""
 
     def __str__(self) -> str:
-        """All of it, on one line."""
+        """Return the file, frame, tile and damage, on one line."""
         frame = "" if self.frame is None else f", frame row {self.frame} ({self.entity_path!r})"
         tile = "" if self.tile is None else f", tile {self.tile}"
         return f"{self.path}{frame}{tile}: {self.what}"
@@ -44,34 +44,46 @@ class Problem:
 
 @dataclass(kw_only=True)
 class Report:
-    """What `verify` found. Segments that a merge has replaced are left out."""
+    """The findings of `verify`. Segments that a merge has replaced are left out."""
 
     recordings: int = 0
+    """The number of recordings."""
     segments: int = 0
+    """The number of visible segments."""
     frames: int = 0
-    """Frames rows."""
+    """The number of frames rows."""
     tiles: int = 0
-    """Tiles rows whose payload was read."""
+    """The number of tiles rows whose payload was read."""
     nbytes: int = 0
-    """Size of the files that were read, in bytes."""
+    """The size of the files that were read, in bytes."""
     problems: list[Problem] = field(default_factory=list)
     duplicates: int = 0
-    """Frames rows whose key (producer, seq) is there more than once, less one each: readers show one. No problem."""
+    """The number of frames rows beyond the first with the same key (producer, seq). This is no damage: readers show
+    one of them."""
     dropped: int = 0
-    """Values that were dropped before they were stored, as gap rows say. No problem of the store's."""
+    """The number of values that were dropped before they were stored, according to the gaps. This is no damage."""
     garbage: list[Path | str] = field(default_factory=list)
-    """Files that no commit names: of a writer that died, or that is at work. No problem."""
+    """Files that no commit names: of a writer that died, or one that is at work. This is no damage."""
 
     @property
     def ok(self) -> bool:
-        """No problem was found."""
+        """True where no problem was found."""
         return not self.problems
 
 
 def verify(store: Store | str | PathLike[str]) -> Report:
     """Read every visible segment of a store and compare every checksum.
 
-    Raises StoreFormatError where there is no store, or one of a newer format version.
+    Args:
+        store: An open store, or a path or URL as in `open_store`.
+
+    Returns:
+        The number of rows and bytes that were read, and all problems that were found.
+
+    Raises:
+        StoreFormatError: There is no store, or a recording is of a newer format version than this package reads.
+        StoreError: The bucket cannot be read.
+        InvalidValueError: The URL has another scheme.
     """
     if not isinstance(store, Store):
         store = open_store(store)
@@ -83,7 +95,7 @@ def verify(store: Store | str | PathLike[str]) -> Report:
 
 
 def _verify_recording(storage: RecordingStorage, report: Report) -> None:
-    """Frames files first: they say which segments are visible."""
+    """Check one recording: its frames files first, because they say which segments are visible."""
     files = {file.segment: file for file in storage.committed()}
     readable: dict[str, Frames] = {}
     for segment, file in files.items():
@@ -92,7 +104,7 @@ def _verify_recording(storage: RecordingStorage, report: Report) -> None:
         except CorruptStoreError as e:
             report.problems.append(Problem(path=storage.frames_path(file), what=str(e)))
         except FileNotFoundError:
-            continue  # merged a moment ago
+            continue  # it was merged a moment ago
     hidden = {name for frames in readable.values() for name in frames.replaces}
     visible = {segment: frames for segment, frames in readable.items() if segment not in hidden}
     for segment, frames in visible.items():
@@ -110,6 +122,7 @@ def _verify_recording(storage: RecordingStorage, report: Report) -> None:
 
 
 def _verify_segment(storage: RecordingStorage, file: FramesFile, table: pa.Table, report: Report) -> None:
+    """Check the tiles file of one segment against its frames rows (`table`)."""
     path = storage.tiles_path(file.segment)
     try:
         reader = storage.open_tiles(file.segment)
@@ -121,7 +134,7 @@ def _verify_segment(storage: RecordingStorage, file: FramesFile, table: pa.Table
         report.problems.append(Problem(path=path, what=str(e)))
         return
     paths = table["entity_path"].to_pylist()
-    found = [_Found() for _ in paths]
+    found = [_RowsRead() for _ in paths]
     rows, all_read = 0, True
     for i in range(len(reader)):
         try:
@@ -153,15 +166,15 @@ def _verify_segment(storage: RecordingStorage, file: FramesFile, table: pa.Table
 
 
 @dataclass(kw_only=True)
-class _Found:
-    """The tiles rows of one frame."""
+class _RowsRead:
+    """The tiles rows of one frame, as far as they have been read."""
 
     first: int = -1
     count: int = 0
     checksum: int = 0
 
     def add(self, first: int, index: NDArray[np.void]) -> None:
-        """Some more of them, which begin at row `first` of the file."""
+        """Add the index rows of a record batch, which begins at row `first` of the file."""
         self.first = first if self.first < 0 else self.first
         self.count += len(index)
         self.checksum = crc32c(index.tobytes(), self.checksum)

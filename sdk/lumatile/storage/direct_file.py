@@ -1,4 +1,4 @@
-"""A new file, written front to back past the page cache where the file system allows it."""
+"""A new file that is written from front to back, past the page cache where the file system allows it."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from lumatile.storage.durable_files import write_whole
 from lumatile.storage.write_behind import WriteBehind
 
 STAGING = 1 << 20
-"""Size of the buffer that small pieces gather in, in bytes."""
+"""The size of the buffer that collects small pieces, in bytes."""
 
 _DIRECT = getattr(os, "O_DIRECT", 0)
 
 
 class DirectFile:
-    """A file sink for Arrow (`write`, `tell`, `flush`, `close`).
+    """A file on a local disk that Arrow writes, a `TilesSink`.
 
-    Large page-aligned Arrow buffers that meet the file at a page boundary go to the disk from where they lie;
-    everything else gathers in a page-aligned buffer first. Nothing is durable, or even complete, before `finish`.
+    A large page-aligned Arrow buffer that starts on a page of the file is written without a copy; everything else is
+    collected in a page-aligned buffer first. Nothing is durable, or even complete, before `finish`.
     """
 
     closed = False
 
     def __init__(self, path: Path, disk: WriteBehind) -> None:
-        """Create `path`. `disk`: not used by anybody else until this file is closed. Raises OSError."""
+        """Create `path`. `disk` must not be used for anything else until this file is closed. Raises OSError."""
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         try:
             self._fd = os.open(path, flags | _DIRECT, 0o666)
@@ -47,14 +47,14 @@ class DirectFile:
         self._staging = POOL.take(STAGING).data
         self._filled = 0
         self._written = 0
-        """Bytes that have been given to the disk."""
+        """The number of bytes that were passed to `disk`."""
 
     def tell(self) -> int:
-        """Bytes taken so far."""
+        """Return the number of bytes taken so far."""
         return self._written + self._filled
 
     def write(self, data: Any) -> int:
-        """Take an Arrow buffer, which nobody changes any more, or bytes. Raises OSError, of an earlier write too."""
+        """Take an Arrow buffer, which must not change any more, or bytes. Raises OSError, also of an earlier write."""
         view = memoryview(data).cast("B")
         size = len(view)
         aligned = isinstance(data, pa.Buffer) and data.address % PAGE == 0
@@ -72,7 +72,7 @@ class DirectFile:
         return size
 
     def flush(self) -> None:
-        """Nothing: only `finish` makes anything durable."""
+        """Do nothing: only `finish` makes anything durable."""
 
     def finish(self) -> None:
         """Write what is left, cut the file to its size and make it durable; the file stays open. Raises OSError."""
@@ -93,7 +93,7 @@ class DirectFile:
             os.close(self._fd)
 
     def _drain(self, *more: memoryview) -> None:
-        """Begin to write what has gathered, and `more` after it; go on gathering in other memory."""
+        """Begin to write the collected bytes, and `more` after them; collect further ones in other memory."""
         views = [view for view in (self._staging[: self._filled], *more) if len(view)]
         self._disk.start(partial(self._write_all, views, self._written))
         self._written += sum(map(len, views))

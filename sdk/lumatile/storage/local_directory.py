@@ -1,4 +1,4 @@
-"""A store in a directory: tiles files past the page cache and mapped, commits by fsync and rename."""
+"""A store in a directory: tiles files are written past the page cache and mapped, commits are an fsync and a rename."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from lumatile.storage.write_behind import WriteBehind
 
 @dataclass(frozen=True, kw_only=True)
 class LocalDirectory:
-    """One recording's directory, a `RecordingStorage`."""
+    """The directory of one recording, a `RecordingStorage`."""
 
     path: Path
 
     def __str__(self) -> str:
-        """Its path."""
+        """Return its path."""
         return str(self.path)
 
     @property
@@ -40,19 +40,19 @@ class LocalDirectory:
         return self.path / "frames"
 
     def tiles_path(self, segment: str) -> Path:
-        """The tiles file of a segment."""
+        """Return the path of the tiles file of a segment."""
         return self.tiles / tiles_name(segment)
 
     def frames_path(self, file: FramesFile) -> Path:
-        """The frames file of a segment."""
+        """Return the path of the frames file of a segment."""
         return self.frames / file.name
 
     def exists(self) -> bool:
-        """Whether there is a recording, which may be without segments."""
+        """Return whether there is a recording, which may be without segments."""
         return self.frames.is_dir()
 
     def committed(self) -> list[FramesFile]:
-        """All segments that have a frames file."""
+        """List all segments that have a frames file."""
         try:
             names = os.listdir(self.frames)  # noqa: PTH208 - readers poll it: many times faster than making paths
         except FileNotFoundError:
@@ -60,11 +60,11 @@ class LocalDirectory:
         return frames_files(names)
 
     def settle(self) -> None:
-        """A rename is seen before it is durable."""
+        """Make the renames of other writers durable: they can be seen before they are."""
         sync_directory(self.frames)
 
     def watch(self) -> Callable[[], list[FramesFile]]:
-        """Nothing is cheaper than listing."""
+        """Return `committed`: nothing is cheaper than listing."""
         return self.committed
 
     def read_frames(self, file: FramesFile) -> Frames:
@@ -77,11 +77,11 @@ class LocalDirectory:
         return MappedTiles(self.tiles_path(segment))
 
     def nbytes(self, files: Iterable[FramesFile]) -> int:
-        """Size of segments, in bytes."""
+        """Return the size of segments, in bytes."""
         return sum(_size(path) for file in files for path in (self.frames_path(file), self.tiles_path(file.segment)))
 
     def unnamed(self, files: Iterable[FramesFile]) -> list[Path | str]:
-        """What a writer has not finished, or left."""
+        """List the files that a writer has not finished, or has left."""
         named = {name for file in files for name in (file.name, tiles_name(file.segment))}
         found = (sorted(folder.iterdir()) for folder in (self.frames, self.tiles))
         return [path for folder in found for path in folder if path.name not in named]
@@ -93,7 +93,7 @@ class LocalDirectory:
             missing = [path for path in (*reversed(self.frames.parents), self.frames, self.tiles) if not path.is_dir()]
             for path in missing:
                 path.mkdir(exist_ok=True)
-            # those of an earlier writer too: it may have died before it made them durable
+            # those of an earlier writer too: it may have died before they were durable
             for path in {self.path, self.path.parent, *(path.parent for path in missing)}:
                 sync_directory(path)
         except OSError as e:
@@ -107,7 +107,7 @@ class LocalDirectory:
         return DirectFile(self.tiles_path(segment), disk)
 
     def commit(self, file: FramesFile, content: pa.Buffer) -> None:
-        """The tiles file's entry, then the frames file, which appears whole or not at all."""
+        """Make the entry of the tiles file durable, then the frames file, which appears whole or not at all."""
         sync_directory(self.tiles)
         path = self.frames_path(file)
         temporary = path.with_name(f".{path.name}.tmp")
@@ -118,9 +118,9 @@ class LocalDirectory:
         sync_directory(path.parent)
 
     def discard(self, segment: str) -> None:
-        """Leave nothing of a segment behind, as far as the disk allows, unless its frames file can be seen.
+        """Remove the files of a segment, as far as the disk allows, unless its frames file can be seen.
 
-        Others may have seen it then, have acknowledged what it holds and deleted what it replaces.
+        Then others may have seen it, acknowledged its values, and deleted the segments that it replaces.
         """
         with suppress(OSError):
             if any(self.frames.glob(f"{segment}-*")):
@@ -147,11 +147,11 @@ class LocalStore:
     path: Path
 
     def __str__(self) -> str:
-        """Its path."""
+        """Return its path."""
         return str(self.path)
 
     def check(self) -> None:
-        """Raises StoreFormatError where there is no directory."""
+        """Raise StoreFormatError where there is no directory."""
         if not self.path.is_dir():
             raise StoreFormatError(f"a store must be a directory, and {self.path} is none")
 
@@ -160,12 +160,12 @@ class LocalStore:
         return len(self.recordings())
 
     def recordings(self) -> list[LocalDirectory]:
-        """The directories that are recordings."""
+        """List the directories that are recordings."""
         directories = (LocalDirectory(path=path) for path in sorted(self.path.iterdir()))
         return [directory for directory in directories if directory.exists()]
 
     def recording(self, recording_id: str) -> LocalDirectory:
-        """The directory of a recording."""
+        """Return the directory of a recording."""
         return LocalDirectory(path=self.path / recording_directory_name(recording_id))
 
 

@@ -20,7 +20,7 @@ class MappedTiles:
     """A mapped tiles file, a `TilesReader`: payloads are views of the map."""
 
     def __init__(self, path: Path) -> None:
-        """Map `path`. Raises FileNotFoundError where it is gone, CorruptStoreError where it is no tiles file."""
+        """Map `path`. Raises FileNotFoundError where it is gone, CorruptStoreError where it is not a tiles file."""
         self.path = path
         try:
             self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
@@ -32,11 +32,11 @@ class MappedTiles:
             raise CorruptStoreError(f"{path}: not the columns of a tiles file")
 
     def __len__(self) -> int:
-        """Its record batches."""
+        """Return the number of its record batches."""
         return int(self._reader.num_record_batches)
 
     def batch(self, i: int) -> tuple[int, TileRows, NDArray[np.uint32]]:
-        """Record batch `i`; the payload is a view of the map."""
+        """Read record batch `i`; the payload is a view of the map."""
         try:
             batch = self._reader.get_batch(i)
         except (pa.ArrowException, OSError) as e:
@@ -44,17 +44,17 @@ class MappedTiles:
         return read_batch(batch, f"{self.path}: record batch {i}")
 
     def rows_of_frame(self, frame: int) -> Iterator[RowsOfFrame]:
-        """The record batches of frame row `frame`."""
+        """Yield the record batches of frame row `frame`."""
         for i in self.batches_of_frame(frame):
             _, rows, checksums = self.batch(i)
             yield rows, checksums, [rows.payload[a:b] for a, b in pairwise(rows.offsets.tolist())]
 
     def payloads(self, where: Sequence[Where]) -> list[NDArray[np.uint8]]:
-        """They are views already."""
+        """Return the bytes, which are views already."""
         return list(where)
 
     def frame_of_batch(self, i: int) -> int:
-        """The frame row that record batch `i` belongs to."""
+        """Return the frame row that record batch `i` belongs to."""
         try:
             batch = self._reader.get_batch(i)
         except (pa.ArrowException, OSError) as e:
@@ -65,7 +65,7 @@ class MappedTiles:
         return int(frame)
 
     def batches_of_frame(self, frame: int) -> range:
-        """The record batches that begin at frame row `frame`: they lie in the order of their frames."""
+        """Return the record batches of frame row `frame`, found by bisection: they are in the order of their frames."""
         low, high = 0, len(self)
         while low < high:
             middle = (low + high) // 2

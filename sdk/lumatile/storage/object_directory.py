@@ -1,4 +1,4 @@
-"""A store in a bucket: tiles objects in parts, commits by one conditional PUT, reads by ranges."""
+"""A store in a bucket: tiles objects are sent in parts, a commit is one conditional PUT, tiles are read by ranges."""
 
 from __future__ import annotations
 
@@ -24,58 +24,58 @@ from lumatile.storage.object_tiles import ObjectTiles
 from lumatile.storage.write_behind import WriteBehind
 
 COMMITS = 3
-"""How often a commit whose answer is lost is asked for, each time with the client library's own retries."""
+"""How often a commit whose answer is lost is tried, each time with the client library's own retries."""
 
 LISTING_SECONDS = 60.0
-"""One who watches a recording lists all of it this often, and what is new in between."""
+"""A watch lists the whole recording this often, and only the new segments in between."""
 
 OVERLAP_NS = 300 * 10**9
-"""New is what was begun no longer than this before the newest known segment: clocks differ, and commits take time."""
+"""A segment begun no longer than this before the newest known one may be new: clocks differ, commits take time."""
 
 
 class ObjectDirectory:
-    """One recording's objects, a `RecordingStorage`."""
+    """The objects of one recording, a `RecordingStorage`."""
 
     def __init__(self, client: ObjectClient, name: str) -> None:
-        """`name`: of the recording's folder."""
+        """Use the folder `name` of the bucket."""
         self._client = client
         self._name = name
         self._unanswered: set[str] = set()
-        """Segments whose commit was asked for, and may yet happen."""
+        """The segments whose commit was asked for, and may still happen."""
         self.missed = 0
-        """How often an object was not there that had been listed."""
+        """How often a listed object was missing."""
 
     def __str__(self) -> str:
-        """Its URL."""
+        """Return its URL."""
         return f"{self._client.url}/{self._name}"
 
     def tiles_path(self, segment: str) -> str:
-        """The URL of a tiles object."""
+        """Return the URL of a tiles object."""
         return f"{self._client.url}/{self._tiles_key(segment)}"
 
     def frames_path(self, file: FramesFile) -> str:
-        """The URL of a frames object."""
+        """Return the URL of a frames object."""
         return f"{self._client.url}/{self._frames_key(file)}"
 
     def exists(self) -> bool:
-        """Whether anything was committed: there are no empty folders in a bucket."""
+        """Return whether anything was committed: there are no empty folders in a bucket."""
         return next(self._client.listing(f"{self._name}/frames"), None) is not None
 
     def committed(self) -> list[FramesFile]:
-        """All segments that have a frames object."""
+        """List all segments that have a frames object."""
         return self.listed(after="")
 
     def listed(self, *, after: str) -> list[FramesFile]:
-        """The segments that have a frames object, those whose names come after `after` alone."""
+        """List the segments that have a frames object, only those whose names come after `after`."""
         folder = f"{self._name}/frames"
         keys = (key for key, _ in self._client.listing(folder, after=f"{folder}/{after}" if after else None))
         return frames_files(key.rpartition("/")[2] for key in keys)
 
     def settle(self) -> None:
-        """What can be seen is durable."""
+        """Do nothing: an object that can be seen is durable."""
 
     def watch(self) -> Callable[[], list[FramesFile]]:
-        """List what is new, and all of it once a minute or when an object turns out to be gone."""
+        """Return a listing of new segments, which lists all of them once a minute and when an object is gone."""
         return _Watch(self)
 
     def read_frames(self, file: FramesFile) -> Frames:
@@ -88,7 +88,7 @@ class ObjectDirectory:
         return parse_frames(content, crc32c=file.crc32c, path=self.frames_path(file))
 
     def open_tiles(self, segment: str) -> ObjectTiles:
-        """Read the end of a tiles object, which says where the rest is."""
+        """Open a tiles object by reading its end, which says where the rest is."""
         try:
             return ObjectTiles(self._client, self._tiles_key(segment))
         except FileNotFoundError:
@@ -96,22 +96,24 @@ class ObjectDirectory:
             raise
 
     def nbytes(self, files: Iterable[FramesFile]) -> int:
-        """Size of the objects of segments, in bytes: two listings, however many."""
+        """Return the size of the objects of segments, in bytes, by one listing of the recording."""
         names = {key for file in files for key in (self._frames_key(file), self._tiles_key(file.segment))}
         return sum(size for key, size in self._client.listing(self._name) if key in names)
 
     def unnamed(self, files: Iterable[FramesFile]) -> list[str]:
-        """Objects of a writer that died, or is at work."""
+        """List the objects of a writer that died, or is at work."""
         named = {key for file in files for key in (self._frames_key(file), self._tiles_key(file.segment))}
         keys = (key for key, _ in self._client.listing(self._name))
         return sorted(f"{self._client.url}/{key}" for key in keys if key not in named)
 
     def create(self) -> None:
-        """There is nothing to make; whether it can be written is tried. Raises SinkError."""
+        """Try whether it can be written; there is nothing to create. Raises SinkError."""
         key = f"{self._name}/tiles/.{new_segment_name()}"
         try:
             self._client.put(key, b"")
-            with suppress(StoreDeniedError):  # who may only write leaves it, and replaced segments
+            with suppress(
+                StoreDeniedError
+            ):  # credentials that may only write leave it there, and replaced segments too
                 self._client.delete([key])
         except OSError as e:
             raise SinkError(f"the store cannot be written: {e}") from e
@@ -121,7 +123,7 @@ class ObjectDirectory:
         return ObjectFile(self._client.upload(self._tiles_key(segment)), disk)
 
     def commit(self, file: FramesFile, content: pa.Buffer) -> None:
-        """PUT the frames object where there is none; asked for again, it is there, with equal bytes."""
+        """PUT the frames object where there is none; after a lost answer it may be there, with equal bytes."""
         key = self._frames_key(file)
         self._unanswered.add(file.segment)
         for attempt in range(COMMITS):
@@ -143,7 +145,7 @@ class ObjectDirectory:
             return
 
     def discard(self, segment: str) -> None:
-        """Delete the tiles object, unless its commit may yet happen: it is garbage then, or a whole segment."""
+        """Delete the tiles object, unless its commit may still happen: it is garbage then, or that of a segment."""
         if segment not in self._unanswered:
             with suppress(OSError):
                 self._client.delete([self._tiles_key(segment)])
@@ -163,14 +165,14 @@ class ObjectDirectory:
 
 
 class _Watch:
-    """The committed segments, for one who asks again and again. For one thread at a time."""
+    """A listing of the committed segments for a caller that polls. For one thread at a time."""
 
     def __init__(self, directory: ObjectDirectory) -> None:
         self._directory = directory
         self._files: dict[str, FramesFile] = {}
         self._missed = 0
         self._listed: float | None = None
-        """When all was listed, on the monotonic clock."""
+        """The time of the last whole listing, on the monotonic clock."""
 
     def __call__(self) -> list[FramesFile]:
         now, missed = time.monotonic(), self._directory.missed
@@ -190,25 +192,28 @@ class ObjectStore:
     """The recordings under a URL, a `StoreStorage`."""
 
     def __init__(self, url: str) -> None:
-        """`url`: s3://bucket/prefix. Raises StoreError where the client library is missing or the URL is none."""
+        """Use the objects under `url`, s3://bucket/prefix.
+
+        Raises StoreError where the client library is missing or the URL is not valid.
+        """
         self._client = ObjectClient(url)
 
     def __str__(self) -> str:
-        """Its URL."""
+        """Return its URL."""
         return self._client.url
 
     def check(self) -> None:
-        """Raises StoreError where the bucket cannot be listed. A prefix that nothing begins with is an empty store."""
+        """Raise StoreError where the bucket cannot be listed. A prefix without objects is an empty store."""
         next(self._client.listing(""), None)
 
     def count(self) -> None:
         """Return None: only the server knows."""
 
     def recordings(self) -> list[ObjectDirectory]:
-        """The folders that hold something committed."""
+        """List the folders that hold a committed segment."""
         directories = (ObjectDirectory(self._client, name) for name in self._client.folders())
         return [directory for directory in directories if directory.exists()]
 
     def recording(self, recording_id: str) -> ObjectDirectory:
-        """The folder of a recording."""
+        """Return the folder of a recording."""
         return ObjectDirectory(self._client, recording_directory_name(recording_id))

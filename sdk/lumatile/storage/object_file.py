@@ -1,4 +1,4 @@
-"""A tiles file on its way into a bucket."""
+"""A tiles file that is being sent to a bucket."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from lumatile.storage.object_client import Upload
 from lumatile.storage.write_behind import WriteBehind
 
 STAGING = 1 << 20
-"""Size of the buffer that small pieces gather in, in bytes."""
+"""The size of the buffer that collects small pieces, in bytes."""
 
 LARGE = 64 << 10
-"""Pieces of this many bytes are sent from where they lie."""
+"""Pieces of at least this many bytes are sent without a copy."""
 
 
 class ObjectFile:
-    """A file sink for Arrow, a `TilesSink`: nothing is there, or anywhere to be seen, before `finish`."""
+    """An object that Arrow writes, a `TilesSink`: it appears in the bucket at `finish`."""
 
     closed = False
 
     def __init__(self, upload: Upload, disk: WriteBehind) -> None:
-        """`disk`: not used by anybody else until this file is closed."""
+        """Send to `upload`. `disk` must not be used for anything else until this file is closed."""
         self._upload: Upload | None = upload
         self._disk = disk
         self._staging = POOL.take(STAGING).data
@@ -31,11 +31,11 @@ class ObjectFile:
         self._sent = 0
 
     def tell(self) -> int:
-        """Bytes taken so far."""
+        """Return the number of bytes taken so far."""
         return self._sent + self._filled
 
     def write(self, data: Any) -> int:
-        """Take an Arrow buffer, which nobody changes any more, or bytes."""
+        """Take an Arrow buffer, which must not change any more, or bytes. Raises OSError, also of an earlier write."""
         view = memoryview(data).cast("B")
         if len(view) >= LARGE:
             self._drain(view)
@@ -51,10 +51,10 @@ class ObjectFile:
         return len(view)
 
     def flush(self) -> None:
-        """Nothing: only `finish` makes anything durable."""
+        """Do nothing: only `finish` makes anything durable."""
 
     def finish(self) -> None:
-        """Send what is left; the object appears."""
+        """Send the rest, so that the object appears. Raises OSError."""
         self._drain()
         self._disk.wait()
         if self._upload is not None:
@@ -69,7 +69,7 @@ class ObjectFile:
             self._upload = None
 
     def _drain(self, *more: memoryview) -> None:
-        """Begin to send what has gathered, and `more` after it; go on gathering in other memory."""
+        """Begin to send the collected bytes, and `more` after them; collect further ones in other memory."""
         views = [view for view in (self._staging[: self._filled], *more) if len(view)]
         if not views or self._upload is None:
             return

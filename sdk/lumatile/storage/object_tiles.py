@@ -1,4 +1,4 @@
-"""Reading the tiles object of a segment, by ranges: what says where the bytes are, then the bytes that are wanted."""
+"""Reading the tiles object of a segment by ranges: first the layout, then only the bytes that are wanted."""
 
 from __future__ import annotations
 
@@ -19,34 +19,34 @@ from lumatile.format.tiles_reader import RowsOfFrame, read_batch, read_columns
 from lumatile.storage.object_client import ObjectClient
 
 TAIL_BYTES = 64 << 10
-"""The end of an object that is fetched first, and kept: the footer, and all of a small object."""
+"""The size of the end of an object, which is fetched first and kept: the footer, and all of a small object."""
 
 HEAD_BYTES = 8 << 10
-"""The beginning of an object, with its schema."""
+"""The size of the beginning of an object, which holds its schema."""
 
 AHEAD_BYTES = 8 << 20
-"""Who reads all batches gets at least this much at once."""
+"""The least that is fetched at once where all batches are read in order."""
 
 PROBES = 16
-"""Batches that are looked at together when a frame is searched."""
+"""The number of batches that one round of a search for a frame looks at."""
 
 Range = tuple[int, int]
-"""Of bytes of the object: start, stop."""
+"""A range of bytes of the object: start, stop."""
 
 
 class ObjectTiles:
-    """A tiles object, a `TilesReader`. Nothing of a payload is fetched before it is asked for."""
+    """A tiles object, a `TilesReader`. A payload is fetched when it is asked for."""
 
     def __init__(self, client: ObjectClient, key: str) -> None:
-        """Fetch its end. Raises FileNotFoundError, OSError, CorruptStoreError where it is no tiles file."""
+        """Fetch its end. Raises FileNotFoundError, OSError, CorruptStoreError where it is not a tiles file."""
         self.path = f"{client.url}/{key}"
         self._client, self._key = client, key
         self._tail, self._size = client.tail(key, TAIL_BYTES)
         self._ahead: tuple[int, memoryview] = 0, memoryview(b"")
-        """What `batch` has fetched: where it begins, the bytes."""
+        """The last range that `batch` has fetched: its first byte in the object, and the bytes."""
         self._lock = threading.Lock()
         self._known: dict[int, tuple[int, RowsOfFrame]] = {}
-        """Batches that a search has looked at: their frame, their rows."""
+        """The batches that searches have looked at, each with its frame and rows."""
         end = max(0, self._size - END_BYTES)
         try:
             size = footer_size(self._tail[-END_BYTES:])
@@ -62,11 +62,11 @@ class ObjectTiles:
             raise CorruptStoreError(f"{self.path}: not the columns of a tiles file")
 
     def __len__(self) -> int:
-        """Its record batches."""
+        """Return the number of its record batches."""
         return len(self._blocks)
 
     def batch(self, i: int) -> tuple[int, TileRows, NDArray[np.uint32]]:
-        """Record batch `i`, whole, and what comes after it: for those who read all of them in order."""
+        """Read record batch `i` with its payload, and fetch the next ones too: for callers that read all in order."""
         start, stop = self._block(i)
         begin, data = self._ahead
         if not (begin <= start and stop <= begin + len(data)):
@@ -81,7 +81,7 @@ class ObjectTiles:
         return read_batch(batch, f"{self.path}: record batch {i}")
 
     def rows_of_frame(self, frame: int) -> Iterator[RowsOfFrame]:
-        """The record batches of frame row `frame`: they lie in the order of their frames."""
+        """Yield the record batches of frame row `frame`, found by a search: they are in the order of their frames."""
         low, high = 0, len(self)
         while high - low > PROBES:
             probes = [low + (high - low) * n // PROBES for n in range(PROBES)]
@@ -98,11 +98,11 @@ class ObjectTiles:
             low = some.stop
 
     def payloads(self, where: Sequence[Range]) -> list[NDArray[np.uint8]]:
-        """The stored bytes of rows, fetched now, several at once."""
+        """Fetch the stored bytes of rows, several at once."""
         return [np.frombuffer(part, np.uint8) for part in self._fetch(where)]
 
     def _rows(self, batches: Sequence[int]) -> list[tuple[int, RowsOfFrame]]:
-        """Frame and rows of batches, without their payload: two rounds of requests, one where they are small."""
+        """Read frame and rows of batches without their payload: two rounds of requests, one for small objects."""
         with self._lock:
             return self._look(batches)
 
@@ -129,7 +129,7 @@ class ObjectTiles:
         return found
 
     def _bounds(self, i: int, head: BatchLayout, body: Range) -> tuple[Range, Range]:
-        """Where the payload's offsets are, and all columns but the payload."""
+        """Return the ranges of the payload's offsets, and of all columns but the payload."""
         buffers, (start, stop) = head.buffers, body
         if head.rows <= 0 or len(buffers) != sum(map(len, _columns())) or buffers[1]["size"] < 8 * (head.rows + 1):
             raise self._corrupt(i, "its buffers are not those of a tiles file")
@@ -143,7 +143,10 @@ class ObjectTiles:
     def _parse(
         self, i: int, head: BatchLayout, offsets: memoryview, rest: memoryview, bounds: tuple[Range, Range]
     ) -> tuple[int, RowsOfFrame]:
-        """`offsets`: of the payload; `rest`: the other columns; `bounds`: where both lie in the object."""
+        """Make frame and rows of a batch.
+
+        `offsets`: those of the payload; `rest`: the other columns; `bounds`: the ranges of both in the object.
+        """
         columns = _columns()
         body = bounds[0][0] - int(head.buffers[1]["offset"])
         shift = bounds[1][0] - body
@@ -177,7 +180,7 @@ class ObjectTiles:
         return start, start + head + body
 
     def _fetch(self, ranges: Sequence[Range]) -> list[memoryview]:
-        """Ranges of the object, from its tail where they lie there. Raises OSError, CorruptStoreError."""
+        """Fetch ranges of the object; those in its tail are there already. Raises OSError, CorruptStoreError."""
         first = self._size - len(self._tail)
         tail = memoryview(self._tail)
         far = [each for each in ranges if each[0] < first and each[0] < each[1]]
@@ -194,7 +197,7 @@ class ObjectTiles:
 
 
 def _columns() -> list[range]:
-    """The numbers of the buffers of each column of TILES."""
+    """Return the numbers of the buffers of each column of TILES."""
     found, first = [], 0
     for field in TILES:
         count = 3 if field.type in (pa.large_binary(), pa.string()) else 2

@@ -11,7 +11,7 @@ from lumatile.storage.recording_storage import StoreStorage
 from lumatile.urls import scheme_of
 
 OBJECT_SCHEMES = ("az", "gs", "s3")
-"""Of stores in buckets."""
+"""The URL schemes of stores in buckets."""
 
 
 def open_storage(store: str | PathLike[str]) -> StoreStorage:

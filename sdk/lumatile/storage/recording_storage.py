@@ -1,4 +1,4 @@
-"""Where recordings lie: the verbs that writing, reading and verifying ask for, on a disk and in a bucket alike."""
+"""The storage of recordings: what writing, reading and verifying ask of a directory and of a bucket alike."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ class RecordingStorage(Protocol):
     """The storage of one recording. Every method may raise OSError; `str` of it is for messages."""
 
     def exists(self) -> bool:
-        """Whether there is a recording."""
+        """Return whether there is a recording."""
         ...
 
     def committed(self) -> list[FramesFile]:
-        """All segments that have a frames file, in the order of their names; other files there are ignored."""
+        """List all segments that have a frames file, in the order of their names; other files are ignored."""
         ...
 
     def watch(self) -> Callable[[], list[FramesFile]]:
-        """What `committed` gives, for one who asks again and again: a segment whose commit took minutes may be late."""
+        """Return a cheaper `committed` for a caller that polls: a segment whose commit took minutes may appear late."""
         ...
 
     def settle(self) -> None:
-        """Make durable what `committed` has given: another writer's segment can be seen a little before it is."""
+        """Make the segments that `committed` has listed durable: another writer's can be seen a little earlier."""
         ...
 
     def frames_path(self, file: FramesFile) -> Path | str:
-        """A frames file: a path, or a URL."""
+        """Return the path or URL of a frames file."""
         ...
 
     def tiles_path(self, segment: str) -> Path | str:
-        """The tiles file of a segment: a path, or a URL."""
+        """Return the path or URL of the tiles file of a segment."""
         ...
 
     def read_frames(self, file: FramesFile) -> Frames:
@@ -56,19 +56,19 @@ class RecordingStorage(Protocol):
         ...
 
     def nbytes(self, files: Iterable[FramesFile]) -> int:
-        """Size of the files of segments, in bytes; what is gone counts nothing."""
+        """Return the size of the files of segments, in bytes; a file that is gone counts as 0."""
         ...
 
     def unnamed(self, files: Iterable[FramesFile]) -> Sequence[Path | str]:
-        """Files of the recording that are not of these segments."""
+        """List the files of the recording that do not belong to these segments."""
         ...
 
     def create(self) -> None:
-        """Make it ready to be written. Raises SinkError where it cannot be."""
+        """Prepare it for writing. Raises SinkError where it cannot be written."""
         ...
 
     def create_tiles(self, segment: str, disk: WriteBehind) -> TilesSink:
-        """Begin a tiles file. `disk`: not used by anybody else until it is closed."""
+        """Begin a tiles file. `disk` must not be used for anything else until the file is closed."""
         ...
 
     def commit(self, file: FramesFile, content: pa.Buffer) -> None:
@@ -76,7 +76,7 @@ class RecordingStorage(Protocol):
         ...
 
     def discard(self, segment: str) -> None:
-        """Leave nothing of a segment that was not committed, as far as that can be done."""
+        """Remove what was written of a segment that was not committed, as far as possible."""
         ...
 
     def delete(self, files: Iterable[FramesFile]) -> None:
@@ -88,7 +88,7 @@ class StoreStorage(Protocol):
     """The storage of a store; `str` of it is for messages."""
 
     def check(self) -> None:
-        """Raises StoreError where there is no store that can be read."""
+        """Raise StoreError where there is no store that can be read."""
         ...
 
     def count(self) -> int | None:

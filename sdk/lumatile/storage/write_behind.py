@@ -8,24 +8,24 @@ from contextlib import suppress
 from queue import SimpleQueue
 
 DEPTH = 2
-"""Writes that are begun or wait: the next one begins without its user being woken. More bring nothing."""
+"""The most writes that are under way or waiting: two, so that the next begins at once. More bring nothing."""
 
 
 class WriteBehind:
-    """Runs writes one after another; for one user, who meets a write's error at a later `start`, or at `wait`."""
+    """Runs writes one after another, for one user. The error of a write is raised by a later `start`, or by `wait`."""
 
     def __init__(self) -> None:
-        """Start the thread: at the end of a process it would be too late."""
+        """Start the thread now: at the end of a process it would be too late."""
         self._writes: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
         self._results: SimpleQueue[BaseException | None] = SimpleQueue()
         self._pending = 0
         self._failed = False
-        """A write has failed, and its user does not know yet: the ones behind it are not run."""
+        """True after a write has failed, until the user knows: the writes after it are not run."""
         self._thread = threading.Thread(target=self._run, name="lumatile-disk", daemon=True)
         self._thread.start()
 
     def start(self, write: Callable[[], None]) -> None:
-        """Run `write` behind the ones before. Raises what one of those raised; `write` is not run then."""
+        """Run `write` after the earlier ones. Raises the error of one of those; `write` is not run then."""
         while self._pending == DEPTH or (self._pending and not self._results.empty()):
             error = self._results.get()
             self._pending -= 1
@@ -36,7 +36,7 @@ class WriteBehind:
         self._writes.put(write)
 
     def wait(self) -> None:
-        """Wait until the last write is done. Raises what the first that failed raised."""
+        """Wait until the last write is done. Raises the error of the first write that failed."""
         failure: BaseException | None = None
         while self._pending:
             error = self._results.get()
@@ -59,7 +59,7 @@ class WriteBehind:
             try:
                 if not self._failed:
                     write()
-            except BaseException as e:  # noqa: BLE001 - whoever waits would wait for ever
+            except BaseException as e:  # noqa: BLE001 - else the user would wait for ever
                 error, self._failed = e, True
             del write  # and with it the buffers
             self._results.put(error)

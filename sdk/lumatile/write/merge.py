@@ -25,23 +25,23 @@ from lumatile.write.segment import Segment
 log = logging.getLogger(__name__)
 
 SMALL_BYTES = 8 << 20
-"""Segments below this size are merged."""
+"""Segments below this size, in bytes, are merged."""
 
 FAN_IN = 16
-"""So many small segments of one generation become one of the next."""
+"""The number of small segments of one generation that become one of the next."""
 
 KEEP_SECONDS = 60.0
-"""How long replaced segments stay for readers that already know them."""
+"""How long replaced segments stay, for readers that know them already."""
 
 
 class Merger:
-    """Merges one writer's small segments, in a thread of its own, and deletes what was replaced.
+    """Merges the small segments of one writer, in a thread of its own, and deletes those that were replaced.
 
-    What goes wrong there is logged and left for later: segments that are not merged are as good as any.
+    An error is logged, and the merge is not tried again: segments that are not merged can be read as well.
     """
 
     def __init__(self, storage: RecordingStorage, settings: RecordingSettings) -> None:
-        """Begin with deleting what earlier writers replaced."""
+        """Start the thread, which first deletes the segments that earlier writers have replaced."""
         self._storage = storage
         self._settings = settings
         self._small: defaultdict[int, list[FramesFile]] = defaultdict(list)  # generation -> segments
@@ -53,11 +53,11 @@ class Merger:
         self._thread.start()
 
     def committed(self, file: FramesFile, size: int) -> None:
-        """Take note of a segment of `size` bytes that this writer has committed."""
+        """Register a segment of `size` bytes that this writer has committed."""
         self._tasks.put(lambda: self._add(file, size, generation=0))
 
     def close(self) -> None:
-        """Finish what is under way, and delete what is due."""
+        """Finish the merge that is under way, and delete the segments that are due."""
         self._tasks.put(self._delete_due)
         self._tasks.put(None)
         self._thread.join()
@@ -91,7 +91,7 @@ class Merger:
                 log.warning("%s: replaced segments are left to the next writer, or gc", self._storage, exc_info=True)
 
     def _delete_earlier(self) -> None:
-        """Oldest first: what hides a segment goes after it."""
+        """Delete the segments that earlier writers replaced, oldest first: a segment goes before those that hide it."""
         due = time.time_ns() - int(KEEP_SECONDS * 1e9)
         files = self._storage.committed()
         names: set[str] = set()
@@ -100,7 +100,7 @@ class Merger:
                 try:
                     names.update(self._storage.read_frames(file).replaces)
                 except (FileNotFoundError, StoreError):
-                    continue  # another writer's to delete; verify's to name
+                    continue  # another writer deletes it, or verify names it
         if names:
             self._storage.settle()
         self._storage.delete([file for file in files if file.segment in names])
@@ -109,10 +109,10 @@ class Merger:
 def merge(
     storage: RecordingStorage, settings: RecordingSettings, disk: WriteBehind, files: Sequence[FramesFile]
 ) -> tuple[FramesFile, int]:
-    """Write one segment with all rows of `files`; returns it and its size in bytes.
+    """Write one segment with all rows of `files`, and return it and its size in bytes.
 
-    It replaces them, and what they had replaced and is still there. Raises OSError, and CorruptStoreError where a file
-    is not what was written: nothing is changed then.
+    It replaces them, and those segments that they had replaced and that are still there. Raises OSError, and
+    CorruptStoreError where a file has other bytes than were written; nothing is changed then.
     """
     sources = [storage.read_frames(file) for file in files]
     earlier = {name for frames in sources for name in frames.replaces}
@@ -134,7 +134,7 @@ def merge(
 
 
 def _copy(source: TilesReader, target: TilesFile, frames: int) -> None:
-    """Write all tiles to `target`, which has `frames` frames already."""
+    """Write all tiles of `source` to `target`, which has `frames` frames already."""
     for i in range(len(source)):
         frame, tiles, checksums = source.batch(i)
         index = target.write(frames + frame, tiles)

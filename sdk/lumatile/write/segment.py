@@ -1,4 +1,4 @@
-"""One segment being written: tiles as they come, then the frames file that commits them."""
+"""A segment that is being written: first its tiles, then the frames file that commits them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from lumatile.storage.write_behind import WriteBehind
 
 
 class Segment:
-    """A segment being written. It ends with `commit` or `abort`; a commit that raises has aborted."""
+    """A segment that is being written. It ends with `commit` or `abort`; a commit that raises has aborted it."""
 
     def __init__(self, storage: RecordingStorage, settings: RecordingSettings, disk: WriteBehind) -> None:
-        """Create its tiles file; `disk` as in `RecordingStorage.create_tiles`. Raises OSError."""
+        """Create the tiles file; `disk` is that of `RecordingStorage.create_tiles`. Raises OSError."""
         self.name = new_segment_name()
         self._storage = storage
         self._metadata = {
@@ -33,9 +33,9 @@ class Segment:
         self.tiles = TilesFile(storage.create_tiles(self.name, disk), self._metadata)
 
     def commit(self, frames: pa.Table, replaces: Sequence[str] = ()) -> tuple[FramesFile, int]:
-        """Make the segment durable, with `frames` as its frames rows; returns it and the size of its files in bytes.
+        """Make the segment durable, with `frames` as its frames rows, and return it and the size of its files in bytes.
 
-        `replaces`: segments that are invisible from now on. Raises OSError.
+        `replaces`: the segments that are invisible from now on. Raises OSError.
         """
         try:
             self.tiles.finish()
@@ -49,16 +49,16 @@ class Segment:
         return file, self.tiles.nbytes + content.size
 
     def abort(self) -> None:
-        """Leave nothing of the segment behind, as far as that can be done."""
+        """Remove what was written of the segment, as far as possible."""
         self.tiles.discard()
         self._storage.discard(self.name)
 
 
 def first_use() -> None:
-    """Do in memory all that Arrow does for a segment.
+    """Do once in memory all that Arrow does for a segment, before there are threads.
 
-    What it does once for a process it does under locks that a child, forked meanwhile, would wait for forever: so it
-    is done before there are threads.
+    Arrow initialises some things at their first use, under locks. A child that is forked during that would wait for
+    them forever.
     """
     head_size()
     _frames_file(pa.Table.from_pylist([], schema=FRAMES))

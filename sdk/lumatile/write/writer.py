@@ -1,4 +1,4 @@
-"""Writing a recording: values into segments, segments into the store."""
+"""Writing a recording: values go into segments, segments into the store."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from lumatile.write.merge import Merger
 from lumatile.write.segment import Segment, first_use
 
 SEGMENT_BYTES = 128 << 20
-"""A segment closes after the value that crosses this size."""
+"""A segment is full after the value that crosses this size, in bytes."""
 
 SEGMENT_SECONDS = 0.5
-"""A segment closes this long after its first value."""
+"""A segment is to be committed this long after its first value."""
 
 
 class SegmentWriter:
-    """Writes one recording; for one thread. Other writers may write the same recording."""
+    """Writes one recording, in one thread. Other writers may write the same recording."""
 
     def __init__(
         self,
@@ -37,9 +37,9 @@ class SegmentWriter:
         segment_bytes: int | None = None,
         segment_seconds: float | None = None,
     ) -> None:
-        """Write into the store at `store`, a path or URL as in `open_storage`; what is missing there is made.
+        """Write into the store at `store`, a path or URL as in `open_storage`; missing directories are created.
 
-        `segment_bytes`, `segment_seconds`: when a segment closes; None: SEGMENT_BYTES, SEGMENT_SECONDS.
+        `segment_bytes`, `segment_seconds`: the limits of a segment; None: SEGMENT_BYTES, SEGMENT_SECONDS.
 
         Raises SinkError where the store cannot be written, InvalidValueError for a recording id that is too long.
         """
@@ -57,27 +57,27 @@ class SegmentWriter:
         self._segment: Segment | None = None
         self._rows: list[dict[str, Any]] = []
         self.deadline: float | None = None
-        """When the open segment is to be committed, on the monotonic clock; None: none is open."""
+        """The time at which the open segment is to be committed, on the monotonic clock; None: none is open."""
 
     @property
     def values(self) -> int:
-        """Values in the open segment."""
+        """The number of values in the open segment."""
         return len(self._rows)
 
     @property
     def full(self) -> bool:
-        """The open segment has crossed its size: commit it."""
+        """True where the open segment has crossed its size: it is to be committed."""
         return self._segment is not None and self._segment.tiles.nbytes >= self._segment_bytes
 
     def append(self, row: Mapping[str, Any], tiles: Iterable[TileRows]) -> None:
-        """Add one value to the open segment, opening one if none is.
+        """Add one value to the open segment; open one if none is open.
 
-        `row`: the columns of FRAMES less first_tile, tile_count and index_crc32c; read once `tiles` is exhausted.
-        Times are ints (nanoseconds), `sequences` and `times` mappings; absent columns are null. Each TileRows is
-        written as it comes, and not referred to afterwards.
+        `row`: the columns of FRAMES except first_tile, tile_count and index_crc32c; it is read after `tiles` is
+        exhausted. Times are ints (nanoseconds), `sequences` and `times` mappings; absent columns are null. Each
+        TileRows is written as it comes, and not used afterwards.
 
-        Whatever it raises (OSError from the disk, anything from `tiles`), the open segment has been aborted: the
-        caller appends all its values again.
+        After any error (OSError from the disk, anything from `tiles`) the open segment is aborted: the caller appends
+        all its values again.
         """
         try:
             if self._segment is None:
@@ -95,9 +95,9 @@ class SegmentWriter:
             raise
 
     def commit(self) -> int:
-        """Make the open segment durable, and give the size of its files in bytes; 0 where none is open.
+        """Make the open segment durable, and return the size of its files in bytes; 0 where none is open.
 
-        Raises OSError; the open segment has been aborted then: the caller appends its values again.
+        Raises OSError; then the open segment is aborted, and the caller appends its values again.
         """
         if self._segment is None:
             return 0
@@ -117,7 +117,7 @@ class SegmentWriter:
         self._forget()
 
     def close(self) -> None:
-        """Commit, and wait for a merge that is under way. Raises OSError as `commit` does."""
+        """Commit the open segment, and wait for a merge that is under way. Raises OSError as `commit` does."""
         try:
             self.commit()
         finally:
