@@ -118,9 +118,7 @@ def index_rows(tiles: TileRows) -> NDArray[np.void]:
     index["value_min"] = index["value_max"] = np.nan
     if tiles.value_range is not None:
         for name, values in zip(("value_min", "value_max"), tiles.value_range.T, strict=True):
-            np.copyto(
-                index[name], values, where=~np.isnan(values)
-            )  # so that every NaN has the same bits, those of numpy
+            np.copyto(index[name], values, where=~np.isnan(values))  # every NaN gets the bits of numpy's
     bounds = tiles.offsets.tolist()
     index["crc32c"] = [crc32c(tiles.payload[a:b]) for a, b in pairwise(bounds)]
     return index

@@ -269,7 +269,9 @@ class Frame(FrameRow):
                 return decode_source(data)
             return data.tobytes() if dtype == "jpeg" else from_plane(data, dtype, shape)
         if kept != "tiles":
-            raise SourceNotKeptError(f"{self.entity_path!r}: logged with keep_source=False")
+            raise SourceNotKeptError(
+                f"{self.entity_path!r} was logged with keep_source=False: its source is not stored"
+            )
         if self.kind == "image":
             array: NDArray[Any] = image_from_tiles(self._level("pixels", 0), self._shape_of("image")[2])
         elif self.kind == "depth":

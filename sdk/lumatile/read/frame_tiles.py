@@ -194,7 +194,7 @@ class FrameTiles:
             or tile.row_pitch < tile.width * texel
             or tile.raw_size != tile.height * tile.row_pitch
         ):
-            raise self.corrupt(f"tile {key}: its sizes don't fit each other")
+            raise self.corrupt(f"tile {key}: its width, height, row pitch and size do not fit each other")
         return np.ndarray(
             (tile.height, tile.width, channels),
             dtype,
@@ -230,6 +230,6 @@ class FrameTiles:
         """Return the bytes of a plane that is stored in parts, (n,). Raises CorruptStoreError."""
         rows = sorted(self.rows(plane), key=lambda row: row[0])
         if [key for key, _ in rows] != [(plane, 0, 0, part) for part in range(len(rows))]:
-            raise self.corrupt(f"plane {plane!r} misses parts")
+            raise self.corrupt(f"parts of plane {plane!r} are missing")
         parts = [self.decoded(tile) for _, tile in rows]
         return parts[0] if len(parts) == 1 else np.concatenate([np.zeros(0, np.uint8), *parts])

@@ -20,7 +20,7 @@ def from_plane(data: NDArray[np.uint8], dtype: str, shape: Sequence[int]) -> NDA
     try:
         array = data.view(np.dtype(dtype).newbyteorder("<")).reshape(shape)
     except (TypeError, ValueError) as e:
-        raise CorruptStoreError(f"{len(data)} source bytes are no array of {dtype} {tuple(shape)}: {e}") from e
+        raise CorruptStoreError(f"{len(data)} source bytes are not an array of {dtype} {tuple(shape)}: {e}") from e
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 

@@ -72,7 +72,9 @@ class Store:
         if recording_id is None:
             ids = [info.recording_id for info in self.recordings()]
             if len(ids) != 1:
-                raise NotFoundError(f"{self.storage} must have one recording for this, or name one of {ids}")
+                raise NotFoundError(
+                    f"without a recording id, {self.storage} must have one recording, not {len(ids)}: {ids}"
+                )
             recording_id = ids[0]
         storage = self.storage.recording(recording_id)
         if not storage.exists():

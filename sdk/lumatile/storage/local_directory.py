@@ -153,7 +153,7 @@ class LocalStore:
     def check(self) -> None:
         """Raise StoreFormatError where there is no directory."""
         if not self.path.is_dir():
-            raise StoreFormatError(f"a store must be a directory, and {self.path} is none")
+            raise StoreFormatError(f"a store must be a directory, and {self.path} is not")
 
     def count(self) -> int:
         """Return the number of directories that are recordings."""

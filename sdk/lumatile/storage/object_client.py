@@ -154,7 +154,7 @@ class ObjectClient:
         except exceptions.AlreadyExistsError as e:
             raise FileExistsError(f"{where} exists already") from e
         except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError) as e:
-            raise StoreDeniedError(f"{where}: the store denies it: {_said(e)}") from e
+            raise StoreDeniedError(f"{where}: access denied: {_said(e)}") from e
         except FileNotFoundError as e:
             if "NoSuchBucket" in str(e):
                 raise StoreError(f"{self.url}: {_said(e)}") from e
@@ -166,7 +166,7 @@ class ObjectClient:
                     "AWS command line is not read: `aws configure export-credentials --format env` prints its own)"
                 ) from e
             if re.search("40[13] (Forbidden|Unauthorized)", str(e)):  # the library does not tell for a listing
-                raise StoreDeniedError(f"{where}: the store denies it: {_said(e)}") from e
+                raise StoreDeniedError(f"{where}: access denied: {_said(e)}") from e
             raise StoreError(f"{where}: {_said(e)}") from e
 
 

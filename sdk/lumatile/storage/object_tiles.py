@@ -157,7 +157,7 @@ class ObjectTiles:
         bounds_of_rows = np.frombuffer(offsets, np.int64)
         data = head.buffers[2]
         if bounds_of_rows[0] < 0 or (np.diff(bounds_of_rows) < 0).any() or bounds_of_rows[-1] > data["size"]:
-            raise self._corrupt(i, "its payload's offsets make no sense")
+            raise self._corrupt(i, "the offsets of its payload are out of order or range")
         try:
             arrays = [
                 pa.Array.from_buffers(field.type, head.rows, [buffers[n] for n in numbers])

@@ -389,7 +389,7 @@ def test_while_a_store_is_away_values_wait_and_are_stored_once(store, proxy, mon
     [
         ("bucket", r"bucket does not exist \(NoSuchBucket\)"),
         ("credentials", "no credentials: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"),
-        ("permission", r"the store denies it: Access Denied \(AccessDenied\)"),
+        ("permission", r"access denied: Access Denied \(AccessDenied\)"),
         ("server", "error sending request"),
         ("package", r"needs the package obstore: pip install 'lumatile\[s3\]'"),
     ],
