@@ -169,13 +169,13 @@ def test_a_store_of_a_newer_format_is_refused_by_its_number(tmp_path):
     rec.disconnect()
     directory = LocalDirectory(path=tmp_path / "run")
     (file,) = directory.committed()
-    table = pa.ipc.open_file(file.path.read_bytes()).read_all()
+    table = pa.ipc.open_file(directory.frames_path(file).read_bytes()).read_all()
     metadata = {**table.schema.metadata, b"lumatile.format_version": str(FORMAT_VERSION + 1).encode()}
     stream = pa.BufferOutputStream()
     with pa.ipc.new_file(stream, table.schema.with_metadata(metadata)) as writer:
         writer.write_table(table.replace_schema_metadata(metadata))
     content = stream.getvalue()
-    file.path.unlink()
-    replace(file, crc32c=google_crc32c.value(content)).path.write_bytes(content)
+    directory.frames_path(file).unlink()
+    directory.frames_path(replace(file, crc32c=google_crc32c.value(content))).write_bytes(content)
     with pytest.raises(lt.LumatileError, match=f"{FORMAT_VERSION + 1}"):
         lt.open_store(tmp_path).recording("run")

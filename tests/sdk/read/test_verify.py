@@ -144,7 +144,7 @@ def test_duplicates_and_drops_are_counted_and_are_no_problem(tmp_path):
 def test_a_newer_format_is_named_not_guessed_at(store):
     directory = LocalDirectory(path=store / "run")
     (file,) = directory.committed()
-    table = pa.ipc.open_file(file.path).read_all()
+    table = pa.ipc.open_file(directory.frames_path(file)).read_all()
     newer = {**table.schema.metadata, b"lumatile.format_version": b"7"}
     stream = pa.BufferOutputStream()
     with pa.ipc.new_file(stream, table.schema.with_metadata(newer)) as target:
@@ -152,8 +152,8 @@ def test_a_newer_format_is_named_not_guessed_at(store):
     import google_crc32c
 
     content = stream.getvalue().to_pybytes()
-    replace(file, crc32c=google_crc32c.value(content)).path.write_bytes(content)
-    file.path.unlink()
+    directory.frames_path(replace(file, crc32c=google_crc32c.value(content))).write_bytes(content)
+    directory.frames_path(file).unlink()
     for use in (verify, lambda path: open_store(path).recording("run"), lambda path: open_store(path).recordings()):
         with pytest.raises(StoreFormatError, match="format version 7, this lumatile reads up to 1"):
             use(store)
