@@ -1,4 +1,4 @@
-"""One log call: read what it is made from, and log it if it is not stored."""
+"""Logging of calls: the content of a call is read, and logged if it is not stored."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ class CallLogger:
     """Logs the calls of one job; may be used from several threads."""
 
     def __init__(self, streams: JobStreams, ledger: Ledger, tally: IngestTally) -> None:
-        """`streams`: lenient. `ledger`: what is stored already. `tally`: counts what is read."""
+        """`streams`: lenient ones. `ledger`: the values that are stored already. `tally`: counts the values read."""
         self._streams = streams
         self._ledger = ledger
         self._tally = tally
         self._lock = threading.Lock()
         self._refused = 0
-        """Calls that failed, as counted."""
+        """The number of failed calls that have been counted."""
 
     def log(self, call: LogCall, recording: RecordingStream) -> None:
-        """Read a value, and log it if it is not stored. What is bad becomes an error row."""
+        """Read a value, and log it if it is not stored. A bad value becomes an error row."""
         content, digest, failure = b"", None, None
         try:
             content = call.read()
@@ -34,7 +34,7 @@ class CallLogger:
             failure = e
         else:
             digest = content_hash(content, call.beside)
-            if call.kind == "annotation_context":  # also one that is stored: what comes is colored by it
+            if call.kind == "annotation_context":  # even a stored one: it colors later values
                 self._color_by(call, content)
         state = self._ledger.state(call, digest)
         self._tally.read(state, len(content) if call.file_nbytes is None else call.file_nbytes)
@@ -57,8 +57,8 @@ class CallLogger:
             self._tally.add({"errors": self._refused - before})
 
     def color_by(self, call: LogCall) -> None:
-        """Color what comes by an annotation context, without storing it."""
-        with suppress(Exception):  # where it is to be stored it becomes an error row
+        """Color later values by an annotation context, without storing it."""
+        with suppress(Exception):  # when it is stored, it becomes an error row
             self._color_by(call, call.read())
 
     def _color_by(self, call: LogCall, content: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Log calls in threads of this process."""
+"""The engine that logs calls in threads of this process."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from lumatile_service.batch.ledger import Ledger
 from lumatile_service.batch.log_call import LogCall
 
 MOST_THREADS = 16
-"""More wait for each other, in one process."""
+"""The most threads by default: more of them would wait for each other in one process."""
 
 
 def run_here(job: Job) -> None:
-    """The `Engine` in threads of this process."""
+    """Run a job, as an `Engine`, in threads of this process."""
     cores = _cores()
     threads = job.threads or min(cores, MOST_THREADS)
     ledger = Ledger(job.store, job.settings.recording_id)
@@ -31,7 +31,7 @@ def run_here(job: Job) -> None:
 
 
 class _Threads:
-    """Take one call after the other, in about their order; annotation contexts before what comes behind them."""
+    """Threads that take one call after another, approximately in order; contexts before what follows them."""
 
     def __init__(self, job: Job, calls: Iterator[LogCall], streams: JobStreams, logger: CallLogger) -> None:
         self._job = job
@@ -67,8 +67,8 @@ class _Threads:
                 self._logger.log(call, recording)
                 self._job.check_errors()
                 if recording.lost:
-                    self._stopped.set()  # nothing is stored any more: the flush says why
-        except BaseException as e:  # noqa: BLE001 - it is raised where all threads are waited for
+                    self._stopped.set()  # nothing is stored any more, and the flush says why
+        except BaseException as e:  # noqa: BLE001 - raised when all threads have ended
             with self._lock:
                 self._failure = self._failure or e
             self._stopped.set()
@@ -79,7 +79,7 @@ class _Threads:
                 call = next(self._calls, None)
                 if call is None or call.kind != "annotation_context":
                     return call
-                self._logger.log(call, recording)  # at once, before anybody logs what it colors
+                self._logger.log(call, recording)  # at once, before another thread logs what it colors
         return None
 
 

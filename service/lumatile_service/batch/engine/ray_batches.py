@@ -1,4 +1,4 @@
-"""Log calls on Ray Data: a task lists them in batches, actors log the batches, each actor with its own pipeline."""
+"""Log calls on Ray Data: one task lists them in batches, and actors log the batches, each with its own pipeline."""
 
 from __future__ import annotations
 
@@ -36,28 +36,29 @@ from lumatile_service.batch.log_call import LogCall, Reader
 from lumatile_service.batch.tally import IngestTally
 
 BATCH_BYTES = 16 << 20
-"""A batch is full with this much to read, in bytes."""
+"""The size at which a batch is full, in bytes to read."""
 
 CALL_BYTES = 16 << 10
-"""A call counts as much, at least: logging it takes time, and where it is may be long."""
+"""The least size that a call is counted as, in bytes: logging it takes time, and its description may be long."""
 
 RETRIES = 3
-"""Of a batch whose actor died: there may be a value in it that no process survives."""
+"""How often a batch whose actor died is tried again: it may hold a value that kills every process."""
 
 THREADS = 2
-"""Batches that an actor logs at once: one is flushed while the other is read."""
+"""The number of batches that an actor logs at a time: one is flushed while the next one is read."""
 
 
 def run(job: Job) -> None:
-    """The `Engine` in the Ray that this process is connected to.
+    """Run a job, as an `Engine`, in the Ray that this process is connected to.
 
-    One actor a GPU; without any one a core. A batch is done when all of it is durable; Ray does it again where an actor
-    died, and what that one stored before is known then. Raises as an `Engine`; SinkError where Ray fails.
+    There is one actor for each GPU, or without GPUs for each core. A batch is done when all its values are durable. If
+    an actor dies, Ray runs its batches again, and the new actor knows what was stored before. Raises as an `Engine`
+    does, and SinkError if Ray fails.
     """
     gpus, cores = (int(ray.cluster_resources().get(name, 0)) for name in ("GPU", "CPU"))
     actors = gpus or max(1, cores)
     with _silent(logging.getLogger("ray.data")), _by_value(job.read):
-        with DataContext.current(_quiet()):  # which is copied into what is made here
+        with DataContext.current(_quiet()):  # it is copied into the dataset
             reports = _reports(job, actors, cores, gpus)
         try:
             for report in reports.iter_batches(batch_size=None, batch_format="pyarrow"):
@@ -70,7 +71,7 @@ def run(job: Job) -> None:
 
 
 def _reports(job: Job, actors: int, cores: int, gpus: int) -> ray.data.Dataset:
-    """A row for each batch, when it is done: what was counted."""
+    """Return a dataset with a row for each batch that is done: its counts."""
     batches = ray.data.read_datasource(_Batches(job), num_cpus=0, override_num_blocks=1)
     return batches.map_batches(
         _Actor,
@@ -95,7 +96,7 @@ def _reports(job: Job, actors: int, cores: int, gpus: int) -> ray.data.Dataset:
 
 @contextlib.contextmanager
 def _silent(logger: logging.Logger) -> Iterator[None]:
-    """Only its errors."""
+    """Let a logger log only errors."""
     level = logger.level
     logger.setLevel(logging.ERROR)
     try:
@@ -105,7 +106,7 @@ def _silent(logger: logging.Logger) -> Iterator[None]:
 
 
 def _quiet() -> DataContext:
-    """Without Ray Data's own progress; each row is a block, and so a task of its own."""
+    """Return a context without Ray Data's own progress, in which each row is a block, and so a task of its own."""
     context = DataContext.get_current().copy()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
@@ -116,7 +117,7 @@ def _quiet() -> DataContext:
 
 
 def _cause(error: RayError) -> Exception:
-    """What went wrong, of what Ray wraps it in."""
+    """Return the exception that Ray has wrapped in `error`, or a SinkError without one."""
     found: BaseException | None = error
     while found is not None:
         if isinstance(found, RayTaskError):
@@ -130,13 +131,13 @@ def _cause(error: RayError) -> Exception:
 
 @dataclass(frozen=True, kw_only=True)
 class _Told:
-    """What an actor is told of a job."""
+    """The part of a job that an actor needs."""
 
     store: str
     settings: RecordingSettings
     backend: str
     cores: int
-    """For it to compute on."""
+    """The number of cores that it computes on."""
 
     @classmethod
     def of(cls, job: Job, cores: int) -> _Told:
@@ -145,7 +146,7 @@ class _Told:
 
 @contextlib.contextmanager
 def _by_value(read: Reader) -> Iterator[None]:
-    """What a reader's module has goes along with the job, where it is not ours: other machines may not have it."""
+    """Send the module of a reader along with the job if it is not part of Lumatile: other machines may not have it."""
     while isinstance(read, partial):
         read = read.func
     module = sys.modules.get(getattr(read, "__module__", None) or "")
@@ -161,7 +162,7 @@ def _by_value(read: Reader) -> Iterator[None]:
 
 
 class _Batches(Datasource):  # type: ignore[misc]
-    """One row a batch: its `number`; `calls`, what is in it, and `contexts`, those before it, both pickled."""
+    """A source with one row for each batch: `number`, `calls` and the `contexts` before it, pickled, and `total`."""
 
     def __init__(self, job: Job) -> None:
         super().__init__()
@@ -169,11 +170,11 @@ class _Batches(Datasource):  # type: ignore[misc]
         self._read = job.read
 
     def estimate_inmemory_data_size(self) -> int | None:
-        """Not known."""
+        """Return None: the size is unknown."""
         return None
 
     def get_read_tasks(self, parallelism: int, *_: Any, **__: Any) -> list[ReadTask]:  # noqa: ARG002
-        """One: a reader gives one call after the other."""
+        """Return one task: a reader lists one call after another."""
         files, read = self._files, self._read
         unknown = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
         return [ReadTask(lambda: _batches(read(files)), unknown)]
@@ -210,12 +211,12 @@ def _row(number: int, batch: list[LogCall], contexts: list[LogCall], total: int 
 
 
 class _Actor:
-    """Logs batches; may be called by several threads at once."""
+    """Logs batches; may be called by several threads at a time."""
 
     def __init__(self, told: _Told, known: Any) -> None:
-        """`known`: reference to the ledger as it was before the job."""
+        """Open the streams. `known`: a reference to the ledger as it was before the job."""
         ignore_warnings()
-        # started again it looks at what the one that died has stored
+        # an actor that was started again reads what the one that died has stored
         ledger = Ledger(told.store, told.settings.recording_id) if _restarted() else ray.get(known)
         self._tally = IngestTally()
         self._streams = JobStreams(
@@ -225,12 +226,12 @@ class _Actor:
         self._contexts = b""
         self._lock = threading.Lock()
         self._batches: dict[int, Future[str]] = {}
-        """Number of a batch -> what was counted, as JSON."""
+        """Number of a batch -> its counts as JSON."""
 
     def __call__(self, row: pa.Table) -> pa.Table:
-        """What was counted until all of the batch was durable.
+        """Log a batch, and return what was counted until all of it was durable.
 
-        Ray may ask for a batch again that this actor has, or has begun: where it did not hear of the answer.
+        Ray may ask again for a batch that this actor has logged or begun, if it did not receive the answer.
         """
         mine: Future[str] = Future()
         with self._lock:
@@ -252,13 +253,13 @@ class _Actor:
         for call in pickle.loads(row["calls"][0].as_py()):  # noqa: S301
             self._logger.log(call, recording)
             if recording.lost:
-                break  # nothing is stored any more: the flush says why
+                break  # nothing is stored any more, and the flush says why
         self._streams.flush()
         return self._tally.taken()
 
 
 def _restarted() -> bool:
-    """Whether Ray has started this actor again."""
+    """Return whether Ray has started this actor again."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Ray's, about how it asks itself
+        warnings.simplefilter("ignore")  # a warning of Ray about its own call
         return bool(ray.get_runtime_context().was_current_actor_reconstructed)

@@ -1,4 +1,4 @@
-"""Log calls on Ray Data, in a Ray that is there or in one of their own."""
+"""The engine on Ray Data, in an existing Ray or in one that is started for the job."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from lumatile_service.batch.job import Job
 from lumatile_service.cluster.ray_session import ray_session
 
 OBJECT_STORE_BYTES = 512 << 20
-"""Of a Ray of its own: what shards hold goes through it."""
+"""The size of the object store in a Ray started for the job: the content of shards goes through it."""
 
 
 def run_on_ray(job: Job, *, address: str | None) -> None:
-    """The `Engine` on Ray Data, at `address` as `ingest` takes it. Raises InvalidValueError without Ray."""
+    """Run a job, as an `Engine`, on Ray Data. `address`: as in `ingest`. Raises InvalidValueError without Ray."""
     try:
         with contextlib.ExitStack() as stack:
             if address is not None or not _connected():
@@ -29,6 +29,6 @@ def run_on_ray(job: Job, *, address: str | None) -> None:
 
 
 def _connected() -> bool:
-    """Whether this process is connected to a Ray."""
+    """Return whether this process is connected to a Ray."""
     ray = sys.modules.get("ray")
     return ray is not None and bool(ray.is_initialized())

@@ -1,4 +1,4 @@
-"""The formats that are known, and which one a source looks like."""
+"""The known formats of datasets, and the choice of one for a source."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from lumatile_service.batch.source_files import SourceFiles
 
 @dataclass(frozen=True, kw_only=True)
 class Format:
-    """One format."""
+    """A format of datasets."""
 
     matches: Callable[[SourceFiles], bool]
-    """Whether files look like it."""
+    """Returns whether files look like this format."""
     read: Reader
+    """Lists the values in the files."""
 
 
 FORMATS: Mapping[str, Format] = {
@@ -36,16 +37,17 @@ FORMATS: Mapping[str, Format] = {
     "rerun": Format(matches=rerun_rrd.matches, read=rerun_rrd.read),
     "images": Format(matches=image_folder.matches, read=image_folder.read),
 }
-"""By name; the first that matches is taken."""
+"""Name -> format; the first one that matches is taken."""
 
 
 def find_reader(files: SourceFiles, name: str | None, reader: str | None) -> tuple[str, Reader]:
-    """The reader of `name` in FORMATS, or "module:function", or of what the files look like; and what it is called.
+    """Return the name of a format and its reader.
 
+    `reader`: "module:function", which is taken if given. `name`: a name in FORMATS; None: what the files look like.
     Raises InvalidValueError.
     """
     if reader is not None:
-        return reader, _own(reader)
+        return reader, _imported(reader)
     if name is not None:
         if name not in FORMATS:
             raise InvalidValueError(f"the format must be one of {', '.join(FORMATS)}, not {name!r}")
@@ -56,7 +58,7 @@ def find_reader(files: SourceFiles, name: str | None, reader: str | None) -> tup
     raise InvalidValueError(f"{files.url} looks like none of the formats {', '.join(FORMATS)}: name one, or a reader")
 
 
-def _own(name: str) -> Reader:
+def _imported(name: str) -> Reader:
     module, _, function = name.partition(":")
     try:
         reader: Reader = getattr(importlib.import_module(module), function)

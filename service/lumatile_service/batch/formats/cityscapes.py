@@ -1,15 +1,15 @@
-"""Cityscapes: stereo images, label ids, instance ids and disparities, told by the names of files.
+"""Cityscapes: stereo images, label ids, instance ids and disparities, recognized by the names of files.
 
 Names as the README of the devkit says (mcordts/cityscapesScripts): CITY_SEQUENCE_FRAME_TYPE.png, six digits each.
 Label ids and their colors: its helpers/labels.py. Instance ids: its preparation/json2instanceImg.py: 16 bits, class id
-x 1000 + number of the instance, or the class id alone. Disparities: its README: PNG p, 16 bits, d = (p - 1) / 256
+x 1000 + number of the instance, or only the class id. Disparities: its README: PNG p, 16 bits, d = (p - 1) / 256
 pixels where p > 0, and 0 = none.
 
-A depth image is p / meter, without an offset. As one with 256 to the pixel each disparity would be 1/256 pixel too
-large, and with the offset taken off it would not be the PNG any more, and d = 0 would be none. So disparities are
-16-bit images, not depth as KITTI's: `frame.source()` is p, and (p - 1) / 256 is exact in float32.
+A depth image is p / meter, without an offset. With 256 units per pixel, each disparity would be 1/256 pixel too large;
+with the offset subtracted, it would not equal the PNG any more, and d = 0 would mean none. So disparities are 16-bit
+images, not depth images as for KITTI: `frame.source()` is p, and (p - 1) / 256 is exact in float32.
 
-Polygons, trainIds, colored labels, cameras, vehicles and timestamps are left alone.
+Polygons, trainIds, colored labels, cameras, vehicles and timestamps are not read.
 """
 
 from __future__ import annotations
@@ -68,18 +68,18 @@ LABELS: tuple[tuple[int, str, tuple[int, int, int]], ...] = (
     (32, "motorcycle", (0, 0, 230)),
     (33, "bicycle", (119, 11, 32)),
 )
-"""(id, name, sRGB color). Without the license plate: its id is -1, and in no image."""
+"""(id, name, sRGB color). The license plate is left out: its id is -1, which no image has."""
 
 LABELS_URI = "https://github.com/mcordts/cityscapesScripts/blob/master/cityscapesscripts/helpers/labels.py"
 
 
 def log_names(recording: RecordingStream, entity_path: str, content: bytes) -> None:
-    """Names and colors of labels."""
+    """Log the names and colors of labels."""
     recording.log_annotation_context(entity_path, [tuple(label) for label in json.loads(content)])
 
 
 def log_disparity(recording: RecordingStream, entity_path: str, content: bytes) -> None:
-    """A disparity PNG as it is: (h, w) uint16, as an image. Raises DecodeError, ImageFileError."""
+    """Log a disparity PNG unchanged, as an image, (h, w) uint16. Raises DecodeError, ImageFileError."""
     disparity = gray_png(content, recording.settings.pixel_limit)
     if disparity.dtype != np.uint16:
         raise ImageFileError("a disparity PNG must be of 16 bits, not 8")
@@ -95,7 +95,7 @@ _TYPES: Mapping[str, tuple[str, Kind, Log]] = {
     "gtCoarse_instanceIds": ("coarse/instances", "segmentation", segmentation_png),
     "disparity": ("disparity", "image", log_disparity),
 }
-"""Type in a file's name -> entity below the city, kind, how it is logged."""
+"""Type in a file's name -> entity below the city, kind, function that logs it."""
 
 _FILE = re.compile(
     rf"(?:.*/)?(?P<city>[^/]+)_(?P<sequence>\d{{6}})_(?P<frame>\d{{6}})_(?P<type>{'|'.join(_TYPES)})\.png"
@@ -103,15 +103,15 @@ _FILE = re.compile(
 
 
 def matches(files: SourceFiles) -> bool:
-    """Whether a file has a name of Cityscapes."""
+    """Return whether a file has a name of Cityscapes."""
     return any(_FILE.fullmatch(path) for path in files.sizes)
 
 
 def read(files: SourceFiles) -> list[LogCall]:
-    """Each file at the entity of its city: "aachen/left", "right", "labels", "instances", "disparity".
+    """List each file at an entity of its city: "aachen/left", "right", "labels", "instances", "disparity".
 
-    On the sequences "frame" and "sequence": the numbers in its name; and "image", on which a city's images are all at
-    different places: sequence x 1,000,000 + frame, as most sequences have one labelled frame, 19.
+    The sequences "frame" and "sequence" have the numbers in its name. All images of a city have different numbers on
+    the sequence "image": sequence x 1,000,000 + frame, since most sequences have only one labelled frame, 19.
     Coarse labels are at "aachen/coarse/labels". Names and colors of labels are the annotation context of the city.
     """
     found = [(path, name) for path in files.sizes if (name := _FILE.fullmatch(path))]

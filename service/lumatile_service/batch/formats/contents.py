@@ -1,4 +1,4 @@
-"""Logging what files of datasets hold: the `log` of a LogCall."""
+"""Functions that log the content of files in datasets: the `log` of a LogCall."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Ext = Mapping[str, Any] | None
 
 
 def image_file(recording: RecordingStream, entity_path: str, content: bytes, *, ext: Ext = None) -> None:
-    """An image file: JPEG and PNG as `log_image_file` takes them, all others as Pillow decodes them."""
+    """Log an image file: JPEG and PNG as `log_image_file` does, others as Pillow decodes them."""
     if content.startswith((JPEG, PNG)):
         recording.log_value("image", entity_path, lambda known: image_file_content(content, None, None, known), ext=ext)
     else:
@@ -34,17 +34,17 @@ def image_file(recording: RecordingStream, entity_path: str, content: bytes, *, 
 
 
 def depth_png(recording: RecordingStream, entity_path: str, content: bytes, *, meter: float, ext: Ext = None) -> None:
-    """A PNG of depths, `meter` of them a metre; 0 is none."""
+    """Log a PNG of depths, `meter` units per metre; 0 is invalid."""
     recording.log_depth_image(entity_path, gray_png(content, recording.settings.pixel_limit), meter=meter, ext=ext)
 
 
 def segmentation_png(recording: RecordingStream, entity_path: str, content: bytes, *, ext: Ext = None) -> None:
-    """A gray PNG of class ids."""
+    """Log a gray PNG of class ids."""
     recording.log_segmentation_image(entity_path, gray_png(content, recording.settings.pixel_limit), ext=ext)
 
 
 def gray_png(content: bytes, pixel_limit: int) -> NDArray[Any]:
-    """(h, w) uint8 or uint16 of a gray PNG, as it is. Raises DecodeError; ImageFileError for any other."""
+    """Return the (h, w) uint8 or uint16 of a gray PNG, unchanged. Raises DecodeError; ImageFileError for others."""
     header = read_header(content)
     check_pixel_limit(header, pixel_limit)
     if header.format != "png" or header.components != 1 or header.bit_depth < 8:  # fewer bits would be scaled
@@ -54,15 +54,15 @@ def gray_png(content: bytes, pixel_limit: int) -> NDArray[Any]:
 
 
 def looks_like_image(content: bytes) -> bool:
-    """Whether it begins as JPEG, PNG, GIF, WebP, BMP, TIFF, Netpbm, JPEG 2000, AVIF or HEIF files do."""
+    """Return whether it begins like a JPEG, PNG, GIF, WebP, BMP, TIFF, Netpbm, JPEG 2000, AVIF or HEIF file."""
     return _BEGINNING.match(content) is not None
 
 
 def pillow_image(content: bytes, pixel_limit: int) -> NDArray[Any]:
-    """An image file that Pillow knows: its first frame, upright.
+    """Decode an image file with Pillow: its first frame, upright.
 
-    (h, w) gray of 8, 16 or float32 bits, (h, w, 3) or, where something is transparent, (h, w, 4) uint8. Not EPS, which
-    Pillow has Ghostscript run. Raises ImageFileError; for integers out of uint16 too.
+    Returns (h, w) uint8, uint16 or float32 for gray, else (h, w, 3) uint8, or (h, w, 4) if the image has transparency.
+    Raises ImageFileError, also for integers that do not fit uint16, and for EPS, which Pillow would run in Ghostscript.
     """
     try:
         from PIL import Image, ImageOps
@@ -73,7 +73,7 @@ def pillow_image(content: bytes, pixel_limit: int) -> NDArray[Any]:
             _check_pixels(*opened.size, pixel_limit)
             _check_format(opened.format)
             picture = ImageOps.exif_transpose(opened)
-            _check_pixels(*picture.size, pixel_limit)  # what is in it may be of another size than it says
+            _check_pixels(*picture.size, pixel_limit)  # the decoded size may differ from the declared one
             if picture.mode == "F":
                 return np.asarray(picture)
             if picture.mode.startswith("I"):
@@ -88,7 +88,7 @@ def pillow_image(content: bytes, pixel_limit: int) -> NDArray[Any]:
 
 
 def ignore_warnings() -> None:
-    """From now on, of Pillow and of lenient recordings: an error row says what is wrong. Not of readers."""
+    """Ignore warnings of Pillow and of lenient recordings from now on, since error rows tell; not those of readers."""
     warnings.simplefilter("ignore", LumatileWarning)
     warnings.simplefilter("default", DatasetWarning)
     warnings.filterwarnings("ignore", module=r"PIL\b")

@@ -1,4 +1,4 @@
-"""A directory of image files; those in it are entities, as class folders or cameras are."""
+"""Directories of image files: each directory, of a class or a camera for example, is an entity."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ TIMELINE = "image"
 
 
 def matches(files: SourceFiles) -> bool:
-    """Whether there is an image file."""
+    """Return whether there is an image file."""
     return bool(files.under("", *SUFFIXES))
 
 
 def read(files: SourceFiles) -> list[LogCall]:
-    """Each image file at the entity of its directory, on the sequence "image": its place among the files there.
+    """List each image file at the entity of its directory, with its number among the files there as sequence "image".
 
-    Files in the directory itself are at the entity of its name.
+    Files at the top of the source are at an entity with the name of the source.
     """
     numbers: Counter[str] = Counter()
     calls = []

@@ -1,6 +1,6 @@
-"""KITTI: raw drives, and the object, stereo, depth and semantics benchmarks, told by the names of directories.
+"""KITTI: raw drives, and the object, stereo, depth and semantics benchmarks, recognized by names of directories.
 
-Scales and layouts as the devkits' readme files say: raw data (Geiger et al., IJRR 2013): timestamps.txt beside data/,
+Scales and layouts as the devkits' readme files say: raw data (Geiger et al., IJRR 2013): timestamps.txt next to data/,
 velodyne scans are float32 x, y, z in metres and reflectance. Stereo 2012 and 2015: disparity PNG, 16 bits, 256 = 1
 pixel, 0 = none. Depth (Uhrig et al., 3DV 2017): depth PNG, 16 bits, 256 = 1 m, 0 = none. Object: label_2, fields 11 to
 13 are the place of an object in camera coordinates, in metres. Semantics: 8 bits of labelIds; instance PNG, 16 bits.
@@ -24,7 +24,7 @@ from lumatile_service.batch.log_call import LogCall
 from lumatile_service.batch.source_files import SourceFiles
 
 PER_UNIT = 256.0
-"""Of a depth PNG in a metre, of a disparity PNG in a pixel."""
+"""The units of a depth PNG per metre, and of a disparity PNG per pixel."""
 
 TIMELINE, NUMBER = "time", "frame"
 
@@ -32,7 +32,7 @@ Log = Callable[[RecordingStream, str, bytes], None]
 
 
 def matches(files: SourceFiles) -> bool:
-    """Whether a directory has a name that only KITTI's have."""
+    """Return whether a directory has a name that only KITTI uses."""
     names = {part for path in files.sizes for part in path.split("/")[:-1]}
     return any(
         re.fullmatch(r"image_0?[0-3]|velodyne(_points)?|proj_depth|disp_(occ|noc)(_\d)?", name) for name in names
@@ -40,10 +40,10 @@ def matches(files: SourceFiles) -> bool:
 
 
 def read(files: SourceFiles) -> list[LogCall]:
-    """Each file that is known, at the entity of its directory (without `data`).
+    """List each known file at the entity of its directory (without `data`).
 
-    On the sequence "frame": the number in its name, of stereo's NUMBER_10.png the first; else its place. Raw drives
-    are on the timeline "time" too. Labels of objects are points, with their types as labels.
+    The sequence "frame" has the number in its name, the first one for NUMBER_10.png of stereo, else its number in the
+    directory. Raw drives are on the timeline "time" too. Labels of objects are points, with their types as labels.
     Disparities are depth images whose unit is a pixel.
     """
     times = {directory: _times(files, directory) for directory in _timed(files)}
@@ -76,7 +76,7 @@ def read(files: SourceFiles) -> list[LogCall]:
 
 
 def log_scan(recording: RecordingStream, entity_path: str, content: bytes) -> None:
-    """A velodyne scan: (N, 4) float32; x, y, z in metres, and reflectance, which is the gray they are drawn in."""
+    """Log a velodyne scan, (N, 4) float32: x, y, z in metres, and reflectance, which becomes the gray of the points."""
     if len(content) % 16:
         raise InvalidValueError(f"a scan must have 16 bytes a point, not {len(content)}")
     scan = np.frombuffer(content, "<f4").reshape(-1, 4)
@@ -84,7 +84,7 @@ def log_scan(recording: RecordingStream, entity_path: str, content: bytes) -> No
 
 
 def log_objects(recording: RecordingStream, entity_path: str, content: bytes) -> None:
-    """Labels of objects: a line each, 15 fields, the first the type. Raises InvalidValueError."""
+    """Log labels of objects: one per line, with 15 fields, of which the first is the type. Raises InvalidValueError."""
     rows = [line.split() for line in content.decode().splitlines() if line.strip()]
     if any(len(row) not in (15, 16) for row in rows):
         raise InvalidValueError("a label must have 15 fields, or 16 with a score")
@@ -119,7 +119,7 @@ def _timed(files: SourceFiles) -> list[str]:
 
 
 def _times(files: SourceFiles, directory: str) -> list[int]:
-    """Nanoseconds since the epoch of each line of timestamps.txt: "2011-09-26 13:02:25.594360375", taken as UTC."""
+    """Return nanoseconds since the epoch for each line of timestamps.txt: "2011-09-26 13:02:25.594360375", as UTC."""
     path = f"{directory}/timestamps.txt"
     times = []
     for number, line in enumerate(files.read(path).decode(errors="replace").splitlines(), 1):

@@ -1,6 +1,6 @@
-"""Numpy's .npy files, of numbers only: nothing in them is ever unpickled.
+"""Numpy's .npy files that hold numbers: nothing in them is ever unpickled.
 
-The format: numpy.lib.format's documentation; a magic, a header that says dtype, order and shape, and the array's bytes.
+The format is documented in numpy.lib.format: a magic, a header with dtype, order and shape, and the array's bytes.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from numpy.typing import NDArray
 from lumatile.errors import ImageFileError, shown
 
 HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-"""Version -> what reads its header; version 3 is for the names of fields."""
+"""Version -> function that reads its header. Version 3 is only for names of fields."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NpyHeader:
-    """What a file says of its array."""
+    """The header of a file."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     fortran_order: bool
     nbytes: int
-    """Of the header: the array begins there."""
+    """The size of the header in bytes: the array begins there."""
 
 
 def npy_header(content: bytes) -> NpyHeader:
-    """The header of a file. Raises ImageFileError."""
+    """Return the header of a file. Raises ImageFileError."""
     opened = io.BytesIO(content)
     try:
         version = np.lib.format.read_magic(opened)
@@ -42,7 +42,7 @@ def npy_header(content: bytes) -> NpyHeader:
 
 
 def npy_array(content: bytes, pixel_limit: int) -> NDArray[Any]:
-    """The array of a file, (h, w) or (h, w, channels), of numbers. Raises ImageFileError."""
+    """Return the array of a file, (h, w) or (h, w, channels), of numbers. Raises ImageFileError."""
     header = npy_header(content)
     if header.dtype.kind not in "buif":
         raise ImageFileError(f"a .npy file must be of numbers, not {header.dtype}")
@@ -51,6 +51,6 @@ def npy_array(content: bytes, pixel_limit: int) -> NDArray[Any]:
     count = math.prod(header.shape)
     if len(content) - header.nbytes != count * header.dtype.itemsize:
         found = len(content) - header.nbytes
-        raise ImageFileError(f"a .npy file of {header.shape} {header.dtype} must not have {found} bytes of them")
+        raise ImageFileError(f"a .npy file of {header.shape} {header.dtype} must not have {found} bytes of numbers")
     flat = np.frombuffer(content, header.dtype, count, header.nbytes).astype(header.dtype.newbyteorder("="), copy=False)
     return flat.reshape(header.shape, order="F" if header.fortran_order else "C")

@@ -1,9 +1,9 @@
-"""ScanNet: frames that were exported from .sens files: color/, depth/, label/ and instance/, told by names.
+"""ScanNet: frames exported from .sens files: color/, depth/, label/ and instance/, recognized by names.
 
 Layout as SensReader exports it (ScanNet/ScanNet, "SensReader/python": a directory a kind, files named by the frame's
 number). Depth: "SensReader/python/README.md": PNG, 16 bits, depth shift 1000, which "SensReader/README.md" says is from
 metres; 0 = none. Labels as the README's data organization says: label and label-filt PNG, 16 bits, are ScanNet's label
-ids, instance and instance-filt PNG, 8 bits, are instances. Poses and intrinsics are left alone: there is no kind of
+ids, instance and instance-filt PNG, 8 bits, are instances. Poses and intrinsics are not read: there is no kind of
 value for them.
 """
 
@@ -18,7 +18,7 @@ from lumatile_service.batch.log_call import LogCall
 from lumatile_service.batch.source_files import SourceFiles
 
 METER = 1000.0
-"""Units of a depth PNG in a metre."""
+"""The units of a depth PNG per metre."""
 
 NUMBER = "frame"
 
@@ -28,9 +28,9 @@ _SCENE = re.compile(r"scene\d{4}_\d\d")
 
 
 def matches(files: SourceFiles) -> bool:
-    """Whether a directory has color/ and depth/, and pose/, intrinsic/ or label-filt/ or the name of a scene.
+    """Return whether a directory has color/ and depth/, and pose/, intrinsic/ or label-filt/ or the name of a scene.
 
-    Others have color/ and depth/ too, with other factors.
+    Other datasets have color/ and depth/ too, with other factors.
     """
     kinds, signed = defaultdict(set), set()
     for path in files.sizes:
@@ -46,7 +46,7 @@ def matches(files: SourceFiles) -> bool:
 
 
 def read(files: SourceFiles) -> list[LogCall]:
-    """Each frame at the entity of its directory ("scene0000_00/color"), on the sequence "frame": its file's number.
+    """List each frame at the entity of its directory ("scene0000_00/color"), with its file's number as "frame".
 
     Depth in metres; labels and instances are segmentations.
     """

@@ -17,23 +17,23 @@ from lumatile_service.batch.log_call import LogCall
 from lumatile_service.batch.source_files import SourceFiles
 
 METER = 5000.0
-"""Units of a depth PNG in a metre."""
+"""The units of a depth PNG per metre."""
 
 MAX_DIFFERENCE = 20_000_000
-"""Nanoseconds that the times of a pair may differ by."""
+"""The largest difference between the times of a pair, exclusive, in nanoseconds."""
 
 TIMELINE, PAIR = "time", "frame"
 
 
 def matches(files: SourceFiles) -> bool:
-    """Whether both lists are there."""
+    """Return whether both lists exist."""
     return "rgb.txt" in files.sizes and "depth.txt" in files.sizes
 
 
 def read(files: SourceFiles) -> list[LogCall]:
-    """Images at `rgb`, depth at `depth`, at their own times on the timeline "time".
+    """List images at `rgb` and depth at `depth`, with their own times on the timeline "time".
 
-    What associate.py pairs has the same number on the sequence "frame" too.
+    The two of a pair, as associate.py makes pairs, have the same number on the sequence "frame".
     """
     color, depth = (dict(_listed(files, name)) for name in ("rgb.txt", "depth.txt"))
     pairs = associate(list(color), list(depth))
@@ -58,9 +58,9 @@ def read(files: SourceFiles) -> list[LogCall]:
 
 
 def associate(first: list[int], second: list[int]) -> list[tuple[int, int]]:
-    """Pairs of times, in nanoseconds, each used once: of all that differ by less than MAX_DIFFERENCE the closest first.
+    """Return pairs of times in nanoseconds, sorted by the first time; each time is in at most one pair.
 
-    Sorted by the first time.
+    Of all pairs that differ by less than MAX_DIFFERENCE, the closest are chosen first.
     """
     second = sorted(second)
     near = []
@@ -82,7 +82,7 @@ def associate(first: list[int], second: list[int]) -> list[tuple[int, int]]:
 
 
 def _listed(files: SourceFiles, name: str) -> Iterator[tuple[int, str]]:
-    """(time, path) of each line, "seconds path"; lines that begin with # say nothing. Raises InvalidValueError."""
+    """Yield (time, path) of each line, "seconds path"; lines with # in front are comments. Raises InvalidValueError."""
     for number, line in enumerate(files.read(name).decode(errors="replace").splitlines(), 1):
         words = line.split()
         if not words or words[0].startswith("#"):
