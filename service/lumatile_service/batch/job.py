@@ -56,8 +56,3 @@ def derived_id(files: SourceFiles) -> str:
     """Return the recording id of a source: its name and eight hexadecimal digits of its URL's hash."""
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", files.name)[:100]
     return f"{name}-{hashlib.blake2b(files.url.encode(), digest_size=4).hexdigest()}"
-
-
-def reason_of(error: str) -> str:
-    """An error row's reason without the entity path that it begins with, where it does."""
-    return re.sub(r"^\w+ at .*?: ", "", error, count=1)

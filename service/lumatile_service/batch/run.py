@@ -18,7 +18,7 @@ from lumatile_service.batch.engine.local_engine import run_here
 from lumatile_service.batch.engine.ray_engine import run_on_ray
 from lumatile_service.batch.formats import find_reader
 from lumatile_service.batch.formats.contents import ignore_warnings
-from lumatile_service.batch.job import Engine, Job, derived_id, reason_of
+from lumatile_service.batch.job import Engine, Job, derived_id
 from lumatile_service.batch.ledger import errors_of
 from lumatile_service.batch.source_files import SourceFiles
 from lumatile_service.batch.tally import IngestTally
@@ -133,7 +133,7 @@ def ingest(
         with (watcher or Silent()).watch(tally):
             run(job)
     errors = errors_of(store, recording_id)
-    reasons = Counter(reason_of(error) for _, error in errors)
+    reasons = Counter(reason for _, reason in errors)
     return Summary(
         recording_id=recording_id,
         format=name,
@@ -145,7 +145,7 @@ def ingest(
         bytes_out=tally.bytes_out,
         seconds=time.monotonic() - began,
         errors=dict(reasons.most_common()),
-        examples={reason_of(error): uri for uri, error in reversed(errors)},
+        examples={reason: uri for uri, reason in reversed(errors)},
     )
 
 

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lumatile.errors import LumatileError, SourceNotKeptError, shown
+from lumatile.errors import LumatileError, SourceNotKeptError
 from lumatile.read.frame import Frame
 from lumatile.values import DATA_KINDS, Kind
 from lumatile_kernels.decode.errors import DecoderUnavailableError
@@ -77,8 +77,7 @@ def _with_content(frames: Iterable[Frame], tally: ExportTally, kinds: Collection
     """Yield the frames of one of `kinds` that are not error rows, and count the others."""
     for frame in frames:
         if frame.error is not None:
-            reason = frame.error.removeprefix(f"{frame.kind} at {shown(frame.entity_path)}: ")
-            tally.left_out(f"an error was logged: {reason}", error=True)
+            tally.left_out(f"an error was logged: {frame.error}", error=True)
         elif frame.kind not in kinds:
             tally.left_out(f"there is no place for values of kind {frame.kind!r}", error=False)
         else:

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from lumatile.errors import shown
 from lumatile.read.frame import Frame
 from lumatile.read.recording_reader import RecordingReader
 from lumatile.values import DATA_KINDS
@@ -127,8 +126,7 @@ class _Chunks:
     def _components(self, frame: Frame) -> Components | None:
         """Return the components of a frame, or None if it is left out, and count it."""
         if frame.error is not None:
-            reason = frame.error.removeprefix(f"{frame.kind} at {shown(frame.entity_path)}: ")
-            self._tally.left_out(f"an error was logged: {reason}", error=True)
+            self._tally.left_out(f"an error was logged: {frame.error}", error=True)
             return None
         if frame.kind not in (*DATA_KINDS, CONTEXT, "clear"):
             self._tally.left_out(f"there is no place for values of kind {frame.kind!r}", error=False)

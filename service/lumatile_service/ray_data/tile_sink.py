@@ -210,11 +210,7 @@ class TileSink(Datasink[TaskResult]):  # type: ignore[misc]
         """Count the reasons in the error rows of producers."""
         table = open_store(self._store).recording(self.recording_id).frames_table()
         ours = pc.is_in(table["producer"], pa.array(sorted(producers), table["producer"].type))
-        table = table.filter(pc.and_(ours, pc.is_valid(table["error"])))
-        return Counter(
-            error.partition(": ")[2] if error.startswith(f"{kind} at ") else error
-            for kind, error in zip(table["kind"].to_pylist(), table["error"].to_pylist(), strict=True)
-        )
+        return Counter(table["error"].filter(pc.and_(ours, pc.is_valid(table["error"]))).to_pylist())
 
 
 def _rows(blocks: Iterable[Any]) -> Iterator[Row]:

@@ -216,6 +216,32 @@ def test_a_reader_of_ones_own(tmp_path):
     assert "ValueError" in bad.error or "invalid literal" in bad.error
 
 
+def bad_reader(files):
+    """Values that cannot be logged, and values that cannot be read, each at three paths."""
+    for path in ("site: A/cam", "/cam/", "cam"):
+        yield LogCall(
+            entity_path=path,
+            kind="image",
+            uri=files.url,
+            read=lambda: b"",
+            log=lambda recording, entity, _: recording.log_image(entity, np.zeros((4, 4, 7), np.uint8)),
+        )
+        yield LogCall(
+            entity_path=path, kind="image", uri=files.url, member="gone", read=lambda: {}["gone"], log=segmentation_png
+        )
+
+
+def test_an_error_row_has_the_reason_alone_and_equal_reasons_are_counted_together(tmp_path):
+    (tmp_path / "d").mkdir()
+    summary = ingest(tmp_path / "d", tmp_path / "store", reader="tests.service.batch.test_batch:bad_reader")
+    recording = recording_of(tmp_path / "store", summary)
+    assert recording.entities() == ["cam", "site: A/cam"]
+    (shape,) = {reason for reason in summary.errors if reason.startswith("image must be HxW")}
+    assert summary.errors == {shape: 3, "KeyError: 'gone'": 3}
+    assert summary.examples.keys() == summary.errors.keys()
+    assert {frame.error for path in recording.entities() for frame in recording.frames(path)} == summary.errors.keys()
+
+
 def labelled_reader(files):
     """Class ids, behind the colors of the classes."""
     yield LogCall(

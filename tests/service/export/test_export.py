@@ -427,6 +427,18 @@ def flip_a_byte_of(store, array):
 
 
 @pytest.mark.parametrize("format_", ["images", "parquet"])
+@pytest.mark.filterwarnings("ignore::lumatile.LumatileWarning")
+def test_equal_errors_are_one_reason_whatever_their_entity_paths(tmp_path, log, format_):
+    for path in ("site: A/cam", "/cam/", "cam"):
+        log.log_image(path, np.zeros((4, 4, 7), np.uint8))
+    log.flush()
+    exported = export(tmp_path / "runs", "run-1", tmp_path / "out", format=format_)
+    ((reason, count),) = exported.left_out.items()
+    assert reason.startswith("an error was logged: image must be HxW")
+    assert count == exported.errors == 3
+
+
+@pytest.mark.parametrize("format_", ["images", "parquet"])
 def test_error_rows_and_damaged_frames_are_left_out_and_counted(tmp_path, log, format_):
     for frame in range(3):
         log.set_time_sequence("frame", frame)

@@ -190,6 +190,16 @@ def test_entities_are_chosen_with_the_contexts_above_them(log, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore::lumatile.LumatileWarning")
+def test_equal_errors_are_one_reason_whatever_their_entity_paths(log, tmp_path):
+    for path in ("site: A/cam", "/cam/", "cam"):
+        log.log_image(path, PHOTO[..., :2])
+    _, said = exported(log, tmp_path)
+    ((reason, count),) = said.left_out.items()
+    assert reason.startswith("an error was logged: image must be HxW")
+    assert count == 3
+
+
+@pytest.mark.filterwarnings("ignore::lumatile.LumatileWarning")
 def test_what_is_left_out_is_counted(log, tmp_path):
     log.log_image("camera", PHOTO)
     log.log_image("camera", PHOTO[..., :2])

@@ -296,12 +296,13 @@ def test_bad_rows_become_error_rows_and_the_others_are_stored(store):
     assert (summary.rows, summary.values, summary.other_errors) == (6, 6, 0)
     assert sum(summary.errors.values()) == 3
     assert summary.errors["KeyError: 'no such column'"] == 1
+    assert sum(reason.startswith("image must be HxW") for reason in summary.errors) == 1
     recording = recording_of(store)
     failed = {f.times["frame"]: f for path in recording.entities() for f in recording.frames(path or "/") if f.error}
     assert failed.keys() == {1, 2, 3}
     assert (failed[1].kind, failed[1].entity_path) == (failed[2].kind, failed[2].entity_path) == ("image", "camera")
     assert (failed[3].kind, failed[3].entity_path) == ("ext", "")
-    assert "KeyError: 'no such column'" in failed[3].error
+    assert failed[3].error == "KeyError: 'no such column'"
     assert sorted(f.times["frame"] for f in recording.frames("camera") if not f.error) == [0, 4, 5]
 
 
