@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import mmap
-import os
 import threading
 from bisect import bisect_left
 from collections import deque
@@ -16,6 +15,8 @@ from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lumatile_kernels import fork
 
 log = logging.getLogger(__name__)
 
@@ -54,9 +55,10 @@ class BufferPool:
     def __init__(self, idle_bytes: int = 1 << 28) -> None:
         """`idle_bytes`: memory kept for reuse while nobody uses it, in bytes."""
         self._idle_bytes = idle_bytes
-        self._reset()
+        self.reset()
 
-    def _reset(self) -> None:
+    def reset(self) -> None:
+        """Begin anew, without the buffers of before: in a forked child, and once at the start."""
         self._lock = threading.RLock()
         self._taking = False
         """A signal's handler, or a finaliser, may come in the middle of a take, and take in the same thread."""
@@ -148,4 +150,4 @@ def _mapped(nbytes: int) -> mmap.mmap:
 POOL = BufferPool()
 """The process's pool."""
 
-os.register_at_fork(after_in_child=POOL._reset)  # noqa: SLF001
+fork.at_fork(in_child=POOL.reset)

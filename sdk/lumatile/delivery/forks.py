@@ -1,9 +1,9 @@
-"""What Flight connections do when their process forks: they are cut, and made again.
+"""Flight connections at a fork of their process: they are cut before it, and made again after it.
 
-A child inherits gRPC's state without its threads: no call in it would ever return, or it would abort. Without a
-connection there is no such state: the child begins afresh, and the parent sends again what was not acknowledged. What
-is asked of a service (a GetFlightInfo, bounded in time) is waited for, and so is gRPC's end, which happens in the
-background. Where it does not end, because the process has other Flight clients, the child is told, and calls nothing.
+A child inherits gRPC's state without its threads: a call in it would never return, or would abort the process. Without
+a connection there is no such state: the child begins afresh, and the parent sends again what was not acknowledged. The
+fork waits for a question to a service (a GetFlightInfo, bounded in time), and for gRPC's threads, which end in the
+background. If they do not end, because the process has other Flight clients, a call in the child is an error.
 """
 
 from __future__ import annotations
@@ -13,27 +13,25 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from lumatile.errors import SinkError
-
-if TYPE_CHECKING:
-    from lumatile.delivery.connection import FlightConnection
+from lumatile_kernels.fork import at_fork
 
 GRPC_SECONDS = 5.0
 """Longest wait for gRPC to end after its last connection; it takes 20 ms on an idle machine."""
 
 UNKNOWN_SECONDS = 1.0
-"""Longest wait for threads without a name, which may become gRPC's."""
+"""Longest wait for threads without a name, which may turn out to be gRPC's."""
 
 GRPC_THREADS = ("event_engine", "grpc_", "lifeguard")
-"""What the names begin with that the system has for gRPC's threads, once they run."""
+"""The beginnings of the names that gRPC's threads have in the system, once they run."""
 
 _before_us: set[str] = set()
-"""Ids of threads of other libraries that were there first; Ray has a gRPC of its own."""
+"""Ids of the threads of other libraries that were there before us; Ray has a gRPC of its own."""
 
 _known: set[str] = set()
-"""Ids of threads that were waited for, and did not end."""
+"""Ids of threads that a fork has waited for, and that did not end."""
 
 _alive = False
 """Whether gRPC had threads at the last fork."""
@@ -42,14 +40,29 @@ _broken = False
 """Whether this process was forked while it had."""
 
 _lock = threading.RLock()
-"""Held by who forks, and while gRPC is called without a connection that could be cut."""
+"""Held during a fork, and while gRPC is called without a connection that could be cut, for at most a few seconds.
 
-_open: set[FlightConnection] = set()
+Not the lock of all forks: other threads must be able to open sinks in the meantime."""
+
+
+class Cuttable(Protocol):
+    """A connection that a fork cuts."""
+
+    forked: bool
+    """It was cut for a fork."""
+
+    def cut(self) -> None:
+        """End it; waits for its threads, a short time."""
+        ...
+
+
+_open: set[Cuttable] = set()
+"""The connections of this process that are not cut."""
 
 
 @contextmanager
 def no_fork(given_up: Callable[[], bool]) -> Iterator[bool]:
-    """No fork happens in the block; False: there was one before it, and meanwhile `given_up` is true."""
+    """Let no fork happen in the block; False: a fork came first, and `given_up` became true while it was waited for."""
     lock = _lock
     while not lock.acquire(timeout=0.02):
         if given_up():
@@ -61,19 +74,19 @@ def no_fork(given_up: Callable[[], bool]) -> Iterator[bool]:
         lock.release()
 
 
-def begin(connection: FlightConnection) -> None:
-    """There is one more connection to cut; waits while the process is forking."""
+def begin(connection: Cuttable) -> None:
+    """Cut `connection` at the next fork; waits while the process is forking."""
     with _lock:
         _open.add(connection)
 
 
-def end(connection: FlightConnection) -> None:
-    """It is cut."""
+def end(connection: Cuttable) -> None:
+    """Note that `connection` is cut."""
     _open.discard(connection)
 
 
 def check() -> None:
-    """Raises SinkError where gRPC must not be called in this process."""
+    """Raise SinkError if gRPC must not be called in this process."""
     if _broken:
         raise SinkError(
             "the process was forked while a Flight client was open: close those that are not lumatile's before, or "
@@ -105,9 +118,10 @@ def _has_grpc(threads: Mapping[str, str]) -> bool:
 
 
 def _foreign_threads() -> dict[str, str]:
-    """Ids and names of threads that are not Python's, nor were there first; none where the system does not tell.
+    """Return the ids and names of threads that are not Python's and that were not there before us.
 
-    gRPC's are among them; those that have just begun have the name of who began them.
+    gRPC's are among them; one that has just begun has the name of the thread that began it. Where the system does not
+    list threads there are none.
     """
     threads = {}
     with suppress(OSError):
@@ -122,7 +136,7 @@ def _foreign_threads() -> dict[str, str]:
 
 
 def _in_child() -> None:
-    global _lock, _broken  # noqa: PLW0603 - of the parent's threads one may have waited for the lock
+    global _lock, _broken  # noqa: PLW0603 - a thread of the parent may have waited for the lock
     _lock = threading.RLock()
     _broken = _broken or _alive
     _open.clear()
@@ -135,4 +149,4 @@ def _in_parent() -> None:
 
 
 _before_us.update(_foreign_threads())
-os.register_at_fork(before=_before, after_in_parent=_in_parent, after_in_child=_in_child)
+at_fork(before=_before, in_parent=_in_parent, in_child=_in_child)

@@ -11,6 +11,7 @@ from lumatile.log import processes
 from lumatile.settings import RecordingSettings
 from lumatile.sink.sinks import Durable, Sink, SinkFactory
 from lumatile.values import LoggedValue
+from lumatile_kernels import fork
 
 T = TypeVar("T")
 
@@ -126,7 +127,7 @@ class Outlet:
             if self._sink is None:
                 processes.opened(self)
                 try:
-                    with processes.IMPORTING:
+                    with fork.LOCK:  # much is imported
                         self._sink = self._factory(settings)
                 except LumatileError as e:
                     self._refusal = str(e)

@@ -1,18 +1,16 @@
-"""What recordings do when their process forks and when it ends."""
+"""What happens to the streams and sinks of this process when it forks and when it ends."""
 
 from __future__ import annotations
 
 import atexit
-import concurrent.futures.thread  # noqa: F401 - see below
-import logging  # noqa: F401 - see below
 import os
-import threading
 import time
 from multiprocessing import util
 from typing import Any, Protocol
 from weakref import WeakSet
 
 from lumatile.errors import FlushError, warn
+from lumatile_kernels import fork
 
 
 class Follower(Protocol):
@@ -49,10 +47,6 @@ _OPEN: set[Open] = set()
 
 _PARENTS: list[Any] = []
 """Sinks of the processes that this one was forked from: those close them, and nothing may finalise them here."""
-
-IMPORTING = threading.RLock()
-"""Held while a sink is opened, and with it much imported. A fork waits for it: a child can never import a module that
-another thread was importing when it was forked."""
 
 _FINALIZED: set[int] = set()
 """Ids of this process and those it was forked from, where they close their recordings at the end."""
@@ -100,13 +94,10 @@ def close_all() -> None:
 
 
 def _in_child() -> None:
-    IMPORTING.release()
     for each in [*_ALL, *_OPEN]:  # an open outlet may outlive its stream
         each.renew()
     _OPEN.clear()
 
 
 atexit.register(close_all)
-# hooks run in the reverse of their order before a fork: the locks of the modules above, which opening a sink may need,
-# are taken after ours
-os.register_at_fork(before=IMPORTING.acquire, after_in_parent=IMPORTING.release, after_in_child=_in_child)
+fork.at_fork(in_child=_in_child)

@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from lumatile.errors import SinkError
-from lumatile.log.processes import IMPORTING
 from lumatile.settings import RecordingSettings
+from lumatile_kernels import fork
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ def _in_child() -> None:
     _HELD.clear()
 
 
-os.register_at_fork(after_in_child=_in_child)
+fork.at_fork(in_child=_in_child)
 
 
 class SpoolDirectory:
@@ -181,7 +181,7 @@ def spools(root: Path) -> Iterator[Path]:
 
 def _locked(path: Path, flags: int = 0) -> HeldFile:
     """A spool's lock file, locked. Raises BlockingIOError where another process has it, OSError."""
-    with IMPORTING:  # no fork before it is known that a child has to close it
+    with fork.LOCK:  # no fork before it is known that a child has to close it
         lock = HeldFile(path / "lock", os.O_RDWR | flags)
     try:
         fcntl.flock(lock.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -397,6 +397,50 @@ def test_a_child_forked_while_another_flight_client_is_open_is_told_and_does_not
     assert last == "store"
 
 
+def test_a_child_forked_while_a_thread_imports_what_its_first_sink_needs_logs_too(server):
+    """CPython copies its list of hooks before a fork waits: what is registered in the meantime must count too."""
+    code = """
+        import importlib.abc, os, sys, threading, time
+        import numpy as np, lumatile as lt
+
+        importing = threading.Event()
+
+        class Slow(importlib.abc.MetaPathFinder):
+            def find_spec(self, name, path=None, target=None):
+                if name == "lumatile.delivery.forks":
+                    importing.set()
+                    time.sleep(1)  # the fork has begun, and waits
+
+        sys.meta_path.insert(0, Slow())
+        recording = lt.new_recording("app", "imports")
+
+        def log():
+            recording.connect(sys.argv[1])
+            while not stop.is_set():
+                recording.log_image("parent", np.zeros((8, 8), np.uint8))
+                time.sleep(0.01)
+
+        stop = threading.Event()
+        thread = threading.Thread(target=log)
+        thread.start()
+        assert importing.wait(60)
+        assert "lumatile.delivery.forks" not in sys.modules
+        pid = os.fork()
+        if not pid:
+            assert "lumatile.delivery.forks" in sys.modules, "the fork waited for the import"
+            recording.log_image("child", np.zeros((8, 8), np.uint8))
+            os._exit(recording.flush(30) != "store")
+        status = os.waitpid(pid, 0)[1]
+        stop.set()
+        thread.join()
+        recording.disconnect(timeout=30)
+        sys.exit(status != 0)
+    """
+    done = run(code, server.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert lt.open_store(server.store).recording("imports").entities() == ["child", "parent"]
+
+
 class Nonsense(flight.FlightServerBase):
     """A server that says anything."""
 
