@@ -7,7 +7,6 @@ import re
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 import typer
 import yaml
 from PIL import Image
+from tests.support.ports import free_port
 
 import lumatile as lt
 from lumatile_service.cli.app import app
@@ -388,23 +388,10 @@ def test_compose_publishes_what_is_served_to_this_machine_and_stops_after_draini
     assert f'urlopen("http://127.0.0.1:{http}/healthz"' in test[3]
 
 
-def free_ports(count):
-    """Ports in a row that nobody has."""
-    for first in range(20000 + os.getpid() % 10000, 60000, count):
-        try:
-            for port in range(first, first + count):
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", port))
-        except OSError:
-            continue
-        return first
-    pytest.fail("no ports")
-
-
 @pytest.fixture
 def by_hand(tmp_path):
     """Starts a container's command as a process here, with places of its own instead of a container's."""
-    first = free_ports(6)
+    first = free_port(6)
     token = tmp_path / "token"
     token.write_text("0123456789abcdef" * 4 + " write,read\n")
     token.chmod(0o640)

@@ -13,6 +13,7 @@ from contextlib import suppress
 import numpy as np
 import psutil
 import pyarrow as pa
+from tests.support.ports import free_port
 
 import lumatile as lt
 from lumatile.read.verify import verify
@@ -180,7 +181,8 @@ class Server(Child):
     def __init__(self, store, *, host="127.0.0.1", port=0, limits=None, ingest=None, token_file=None, prefix=()):
         ingest = {"queue_bytes": 1 << 26, **(ingest or {})}
         options = {"limits": limits or {}, "ingest": ingest, "token_file": token_file and str(token_file)}
-        super().__init__([SERVER, store, f"grpc://{host}:{port}", json.dumps(options)], prefix=prefix)
+        address = f"grpc://{host}:{port or free_port()}"  # a test may start another one at the same port
+        super().__init__([SERVER, store, address, json.dumps(options)], prefix=prefix)
         self.port = int(self.line())
         self.url = f"grpc://{host}:{self.port}"
 

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -14,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
+from tests.support.ports import free_port
 
 from lumatile_service.cli.status import ask
 
@@ -59,13 +59,6 @@ def wait_until(what, seconds=60.0):
         assert time.monotonic() < deadline, f"not within {seconds} s"
         time.sleep(0.05)
     return result
-
-
-def free_port():
-    """A port of loopback that was free just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Lines:

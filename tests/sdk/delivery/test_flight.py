@@ -1,7 +1,6 @@
 """Logging to a service: what arrives, what is said, and what a process may do meanwhile."""
 
 import io
-import socket
 import subprocess
 import sys
 import textwrap
@@ -16,6 +15,7 @@ import pytest
 from PIL import Image
 from pyarrow import flight
 from tests.support.flight_service import Server, check, image, poll, settings_of, stored_keys, stored_tiles
+from tests.support.ports import free_port
 
 import lumatile as lt
 from lumatile.errors import FlushError, LumatileWarning
@@ -44,9 +44,7 @@ def server(tmp_path_factory):
 @pytest.fixture
 def nowhere():
     """A port that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    return free_port()
 
 
 def log_everything(recording):

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import textwrap
@@ -13,6 +12,7 @@ import warnings
 import numpy as np
 import pytest
 from tests.support.flight_service import Child, Server, check, image, logger, poll
+from tests.support.ports import free_port
 
 import lumatile as lt
 from lumatile.errors import FlushError
@@ -30,9 +30,7 @@ def root(tmp_path, monkeypatch):
 @pytest.fixture
 def port():
     """One that nobody listens at."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    return free_port()
 
 
 @pytest.fixture

@@ -20,11 +20,11 @@ from lumatile_service.cluster.malloc import MALLOC
 pytest.importorskip("ray")
 
 from tests.support.flight_service import check, stored_keys
+from tests.support.ports import free_port
 from tests.support.service_process import (
     LOGGER,
     Process,
     Service,
-    free_port,
     short_directory,
     status_of,
     wait_until,
