@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import griffe
@@ -31,19 +32,24 @@ Written by `make docs` from the docstrings; to change it, change them. [Logging 
 
 
 def public_objects(package: str) -> list[griffe.Object]:
-    """Return what the package exports, by name: `__all__`, or where there is none, what it imports `X as X`."""
+    """Return what `__all__` of the package names."""
+    module = _modules()[package]
+    found = [module.members[str(name)] for name in module.exports or ()]
+    return [member.final_target if isinstance(member, griffe.Alias) else member for member in found]
+
+
+@cache
+def _modules() -> griffe.ModulesCollection:
     loader = griffe.GriffeLoader(
         search_paths=[ROOT / folder for folder in dict.fromkeys(PACKAGES.values())],
         allow_inspection=False,
         docstring_parser=griffe.Parser.google,
         docstring_options={"warnings": False},
     )
-    loader.load(package.partition(".")[0])
+    for package in dict.fromkeys(package.partition(".")[0] for package in PACKAGES):
+        loader.load(package)
     loader.resolve_aliases(external=False)
-    module = loader.modules_collection[package]
-    names = module.exports if module.exports is not None else [n for n, m in module.members.items() if m.is_public]
-    found = [module.members[str(name)] for name in names]
-    return [member.final_target if isinstance(member, griffe.Alias) else member for member in found]
+    return loader.modules_collection
 
 
 def public_members(owner: griffe.Class) -> list[griffe.Object]:
