@@ -16,6 +16,7 @@ from rich.markup import escape
 
 from lumatile_kernels import Backend, BackendUnavailableError, select_backend
 from lumatile_kernels.decode.errors import DecoderUnavailableError
+from lumatile_kernels.threads import usable_cores
 from lumatile_service.cli.output import Json, console, print_json, size, table
 
 BACKENDS = ("numpy", "numba", "cuda")
@@ -69,7 +70,7 @@ def examine() -> dict[str, Any]:
         "lumatile": metadata.version("lumatile"),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "machine": {"cores": _cores(), **_memory()},
+        "machine": {"cores": usable_cores(), **_memory()},
         "backends": backends,
         "backend": select_backend("auto").name,
         "decoders": decoders,
@@ -155,10 +156,6 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _memory() -> dict[str, int | None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -20,6 +19,7 @@ from lumatile.values import DATA_KINDS, Kind
 from lumatile_kernels.decode.errors import DecoderUnavailableError
 from lumatile_kernels.decode.png import encode_png
 from lumatile_kernels.tables import encode_srgb16
+from lumatile_kernels.threads import usable_cores
 from lumatile_service.export.ply import encode_ply
 from lumatile_service.export.tally import ExportTally
 
@@ -30,7 +30,7 @@ MILLIMETRES = 1000.0
 """The units per metre of float depth in a 16-bit PNG."""
 
 
-THREADS = min(8, os.cpu_count() or 1)
+THREADS = usable_cores(8)
 """The number of threads that read and encode frames; at most one frame more is in memory."""
 
 

@@ -41,7 +41,7 @@ class HttpServer:
         self._asked = -math.inf
         """When, on the monotonic clock."""
         self._metrics = metrics_app(self._statuses)
-        self._server = _Server(endpoint, self._answer)
+        self._server = _ThreadingServer(endpoint, self._answer)
         self.url = f"http://{Endpoint(host=endpoint.host, port=self._server.server_port)}/metrics"
         """Of the metrics."""
         self._thread = threading.Thread(target=self._server.serve_forever, name="lumatile-http", daemon=True)
@@ -96,14 +96,14 @@ def _text(start_response: StartResponse, status: str, text: str, *headers: tuple
     return [text.encode()]
 
 
-class _Handler(WSGIRequestHandler):
+class _RequestHandler(WSGIRequestHandler):
     timeout = REQUEST_SECONDS
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name it has there
         log.debug(format, *args)
 
 
-class _Server(socketserver.ThreadingMixIn, WSGIServer):
+class _ThreadingServer(socketserver.ThreadingMixIn, WSGIServer):
     daemon_threads = True
     allow_reuse_port = False
 
@@ -111,7 +111,7 @@ class _Server(socketserver.ThreadingMixIn, WSGIServer):
         """Raises OSError where it cannot listen there."""
         where = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)[0]
         self.address_family = where[0]
-        super().__init__((endpoint.host, endpoint.port), _Handler)
+        super().__init__((endpoint.host, endpoint.port), _RequestHandler)
         self.set_app(application)
 
     def server_bind(self) -> None:

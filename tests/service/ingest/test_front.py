@@ -292,7 +292,7 @@ def test_a_signal_stops_the_service_whenever_it_comes():
     assert (done.stdout, done.returncode) == ("stopped\n", 0), done.stderr
 
 
-class Actor:
+class NodeHandle:
     """An ingest node as Ray's handles show it."""
 
     def __init__(self, node):
@@ -316,7 +316,7 @@ def test_a_client_that_hangs_makes_no_drain_fail(tmp_path, monkeypatch):
     monkeypatch.setattr(ray_actors, "_wait_until_gone", lambda _: None)
     node = IngestNode("node", str(tmp_path), host="127.0.0.1", advertise=None, ports=[0])
     actors = object.__new__(ray_actors.IngestActors)
-    actors._actors, actors._names = [Actor(node)], ["node"]
+    actors._actors, actors._names = [NodeHandle(node)], ["node"]
     with Hand(node.address()) as hangs:
         hangs.send(encode(logged(1)))
         assert hangs.durable(1)

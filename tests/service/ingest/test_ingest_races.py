@@ -163,7 +163,7 @@ def test_one_recording_that_cannot_be_flushed_keeps_no_other_from_being_drained(
     node._server.shutdown()
 
 
-class Writer:
+class StreamWriter:
     """The server's end of a stream."""
 
     def __init__(self):
@@ -176,7 +176,7 @@ class Writer:
 def test_failures_before_a_stream_are_not_told_to_it(monkeypatch):
     """Also where a heartbeat is made in the moment in which its recording becomes known."""
     monkeypatch.setattr(acknowledger, "HEARTBEAT_SECONDS", 0.01)
-    writer = Writer()
+    writer = StreamWriter()
     made = Acknowledger(writer)
     real, old = acknowledger.ranges, Health(failures=5, failure="of yesterday")
 

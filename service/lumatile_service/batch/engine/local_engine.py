@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import operator
-import os
 import threading
 from collections.abc import Iterator
 
 from lumatile.log.recording import RecordingStream
+from lumatile_kernels.threads import usable_cores
 from lumatile_service.batch.engine.call_logger import CallLogger
 from lumatile_service.batch.engine.streams import JobStreams
 from lumatile_service.batch.job import Job
@@ -20,7 +20,7 @@ MOST_THREADS = 16
 
 def run_here(job: Job) -> None:
     """Run a job, as an `Engine`, in threads of this process."""
-    cores = _cores()
+    cores = usable_cores()
     threads = job.threads or min(cores, MOST_THREADS)
     ledger = Ledger(job.store, job.settings.recording_id)
     calls = job.read(job.files)
@@ -81,8 +81,3 @@ class _Threads:
                     return call
                 self._logger.log(call, recording)  # at once, before another thread logs what it colors
         return None
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
