@@ -20,9 +20,21 @@ In a training job, and afterwards:
     frame.source()                                           # exactly what was logged
 """
 
+from typing import TYPE_CHECKING as _TYPE_CHECKING
+
 from lumatile.content.class_descriptions import AnnotationInfo, ClassDescription
 from lumatile.content.image_file_content import ImageFormat
-from lumatile.errors import FlushError, LumatileError, LumatileWarning, SourceNotKeptError
+from lumatile.errors import (
+    FlushError,
+    InvalidTypeError,
+    InvalidValueError,
+    LumatileError,
+    LumatileWarning,
+    NotFoundError,
+    SinkError,
+    SourceNotKeptError,
+    StoreError,
+)
 from lumatile.log.current import (
     connect,
     disconnect,
@@ -43,15 +55,33 @@ from lumatile.log.set_times import reset_time, set_time_nanos, set_time_seconds,
 from lumatile.log.start import init, new_recording
 from lumatile.reading import open_store
 
+if _TYPE_CHECKING:
+    from lumatile.read.frame import Frame
+    from lumatile.read.point_cloud import PointCloud
+    from lumatile.read.recording_reader import RecordingReader
+    from lumatile.read.store import Store
+
+    __version__: str
+
 __all__ = [
     "AnnotationInfo",
     "ClassDescription",
     "FlushError",
+    "Frame",
     "ImageFormat",
+    "InvalidTypeError",
+    "InvalidValueError",
     "LumatileError",
     "LumatileWarning",
+    "NotFoundError",
+    "PointCloud",
+    "RecordingReader",
     "RecordingStream",
+    "SinkError",
     "SourceNotKeptError",
+    "Store",
+    "StoreError",
+    "__version__",
     "connect",
     "disconnect",
     "flush",
@@ -79,3 +109,16 @@ __all__ = [
     "set_time_seconds",
     "set_time_sequence",
 ]
+
+if not _TYPE_CHECKING:  # a type checker takes a module's __getattr__ to give any name there is
+
+    def __getattr__(name: str) -> object:
+        """Load what reads a store, and Arrow with it, when it is asked for first; and find out the version."""
+        from lumatile import reading
+
+        globals()[name] = value = reading.loaded(name)
+        return value
+
+
+def __dir__() -> list[str]:
+    return __all__

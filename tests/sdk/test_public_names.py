@@ -1,8 +1,12 @@
 """Every name that the documents promise exists, with the documented signature, and works on a real store."""
 
+import ast
 import dataclasses
 import datetime as dt
 import inspect
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -49,6 +53,8 @@ NAMES = (
     *("set_time_sequence", "set_time_seconds", "set_time_nanos", "reset_time", "ImageFormat"),
     *("save", "connect", "disconnect", "flush", "set_strict_mode", "open_store"),
     *("LumatileWarning", "LumatileError", "FlushError", "SourceNotKeptError"),
+    *("StoreError", "NotFoundError", "SinkError", "InvalidValueError", "InvalidTypeError"),
+    *("Store", "RecordingReader", "Frame", "PointCloud", "__version__"),
 )
 
 
@@ -98,8 +104,51 @@ def test_the_name_is_public(name):
 
 
 def test_all_is_what_is_visible():
-    assert sorted(lt.__all__) == sorted(set(lt.__all__))
+    assert sorted(lt.__all__) == sorted(set(lt.__all__)) == sorted(NAMES) == dir(lt)
     assert [name for name in lt.__all__ if not hasattr(lt, name)] == []
+    own = {name for name, value in vars(lt).items() if not name.startswith("_") and not inspect.ismodule(value)}
+    assert own == {name for name in NAMES if not name.startswith("_")}
+    with pytest.raises(AttributeError, match="module 'lumatile' has no attribute 'log_video'"):
+        lt.log_video  # noqa: B018
+
+
+def test_what_reads_a_store_has_a_name_that_is_loaded_when_it_is_used():
+    code = """
+import sys
+import numpy.typing
+before = set(sys.modules)
+import lumatile as lt
+light = {name for name in set(sys.modules) - before if not name.startswith("lumatile")}
+assert not [name for name in light if name.startswith(("pyarrow", "numpy"))], light
+assert not [name for name in sys.modules if name.startswith("lumatile.read.")]
+from lumatile import Frame, PointCloud, RecordingReader, Store, __version__
+from lumatile.read import frame, point_cloud, recording_reader, store
+assert (Frame, PointCloud) == (frame.Frame, point_cloud.PointCloud)
+assert (RecordingReader, Store) == (recording_reader.RecordingReader, store.Store)
+assert __version__[0].isdigit()
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=100)
+
+
+def test_a_type_checker_knows_what_is_loaded_late():
+    (block,) = (
+        node
+        for node in ast.parse(Path(lt.__file__).read_text()).body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "_TYPE_CHECKING"
+    )
+    homes = {name.name: each.module for each in block.body if isinstance(each, ast.ImportFrom) for name in each.names}
+    assert homes == {name: getattr(lt, name).__module__ for name in ("Frame", "PointCloud", "RecordingReader", "Store")}
+
+
+def test_a_recording_says_what_it_is_and_where_it_logs(tmp_path):
+    recording = lt.new_recording("names", "run-1", sink=tmp_path / "runs")
+    with pytest.warns(lt.LumatileWarning):
+        recording.log_image("x", np.zeros((2, 2, 7), np.uint8))
+    assert repr(recording) == (
+        f"<RecordingStream 'run-1' application='names' sink={str(tmp_path / 'runs')!r} strict=False errors=1 lost=0>"
+    )
+    recording.disconnect()
+    assert "refuses_values='the recording is disconnected; save or connect it first'" in repr(recording)
 
 
 @pytest.mark.parametrize("name", SIGNATURES)

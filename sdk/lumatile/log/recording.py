@@ -287,9 +287,8 @@ class RecordingStream(Stream):
         return RecordingStream, (self._settings, self._outlet.factory)
 
     def __repr__(self) -> str:
-        mode = "strict" if self._settings.strict else "lenient"
-        sink = f"not logging: {refusal}" if (refusal := self._outlet.refusal) else f"sink {self._outlet.factory}"
+        refusal = f" refuses_values={self._outlet.refusal!r}" if self._outlet.refusal else ""
         return (
-            f"<RecordingStream {self.recording_id!r} of {self.application_id!r}, {sink}, {mode}, "
-            f"{self.errors} errors, {self.lost} lost>"
+            f"<RecordingStream {self.recording_id!r} application={self.application_id!r} sink={self._outlet.factory}"
+            f"{refusal} strict={self._settings.strict} errors={self.errors} lost={self.lost}>"
         )
