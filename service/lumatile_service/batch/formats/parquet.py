@@ -1,10 +1,10 @@
-"""Parquet files whose rows hold image files, those of Hugging Face's datasets among them.
+"""Parquet files whose rows hold image files, such as those of Hugging Face's datasets.
 
 As `datasets` writes them (docs "Dataset features" and "Create an image dataset"; features/image.py): an `Image` column
-is a struct of `bytes`, the image file, and `path`, its name, either of them null; the schema's metadata has under the
-key `huggingface` JSON with the features of the columns, {"info": {"features": {"image": {"_type": "Image"}}}}; a
-`ClassLabel` column has integers, its feature the `names` of them, and -1 is no label. A list of images has the feature
-{"_type": "List", "feature": {"_type": "Image"}}, "Sequence" in older files.
+is a struct of `bytes`, the image file, and `path`, its name, either of which may be null. The schema's metadata has
+JSON under the key `huggingface`, with features of the columns: {"info": {"features": {"image": {"_type": "Image"}}}}.
+A `ClassLabel` column has integers, its feature the `names` of them, and -1 means no label. A list of images has the
+feature {"_type": "List", "feature": {"_type": "Image"}}, "Sequence" in older files.
 """
 
 from __future__ import annotations
@@ -29,37 +29,37 @@ from lumatile_service.batch.source_files import SourceFiles
 TIMELINE = "row"
 
 BATCH_BYTES = 8 << 20
-"""About how much of a file is held at once, uncompressed, where no row or page of it is larger."""
+"""The approximate size of a batch in memory, uncompressed, if no row or page is larger."""
 
 BATCH_ROWS = 64
-"""Most rows of a batch: equal values are stored once, and take more than the file says."""
+"""The most rows of a batch: equal values are stored once in the file, but take more in memory."""
 
 READ_BYTES = 1 << 20
-"""A column is read in pieces of this size."""
+"""The size of the pieces in which a column is read, in bytes."""
 
 LISTS = ("List", "LargeList", "Sequence")
-"""Features of lists."""
+"""The names of features that are lists."""
 
 BESIDE = (".md", ".txt", ".json", ".jsonl", ".yaml", ".yml", ".csv")
-"""What may lie beside the files of a dataset that is in Parquet."""
+"""Suffixes of texts that may lie next to the Parquet files of a dataset."""
 
 
 def matches(files: SourceFiles) -> bool:
-    """Whether all files are Parquet, but for texts beside them."""
+    """Return whether all files are Parquet, except for texts next to them."""
     return bool(files.under("", ".parquet")) and all(
         path.lower().endswith((".parquet", *BESIDE)) for path in files.sizes
     )
 
 
 def read(files: SourceFiles) -> Iterator[LogCall]:
-    """Each image of each row at the entity "<column>", in a directory "<directory>/<column>".
+    """List each image of each row at the entity "<column>", in a directory "<directory>/<column>".
 
-    On the sequence "row": its place among all rows of the directory. Images are the `Image` columns, lists of them (at
-    "<column>/0", "<column>/1" ...), and columns of binaries, or of structs with `bytes`, whose first values are image
-    files. Columns of integers, floats, booleans and strings are extension components of the row's images:
-    {"label": 3, "label_name": "cat"}. Null images are left out. An image that is a path is read from the source: beside
-    the Parquet file, or from the top. A file or row group that cannot be read is an error row, and what was read of it
-    is logged. Raises InvalidValueError where no file has a column of images.
+    The sequence "row" has the row's number among all rows of the directory. Images are the values of `Image` columns,
+    of lists of them (at "<column>/0", "<column>/1" ...), and of columns of binaries, or of structs with `bytes`, whose
+    first values are image files. Columns of integers, floats, booleans and strings become extension components of the
+    row's images: {"label": 3, "label_name": "cat"}. Null images are left out. An image that is a path is read from the
+    source, relative to the Parquet file or to the top. A file or row group that cannot be read becomes an error row;
+    what was read of it before is logged. Raises InvalidValueError if no file has a column of images.
     """
     rows: Counter[str] = Counter()
     found = False
@@ -92,10 +92,10 @@ def _unreadable(files: SourceFiles, path: str, member: str | None, error: Except
 
 
 class _File:
-    """One file."""
+    """Lists the images of one file."""
 
     def __init__(self, files: SourceFiles, path: str, table: pq.ParquetFile, first: int) -> None:
-        """`first`: the number of its first row in its directory."""
+        """Read the columns. `first`: the number of the file's first row in its directory."""
         self._files = files
         self._path = path
         self._directory = path.rpartition("/")[0]
@@ -105,7 +105,7 @@ class _File:
         self._columns = _SourceColumns(table.schema_arrow, self._features)
 
     def calls(self) -> Iterator[LogCall]:
-        """Its images; for a row group that cannot be read an error row."""
+        """Yield the images of the file; for a row group that cannot be read, an error row."""
         columns = [*self._columns.images, *self._columns.labels]
         start = 0
         for i in range(self._table.num_row_groups if self._columns.images else 0):
@@ -120,7 +120,7 @@ class _File:
                 yield _unreadable(self._files, self._path, f"row_group={i}", e)
 
     def _batch(self, batch: pa.RecordBatch, number: int) -> Iterator[LogCall]:
-        """The images of rows, the first of them row `number` of the file."""
+        """Yield the images of rows, of which the first is row `number` of the file."""
         self._columns.look(batch)
         images = [(name, batch.column(name)) for name, known in self._columns.images.items() if known]
         labels = {name: batch.column(name).to_pylist() for name in self._columns.labels} if images else {}
@@ -148,7 +148,7 @@ class _File:
                 )
 
     def _file_at(self, path: str) -> tuple[Callable[[], bytes], int]:
-        """What reads the file of the source that a row's path is, and its size."""
+        """Return a function that reads the file at the path in a row, and the size of the file."""
         files = self._files
         for tried in (posixpath.normpath(posixpath.join(self._directory, path)), posixpath.normpath(path)):
             if tried in files.sizes:
@@ -158,11 +158,11 @@ class _File:
 
 
 class _SourceColumns:
-    """Which columns are read."""
+    """The columns that are read."""
 
     def __init__(self, schema: pa.Schema, features: Mapping[str, Any]) -> None:
         self.images: dict[str, bool | None] = {}
-        """Column of images, or one that may be -> whether it is one; None: its values will tell."""
+        """Column that holds or may hold images -> whether it does; None: its values will tell."""
         self.labels: list[str] = []
         for field in schema:
             kind = _type(features.get(field.name))
@@ -174,7 +174,7 @@ class _SourceColumns:
                 self.images[field.name] = None
 
     def look(self, batch: pa.RecordBatch) -> None:
-        """Decide by the first values, where it is still open."""
+        """Decide by the first values which of the undecided columns hold images."""
         for name, known in self.images.items():
             if known is None:
                 pairs = map(_bytes_and_path, batch.column(name).to_pylist())
@@ -187,7 +187,7 @@ class _SourceColumns:
 
 
 def _type(feature: Any) -> Any:
-    """What a feature is, "Image" for example; None where it says nothing."""
+    """Return the type of a feature, "Image" for example; None: it has none."""
     return feature.get("_type") if isinstance(feature, dict) else None
 
 
@@ -217,7 +217,7 @@ def _is_label(kind: pa.DataType) -> bool:
 
 
 def _features(metadata: Mapping[bytes, bytes] | None) -> Mapping[str, Any]:
-    """Column -> its feature; nothing where the file says nothing, or nothing that can be read."""
+    """Return column -> its feature; empty if the file has no features, or none that can be read."""
     try:
         features = json.loads((metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
     except (ValueError, KeyError, TypeError, RecursionError):
@@ -226,7 +226,7 @@ def _features(metadata: Mapping[bytes, bytes] | None) -> Mapping[str, Any]:
 
 
 def _ext(labels: Mapping[str, Any], features: Mapping[str, Any]) -> dict[str, Any] | None:
-    """A row's labels, and the names of those that are classes."""
+    """Return the labels of a row, and the names of those that are classes; None: there are none."""
     names = {}
     for column, value in labels.items():
         known = features[column].get("names") if _type(features.get(column)) == "ClassLabel" else None
@@ -236,7 +236,7 @@ def _ext(labels: Mapping[str, Any], features: Mapping[str, Any]) -> dict[str, An
 
 
 def _items(images: Sequence[tuple[str, pa.Array]], row: int) -> Iterator[tuple[str, str, Any]]:
-    """Entity, what it is of the row, and value, of each image of a row."""
+    """Yield entity, part of the row, and value, of each image of a row."""
     for place, (name, values) in enumerate(images):
         entity = entity_or(name, f"column{place}")
         value = values[row].as_py()
@@ -248,7 +248,7 @@ def _items(images: Sequence[tuple[str, pa.Array]], row: int) -> Iterator[tuple[s
 
 
 def _bytes_and_path(value: Any) -> tuple[bytes | None, str | None]:
-    """The image file, and the path, of a value of a column of images."""
+    """Return the image file and the path in a value of a column of images, None for what is missing."""
     if isinstance(value, dict):
         content, path = value.get("bytes"), value.get("path")
         return content if isinstance(content, bytes) else None, path if isinstance(path, str) else None

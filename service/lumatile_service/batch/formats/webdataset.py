@@ -2,8 +2,8 @@
 
 As its README says ("The WebDataset Format"; and tariterators.py, base_plus_ext and group_by_keys, for the details):
 shards are tar files, named by numbers; the files of a sample follow each other and have the same key, the path up to
-the first dot of its last part; what is behind that dot, in lower case, says what a file is. Files whose path begins
-with a part like __this__ are about the shard.
+the first dot of its last part; the text after that dot, in lower case, is the type of a file. Files whose path begins
+with a part like __this__ describe the shard.
 """
 
 from __future__ import annotations
@@ -32,47 +32,48 @@ SHARDS = (".tar", ".tar.gz", ".tgz")
 TIMELINE = "sample"
 
 METER = 1000.0
-"""Units of a depth PNG in a metre: millimetres. The format says nothing of it; who has others writes a reader."""
+"""The units of a depth PNG per metre: millimetres. The format does not define it; other units need a reader of their
+own."""
 
 SAMPLE_BYTES = 1 << 30
-"""Most bytes of a sample that are held at once."""
+"""The most bytes of a sample, which are in memory at a time."""
 
 TEXT_BYTES = 16 << 20
-"""Longest text, or JSON."""
+"""The longest text or JSON, in bytes."""
 
 DEPTH, SEGMENTATION = ("depth",), ("seg", "mask", "label", "segmentation")
-"""Names before .png or .npy: what is no image."""
+"""Names before .png or .npy of files that are not images, but depth or class ids."""
 
 PICKLES = ("pyd", "pkl", "pickle", "pth", "pt", "joblib", "dill")
-"""Loading one runs what it says. They are never loaded."""
+"""Suffixes of pickles, which are never loaded: loading one runs code in it."""
 
 BESIDE = (".md", ".txt", ".json", ".jsonl", ".yaml", ".yml", ".csv", ".idx")
-"""What may lie beside shards."""
+"""Suffixes of texts that may lie next to shards."""
 
 TEXTS: Mapping[str, Callable[[bytes], Any]] = {
     "cls": int,
     "txt": bytes.decode,
     "json": json.loads,
 }
-"""What becomes extension components."""
+"""Suffix of a text that becomes an extension component -> function that parses it."""
 
 
 def matches(files: SourceFiles) -> bool:
-    """Whether all files are tar archives, but for texts beside them."""
+    """Return whether all files are tar archives, except for texts next to them."""
     return bool(files.under("", *SHARDS)) and all(path.lower().endswith((*SHARDS, *BESIDE)) for path in files.sizes)
 
 
 def read(files: SourceFiles) -> Iterator[LogCall]:
-    """Each image of each sample, on the sequence "sample": its place among all samples of the directory.
+    """List each image of each sample, with the sample's number in the directory as sequence "sample".
 
-    Files .jpg, .png and what else Pillow knows are images, so are .npy arrays (h, w), (h, w, 3) and (h, w, 4);
-    depth.png and depth.npy are depths, in PNG and as integers in millimetres, as floats in metres; seg, mask, label
-    and segmentation likewise are class ids. Entities: what is before the suffix, "left.depth.png" -> "left/depth",
-    or "image"; in a directory below it. A sample's key, and its .cls, .txt and .json, are extension components of all
-    its images: {"key": "000", "cls": 3}. A text that is none of its kind is an error row.
-    Pickles are not loaded, nor are .npy files of objects, which are such: for each of their suffixes a shard has one
-    error row, whose member says how many. Files of other kinds are not logged, nor are arrays of other shapes.
-    A shard that is truncated or corrupt: what was whole is logged, and one error row says so.
+    Images are files .jpg, .png and others that Pillow knows, and .npy arrays (h, w), (h, w, 3) and (h, w, 4).
+    depth.png and depth.npy are depths: PNG and integers in millimetres, floats in metres. Files of seg, mask, label
+    and segmentation are class ids. The entity is the text before the suffix, "left.depth.png" -> "left/depth", or
+    "image"; for a shard in a directory, below the directory. A sample's key, and its .cls, .txt and .json, are
+    extension components of all its images: {"key": "000", "cls": 3}. A text that cannot be parsed becomes an error row.
+    Pickles are not loaded, nor are .npy files of objects, which hold pickles: for each of their suffixes a shard has
+    one error row, whose member says how many. Files of other types are not logged, nor are arrays of other shapes.
+    Of a shard that is truncated or corrupt, the complete samples are logged, and one error row.
     """
     numbers: Counter[str] = Counter()
     for path in files.under("", *SHARDS):
@@ -95,30 +96,30 @@ def read(files: SourceFiles) -> Iterator[LogCall]:
 
 @dataclass(kw_only=True)
 class _Sample:
-    """What of a sample has been read."""
+    """The files of a sample that have been read."""
 
     key: str
     ext: dict[str, Any] = field(default_factory=dict)
     values: list[tuple[TarMember, str, bytes | Exception]] = field(default_factory=list)
-    """(member, suffix, content, or why there is none) of what is logged."""
+    """(member, suffix, content, or the error of reading it) of each value to log."""
     nbytes: int = 0
 
 
 class _Shard:
-    """One shard; gives the calls of a sample when the next one begins."""
+    """Lists the values of one shard: the calls of a sample when the next one begins."""
 
     def __init__(self, files: SourceFiles, path: str, numbers: Counter[str]) -> None:
-        """`numbers`: samples of each directory before it; counts on."""
+        """Begin a shard. `numbers`: the number of samples in each directory before it, which is continued."""
         self._uri = files.uri(path)
         self._directory = path.rpartition("/")[0]
         self._otherwise = self._directory or files.name
         self._numbers = numbers
         self._sample: _Sample | None = None
         self.pickles: Counter[str] = Counter()
-        """Suffix -> files that were not loaded."""
+        """Suffix -> number of files that were not loaded."""
 
     def take(self, member: TarMember) -> Iterator[LogCall]:
-        """One file; if it is the first of its sample, the calls of the sample before."""
+        """Take a file; if it is the first of its sample, yield the calls of the sample before."""
         parts = re.fullmatch(r"((?:.*/)?[^./]+)\.([^/]*)", member.name, re.DOTALL)
         if parts is None or re.match(r"__[^/]*__($|/)", member.name):
             return
@@ -129,7 +130,7 @@ class _Shard:
         self._read(self._sample, member, suffix)
 
     def end_sample(self) -> Iterator[LogCall]:
-        """The calls of what was taken of the sample, which is over."""
+        """End the sample, and yield its calls."""
         sample, self._sample = self._sample, None
         if sample is None:
             return
@@ -156,7 +157,7 @@ class _Shard:
             )
 
     def error(self, member: str | None, error: Exception) -> LogCall:
-        """An error row of the shard."""
+        """Return a call that becomes an error row of the shard."""
         return LogCall(
             entity_path=self._otherwise,
             kind="image",
@@ -177,7 +178,7 @@ class _Shard:
                 value = TEXTS[last](member.read())
                 extension_json({suffix: value})
             except (ValueError, RecursionError) as e:
-                sample.values.append((member, suffix, InvalidValueError(f"{member.name!r:.200} is no {last}: {e}")))
+                sample.values.append((member, suffix, InvalidValueError(f"{member.name!r:.200} is not a {last}: {e}")))
             else:
                 sample.ext[suffix] = value
                 sample.nbytes += member.size
@@ -193,7 +194,7 @@ class _Shard:
             sample.values.append((member, suffix, content))
 
     def _is_picture(self, npy: bytes) -> bool:
-        """Whether an array is to be logged; counts it where it is of objects."""
+        """Return whether an array is to be logged; count it if it is of objects."""
         try:
             header = npy_header(npy)
         except ImageFileError:
@@ -205,7 +206,7 @@ class _Shard:
 
 
 def log_array(recording: RecordingStream, entity_path: str, content: bytes, *, kind: Kind, ext: Ext = None) -> None:
-    """A .npy file."""
+    """Log a .npy file as a value of `kind`."""
     array = npy_array(content, recording.settings.pixel_limit)
     if kind == "depth":
         recording.log_depth_image(entity_path, array, ext=ext)
@@ -216,12 +217,12 @@ def log_array(recording: RecordingStream, entity_path: str, content: bytes, *, k
 
 
 def _names(suffix: str) -> list[str]:
-    """The parts of a suffix before the last."""
+    """Return the parts of a suffix before the last one."""
     return [part for part in suffix.split(".")[:-1] if part]
 
 
 def _logs(suffix: str) -> tuple[Kind, Callable[..., None]]:
-    """What a file is logged as, and by what."""
+    """Return the kind of a file's value, and the function that logs it."""
     last = suffix.rpartition(".")[2]
     name = (_names(suffix) or [""])[-1]
     kind: Kind = "depth" if name in DEPTH else "segmentation" if name in SEGMENTATION else "image"

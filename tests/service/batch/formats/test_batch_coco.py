@@ -228,11 +228,11 @@ def test_coco_bad_values_are_error_rows(tmp_path, coco):
     assert summary.values == 1 + 2 + 4 * 3
     assert sum(summary.errors.values()) == 7
     recording = recording_of(tmp_path / "store", summary)
-    assert any("there is no val2017/../../photo.jpg" in reason for reason in summary.errors)
-    assert "instances_train2017.json is no COCO file" in recording.frames("train2017")[0].error
+    assert any("there is no file val2017/../../photo.jpg" in reason for reason in summary.errors)
+    assert "instances_train2017.json is not a COCO file" in recording.frames("train2017")[0].error
     assert recording.latest_at("val2017/categories", image=139).times["image"] == 139
     errors = {f.times["image"]: f.error for f in recording.frames("val2017/instances") if f.error}
-    assert "annotation 5: what has no segmentation must have a bbox" in errors[285]
+    assert "annotation 5: an annotation without segmentation must have a bbox" in errors[285]
     assert "pixels are more than the limit" in errors[724]
     np.testing.assert_array_equal(recording.latest_at("val2017/instances", image=800).source(), np.zeros((4, 4)))
 

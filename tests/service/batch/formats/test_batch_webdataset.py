@@ -136,7 +136,7 @@ def test_broken_files_are_error_rows_and_the_rest_is_there(tmp_path):
     write(tmp_path / "d" / "0.tar", members)
     summary = ingest(tmp_path / "d", tmp_path / "store")
     assert (summary.values, sum(summary.errors.values())) == (12, 10)
-    assert any("'1.json' is no json" in reason for reason in summary.errors)
+    assert any("'1.json' is not a json" in reason for reason in summary.errors)
     frames = frames_of(tmp_path / "store", summary)
     assert (frames[1].source(), frames[5].source()) == (CAT, PHOTOS[1])
     assert frames[1].ext == {"key": "1"}

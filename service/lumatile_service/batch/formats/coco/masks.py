@@ -1,8 +1,8 @@
-"""What COCO's annotations cover, as pixels: polygons, boxes, and run-length encodings (RLE), compressed or not.
+"""The pixels that COCO's annotations cover: polygons, boxes, and run-length encodings (RLE), compressed or not.
 
-As pycocotools' mask API does it ("pycocotools/mask.py" and "maskApi.c" of cocodataset/cocoapi): polygons and boxes are
-drawn by its `frPyObjects` and joined by its `merge`. The runs of an RLE go down the columns, the first is of zeros.
-They are painted from here: `decode` of pycocotools does not look at the ends of broken strings.
+The result is that of pycocotools' mask API ("pycocotools/mask.py" and "maskApi.c" of cocodataset/cocoapi): polygons and
+boxes are drawn by its `frPyObjects` and joined by its `merge`. The runs of an RLE go down the columns; the first one is
+of zeros. They are painted here, since `decode` of pycocotools reads past the end of broken strings.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from lumatile.errors import InvalidValueError, shown
 
 Runs = NDArray[np.int64]
-"""(n,) lengths, of zeros and of ones in turn."""
+"""(n,) lengths of runs, of zeros and of ones in turn."""
 
 
 def check_pycocotools() -> None:
-    """Raise InvalidValueError where it is not installed."""
+    """Raise InvalidValueError if pycocotools is not installed."""
     try:
         import pycocotools.mask  # noqa: F401
     except ModuleNotFoundError as e:
@@ -31,9 +31,9 @@ def check_pycocotools() -> None:
 def paint(
     annotations: Sequence[Mapping[str, Any]], values: Sequence[int], height: int, width: int, dtype: str
 ) -> NDArray[Any]:
-    """(height, width) of `dtype`: each annotation's pixels have its value, others 0.
+    """Return (height, width) of `dtype`, in which the pixels of each annotation have its value, and others 0.
 
-    Small ones lie on top of large ones, of equally large ones the later on top: by the pixels that they cover.
+    Annotations that cover fewer pixels are drawn on top; of two that cover equally many, the later one.
     Raises InvalidValueError.
     """
     covered = [runs_of(annotation, height, width) for annotation in annotations]
@@ -47,7 +47,7 @@ def paint(
 
 
 def runs_of(annotation: Mapping[str, Any], height: int, width: int) -> Runs:
-    """What an annotation covers: its segmentation, or where it has none its box. Raises InvalidValueError."""
+    """Return the pixels of an annotation: its segmentation, or without one its box. Raises InvalidValueError."""
     try:
         return _runs(annotation.get("segmentation") or None, annotation.get("bbox"), height, width)
     except InvalidValueError as e:
@@ -72,23 +72,25 @@ def _drawn(shapes: Sequence[Any], height: int, width: int) -> Runs:
 
 
 def _polygon(points: Any, height: int, width: int) -> list[list[float]]:
-    """As `frPyObjects` takes polygons."""
+    """Return a polygon in the form that `frPyObjects` takes."""
     if not isinstance(points, list) or len(points) < 6 or len(points) % 2:
         raise InvalidValueError(f"a polygon must be at least three pairs x, y, not {shown(points)}")
     return [_inside(points, height, width)]
 
 
 def _box(box: Any, height: int, width: int) -> NDArray[np.float64]:
-    """As `frPyObjects` takes boxes."""
+    """Return a box in the form that `frPyObjects` takes."""
     if not isinstance(box, list) or len(box) != 4:
-        raise InvalidValueError(f"what has no segmentation must have a bbox x, y, width, height, not {shown(box)}")
+        raise InvalidValueError(
+            f"an annotation without segmentation must have a bbox x, y, width, height, not {shown(box)}"
+        )
     x, y, w, h = _inside(box, height, width)
     _inside([x + w, y + h], height, width)
     return np.array([[x, y, w, h]])
 
 
 def _inside(points: list[Any], height: int, width: int) -> list[float]:
-    """The numbers as they are. Not far outside: how long drawing takes, and its memory, depend on them."""
+    """Return the numbers unchanged, if not far outside: the time and memory of drawing depend on them."""
     for i, value in enumerate(points):
         size = (width, height)[i % 2]
         if not isinstance(value, int | float) or not math.isfinite(value) or not -size <= value <= 2 * size:

@@ -1,8 +1,8 @@
-"""COCO: annotations/instances_*.json beside directories of images.
+"""COCO: annotations/instances_*.json next to directories of images.
 
 Layout and fields as "Data format" says (cocodataset.org/#format-data, "Object Detection"): images, annotations with a
-segmentation (polygons, or an RLE where iscrowd is 1) and a bbox, categories. How masks are drawn: coco_masks.
-Captions, panoptic and stuff annotations are left alone, and so are keypoints.
+segmentation (polygons, or an RLE if iscrowd is 1) and a bbox, categories. Masks are drawn in masks.py.
+Captions, panoptic and stuff annotations are not read, nor are keypoints.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from lumatile_service.batch.log_call import DatasetWarning, LogCall
 from lumatile_service.batch.source_files import SourceFiles
 
 OTHERS = ("captions", "image_info", "panoptic", "person_keypoints", "stuff")
-"""How files of other tasks begin."""
+"""Beginnings of the names of files of other tasks."""
 
 MOST = 16
-"""Where there are more files, without the names of COCO's, they are not looked into: they are one an image."""
+"""The most files without COCO's names that are looked into: more of them are probably one per image."""
 
 NUMBER = "image"
 
@@ -34,20 +34,20 @@ Log = Callable[[RecordingStream, str, bytes], None]
 
 
 def matches(files: SourceFiles) -> bool:
-    """Whether there are annotations of instances."""
+    """Return whether there are annotations of instances."""
     return bool(_annotation_files(files))
 
 
 def read(files: SourceFiles) -> list[LogCall]:
-    """Each image at its directory ("val2017"), on the sequence "image": COCO's image id.
+    """List each image at the entity of its directory ("val2017"), with COCO's image id as sequence "image".
 
-    Each image's annotations are two segmentations: at "val2017/categories" class ids are category ids, at
-    "val2017/instances" 1, 2, ... in the order of the file; 0 is where nothing is. Small annotations lie on top of
-    large ones. The categories' names are the annotation context of "val2017"; "instances" has one without names.
-    Where several files annotate one directory, each has its own entity below it: "images/train".
-    A file none of whose images are here is left out, with a warning: the archives hold those of all splits.
-    While a file is read it takes about six times its size in memory; afterwards about its size.
-    Raises InvalidValueError where no file is left, or pycocotools is not installed.
+    The annotations of an image are two segmentations: at "val2017/categories" class ids are category ids, at
+    "val2017/instances" they are 1, 2, ... in the order of the file; 0 is the background. Small annotations are drawn
+    on top of large ones. The names of categories are the annotation context of "val2017"; "instances" has one without
+    names. If several files annotate one directory, each has its own entity below it: "images/train".
+    A file none of whose images are in the source is left out, with a warning: the archives hold those of all splits.
+    Reading a file takes about six times its size in memory; afterwards about its size is kept.
+    Raises InvalidValueError if no file is left, or pycocotools is not installed.
     """
     check_pycocotools()
     calls: list[LogCall] = []
@@ -67,35 +67,35 @@ def read(files: SourceFiles) -> list[LogCall]:
         entity = part.directory or files.name
         calls.extend(_calls(files, part, f"{entity}/{part.name}" if shared[part.directory] > 1 else entity))
     if not calls:
-        raise InvalidValueError(f"{files.url} has no annotations of images that are there")
+        raise InvalidValueError(f"{files.url} has no annotations of images in it")
     return calls
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """What one file says."""
+    """The content of one file."""
 
     path: str
     name: str
-    """Of the split: "val2017"."""
+    """The name of the split: "val2017"."""
     directory: str
-    """Of the images."""
+    """The directory of the images."""
     images: Sequence[tuple[int, str, int | None, bytes]]
-    """Of each its id, file name, pixels if known, and height, width and annotations as JSON."""
+    """For each image: its id, file name, pixels if known, and height, width and annotations as JSON."""
     categories: Sequence[Mapping[str, Any]]
     dtype: str
-    """That holds all category ids."""
+    """The dtype that holds all category ids."""
 
 
 def log_categories(recording: RecordingStream, entity_path: str, content: bytes, *, dtype: str) -> None:
-    """The category ids of a picture."""
+    """Log the category ids of a picture."""
     annotations, height, width = _picture(content, recording.settings.pixel_limit)
     ids = [_category_id(annotation) for annotation in annotations]
     recording.log_segmentation_image(entity_path, paint(annotations, ids, height, width, dtype))
 
 
 def log_instances(recording: RecordingStream, entity_path: str, content: bytes) -> None:
-    """The instances of a picture: uint8, or uint16 where there are more than 255."""
+    """Log the instances of a picture, as uint8, or as uint16 if there are more than 255."""
     annotations, height, width = _picture(content, recording.settings.pixel_limit)
     numbers = range(1, len(annotations) + 1)
     dtype = "uint8" if len(annotations) <= 255 else "uint16"
@@ -103,12 +103,12 @@ def log_instances(recording: RecordingStream, entity_path: str, content: bytes) 
 
 
 def log_names(recording: RecordingStream, entity_path: str, content: bytes) -> None:
-    """The names of categories."""
+    """Log the names of categories."""
     recording.log_annotation_context(entity_path, [(each["id"], each["name"]) for each in json.loads(content)])
 
 
 def _annotation_files(files: SourceFiles) -> list[str]:
-    """Those named instances_*.json; where there are none, all that look like it and are not of another task."""
+    """Return the files named instances_*.json; without any, those that look like them and are not of another task."""
     found = [path for path in files.under("", ".json") if _directory(path).rpartition("/")[2] == "annotations"]
     named = [path for path in found if _name(path).startswith("instances_")]
     if named or len(found) > MOST:
@@ -160,7 +160,7 @@ def _calls(files: SourceFiles, part: _Part, entity: str) -> Iterator[LogCall]:
 
 
 def _broken(files: SourceFiles, path: str, error: InvalidValueError) -> LogCall:
-    """The error row of a file that is not COCO."""
+    """Return a call that becomes the error row of a file that is not COCO."""
     return LogCall(
         entity_path=_split(path),
         kind="annotation_context",
@@ -173,7 +173,7 @@ def _broken(files: SourceFiles, path: str, error: InvalidValueError) -> LogCall:
 
 
 def _missing(path: str) -> bytes:
-    raise FileNotFoundError(f"there is no {path}")
+    raise FileNotFoundError(f"there is no file {path}")
 
 
 def _fail(reason: str, recording: RecordingStream, entity_path: str, content: bytes) -> None:  # noqa: ARG001
@@ -181,7 +181,7 @@ def _fail(reason: str, recording: RecordingStream, entity_path: str, content: by
 
 
 def _read_part(files: SourceFiles, path: str) -> _Part | None:
-    """None: none of its images are there. Raises InvalidValueError."""
+    """Read a file; None: none of its images are in the source. Raises InvalidValueError."""
     try:
         loaded = json.loads(files.read(path))
         images, annotations, categories = (loaded[key] for key in ("images", "annotations", "categories"))
@@ -194,12 +194,14 @@ def _read_part(files: SourceFiles, path: str) -> _Part | None:
     except InvalidValueError as e:
         raise InvalidValueError(f"{path}: {e}") from e
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
-        raise InvalidValueError(f"{path} is no COCO file of instances: {type(e).__name__}: {e}") from e
+        raise InvalidValueError(f"{path} is not a COCO file of instances: {type(e).__name__}: {e}") from e
     directory = _image_directory(files, path, images)
     if directory is None:
         return None
     if lost := sum(len(of_image[number]) for number in of_image.keys() - {image["id"] for image in images}):
-        warnings.warn(f"{path}: {lost} annotations are of images that it does not have", DatasetWarning, stacklevel=2)
+        warnings.warn(
+            f"{path}: {lost} annotations belong to images that it does not list", DatasetWarning, stacklevel=2
+        )
     return _Part(
         path=path,
         name=_split(path),
@@ -219,7 +221,7 @@ def _check_image(image: Mapping[str, Any]) -> None:
 
 
 def _image_directory(files: SourceFiles, path: str, images: Sequence[Mapping[str, Any]]) -> str | None:
-    """Where most of the images are: in val2017/, images/val2017/, images/ or beside annotations/."""
+    """Return the directory of most images: val2017/, images/val2017/, images/ or the parent of annotations/."""
     root = _directory(_directory(path))
     split = _split(path)
     places = [_joined(root, place) for place in (split, f"images/{split}", "images", "")]

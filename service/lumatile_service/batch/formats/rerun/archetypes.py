@@ -1,4 +1,4 @@
-"""What of Rerun's archetypes becomes a value: which components it is made of, and how they are logged."""
+"""Rerun's archetypes as values: the components that a value is made of, and how they are logged."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from lumatile_service.batch.formats.contents import JPEG, PNG, gray_png, pillow_
 from lumatile_service.batch.formats.rerun.pixels import rerun_pixels
 
 POINT_TYPES = {"positions": "<f4", "colors": "<u4", "radii": "<f4", "class_ids": "<u2", "keypoint_ids": "<u2"}
-"""Rerun's columns of points, but for labels -> their numbers. Colors are 0xRRGGBBAA."""
+"""Rerun's columns of points, without labels -> dtype of their numbers. Colors are 0xRRGGBBAA."""
 
 PRECISE = 2**53
-"""All integers up to here are float64s."""
+"""float64 represents all integers up to this one exactly."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Archetype:
-    """One that has a place."""
+    """An archetype that becomes a value."""
 
     kind: Kind
     parts: Sequence[str]
-    """Its components; there is nothing to see without the first."""
+    """Its components; without the first one there is nothing to see."""
     silent: Sequence[str] = ()
-    """Components that say nothing that is not known from the others."""
+    """Components without further information, which the others imply."""
 
 
 RASTER = ("buffer", "format", "draw_order")
@@ -51,19 +51,19 @@ ARCHETYPES: Mapping[str, Archetype] = {
     "Points2D": Archetype(kind="points", parts=(*POINTS, "draw_order")),
     "Points3D": Archetype(kind="points", parts=POINTS),
 }
-"""By Rerun's names."""
+"""Rerun's name -> archetype."""
 
 _NAMES = [f"{name}:{part}" for name, archetype in ARCHETYPES.items() for part in archetype.parts]
 
 COMPONENTS = {name: number for number, name in enumerate(_NAMES)}
-"""Rerun's names of all their components -> their numbers."""
+"""Rerun's name of each of their components -> its number."""
 
 SILENT = {f"{name}:{part}" for name, archetype in ARCHETYPES.items() for part in archetype.silent}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Value:
-    """A value taken out of Rerun's columns: what is of it in a LogCall. It can be pickled."""
+    """A value taken out of Rerun's columns, as fields of a LogCall. It can be pickled."""
 
     kind: Kind
     read: Callable[[], bytes]
@@ -76,7 +76,7 @@ class Value:
     def of(
         cls, kind: Kind, content: bytes, log: Callable[..., None], beside: Mapping[str, Any], pixels: int | None = None
     ) -> Value:
-        """What is logged, with what else `log` knows."""
+        """Return a value of `content`. `beside`: the other parameters that `log` has been given."""
         return cls(
             kind=kind,
             read=partial(bytes, content),
@@ -88,10 +88,10 @@ class Value:
 
 
 def value_of(name: str, parts: Mapping[str, pa.Array], *, static: bool) -> Value:
-    """Of an archetype's components, each the array of its instances; empty ones count as not logged.
+    """Return the value of an archetype's components, each the array of its instances; empty ones count as not logged.
 
-    Without instances of the first it shows nothing: no points, or a clear. What is wrong with them is raised where it
-    is logged, or here as ImageFileError.
+    Without instances of the first component it shows nothing: no points, or a clear. Errors in the components are
+    raised when the value is logged, or here as ImageFileError.
     """
     given = {part: array for part, array in parts.items() if len(array)}
     kind, first = ARCHETYPES[name].kind, ARCHETYPES[name].parts[0]
@@ -108,7 +108,7 @@ def value_of(name: str, parts: Mapping[str, pa.Array], *, static: bool) -> Value
     told["image_format"] = None
     if first == "buffer":
         if "format" not in given:
-            raise ImageFileError(f"Rerun's {name} must have format, and has none at this instant")
+            raise ImageFileError(f"Rerun's {name} must have a format, and has none at this instant")
         told["image_format"] = given["format"][0].as_py()
     size = told["image_format"] and told["image_format"]["width"] * told["image_format"]["height"]
     log = partial(_log_raster, kind=kind, timeless=static, **told)
@@ -144,7 +144,7 @@ def _log_raster(
 
 
 def _depth(array: NDArray[Any]) -> NDArray[Any]:
-    """Integers that a depth image cannot be of as float64, where that is exact. Raises ImageFileError."""
+    """Convert integers that a depth image cannot have to float64, if that is exact. Raises ImageFileError."""
     if array.dtype.kind == "f" or array.dtype in (np.uint8, np.uint16):
         return array
     if array.size and max(int(array.max()), -int(array.min())) > PRECISE:
@@ -165,9 +165,9 @@ def _log_points(
 
 
 def _packed(given: Mapping[str, pa.Array]) -> tuple[dict[str, list[int]], bytes]:
-    """Columns of points one behind the other; and the shape of each. Counts that are neither 1 nor N are made N.
+    """Return the shapes of columns of points, and the columns one after another. Counts other than 1 and N become N.
 
-    As Rerun does it: the last of too few is repeated, too many are cut off.
+    As in Rerun, the last of too few is repeated, and too many are cut off.
     """
     count = len(given.get("positions", ()))
     shapes: dict[str, list[int]] = {}
@@ -193,7 +193,7 @@ def _count(given: int, points: int) -> int:
 
 
 def _unpacked(columns: Mapping[str, Sequence[int]], content: bytes) -> dict[str, Any]:
-    """What `_packed` has packed, by its names in `log_points`."""
+    """Return the columns that `_packed` has packed, by their names in `log_points`."""
     found: dict[str, Any] = {}
     start = 0
     for name, shape in columns.items():
@@ -231,7 +231,7 @@ def _log_clear(recording: RecordingStream, entity_path: str, content: bytes) -> 
 
 
 def _bytes(instances: pa.Array) -> bytes:
-    """Of a component that is one blob."""
+    """Return the bytes of a component that is one blob."""
     first = instances[0]
     if isinstance(first, pa.ListScalar | pa.LargeListScalar):
         blob: bytes = first.values.to_numpy(zero_copy_only=False).tobytes()

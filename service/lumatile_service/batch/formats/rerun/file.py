@@ -1,7 +1,7 @@
-"""Rerun's .rrd files, as chunks of rows. The reader is rerun-sdk's own, which knows older versions too.
+"""Rerun's .rrd files, as chunks of rows. They are read by rerun-sdk, which knows older versions too.
 
-The frame of a file, which is looked at only where it has been cut off: a header of 12 bytes, then messages, each a kind
-and a length of 8 bytes, little-endian, and as many bytes (rerun: re_log_encoding, rrd/frames.rs).
+The framing of a file is read here only if the file was cut off: a header of 12 bytes, then messages, each a kind and a
+length of 8 bytes, little-endian, and as many bytes (rerun: re_log_encoding, rrd/frames.rs).
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from lumatile_service.batch.source_files import SourceFiles
 HEADER_BYTES, MESSAGE_HEADER_BYTES = 12, 16
 
 COPY_BYTES = 1 << 20
-"""Copied at once."""
+"""The number of bytes copied at once."""
 
 
 class BrokenRrdError(LumatileError):
-    """A .rrd file that is truncated, corrupt, or none."""
+    """The .rrd file is truncated or corrupt, or the file is not a .rrd file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,17 +46,21 @@ class RrdChunk:
 
     id: str
     entity_path: str
-    """As Rerun writes it: it begins with a slash, and other signs than letters and digits have a backslash."""
+    """The path as Rerun writes it: with a slash in front, and a backslash before other characters than letters and
+    digits."""
     is_static: bool
     rows: pa.RecordBatch
-    """Row ids, timelines and components; the fields' metadata says which is which."""
+    """Row ids, timelines and components; the fields' metadata tells them apart."""
 
 
 class RrdFile:
     """An open file."""
 
     def __init__(self, path: Path, *, cut: Exception | None = None) -> None:
-        """`cut`: why it is not all of the file. Raises BrokenRrdError; InvalidValueError without rerun-sdk."""
+        """Open a file. `cut`: the error for which it is only a part of one.
+
+        Raises BrokenRrdError; InvalidValueError without rerun-sdk.
+        """
         self._reader, entries = _opened(path)
         self._entries = {
             RrdRecording(application_id=entry.application_id, recording_id=entry.recording_id): entry
@@ -66,13 +70,13 @@ class RrdFile:
 
     @property
     def recordings(self) -> list[RrdRecording]:
-        """What is in it, but for blueprints."""
+        """The recordings in the file, without blueprints."""
         return list(self._entries)
 
     def chunks(self, recording: RrdRecording, *, entity_path: str | None = None) -> Iterator[RrdChunk]:
-        """Its chunks, in the order of the file, one at a time; of one entity alone where it is given.
+        """Yield the chunks of a recording in the order of the file. `entity_path`: only those of one entity; None: all.
 
-        Raises BrokenRrdError behind the last that can be read.
+        Raises BrokenRrdError after the last chunk that can be read.
         """
         try:
             stream = self._reader.stream(store=self._entries[recording])
@@ -89,9 +93,9 @@ class RrdFile:
 
 @contextmanager
 def opened_rrd(files: SourceFiles, path: str) -> Iterator[RrdFile]:
-    """A file of a source; of one in a bucket a copy, in the system's directory for temporary files.
+    """Open a file of a source, or a copy of a file in a bucket, in the system's directory for temporary files.
 
-    Of one that was cut off, what is whole of it. Raises BrokenRrdError, InvalidValueError, OSError.
+    Of a file that was cut off, the complete messages are opened. Raises BrokenRrdError, InvalidValueError, OSError.
     """
     with tempfile.TemporaryDirectory(prefix="lumatile-rrd-") as directory:
         local = _local(files, path) or _copied(files, path, Path(directory), files.sizes[path])
@@ -106,14 +110,14 @@ def opened_rrd(files: SourceFiles, path: str) -> Iterator[RrdFile]:
 
 
 def _opened(path: Path) -> tuple[Any, Sequence[Any]]:
-    """rerun-sdk's reader of a file, and what it calls the recordings in it."""
+    """Return rerun-sdk's reader of a file, and its entries of the recordings in it."""
     try:
         from rerun.chunk import RrdReader
     except ModuleNotFoundError as e:
         raise InvalidValueError("a Rerun recording needs rerun-sdk: install lumatile[rerun]") from e
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # that a file has no footer: it was not closed, and can be read
+            warnings.simplefilter("ignore")  # about a file without a footer: it was not closed, but can be read
             reader = RrdReader(path)
             return reader, reader.recordings()
     except (RuntimeError, ValueError, OSError) as e:
@@ -121,7 +125,7 @@ def _opened(path: Path) -> tuple[Any, Sequence[Any]]:
 
 
 def _local(files: SourceFiles, path: str) -> Path | None:
-    """Where a file is on this machine; None: it is elsewhere."""
+    """Return the path of a file on this machine; None: it is elsewhere."""
     if not files.url.startswith("file:"):
         return None
     root = Path(url2pathname(urlsplit(files.url).path))
@@ -130,7 +134,7 @@ def _local(files: SourceFiles, path: str) -> Path | None:
 
 
 def _copied(files: SourceFiles, path: str, directory: Path, nbytes: int) -> Path:
-    """The first bytes of a file, in a file of its name."""
+    """Copy the first bytes of a file into a file of the same name."""
     copy = directory / Path(path).name
     with files.open(path) as source, copy.open("wb") as target:
         shutil.copyfileobj(source, target, COPY_BYTES)
@@ -139,7 +143,7 @@ def _copied(files: SourceFiles, path: str, directory: Path, nbytes: int) -> Path
 
 
 def _whole_bytes(path: Path) -> int:
-    """Bytes up to the end of the last whole message."""
+    """Return the number of bytes up to the end of the last complete message."""
     size = path.stat().st_size
     end = HEADER_BYTES
     with path.open("rb") as file:

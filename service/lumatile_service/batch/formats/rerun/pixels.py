@@ -1,8 +1,8 @@
-"""Rerun's images, whose format is data beside the bytes, as arrays.
+"""Rerun's images, whose format is stored in addition to the bytes, as arrays.
 
-Numbers and layouts: Rerun's documentation of ChannelDatatype, ColorModel and PixelFormat. YUV to RGB as its viewer does
-it (rerun: re_sdk_types, pixel_format_ext.rs and image_format's rgb_from_yuv): BT.601 for NV12 and YUY2, BT.709 for the
-others, chroma of the nearest pixel, float32, cut off to whole numbers.
+Numbers and layouts: Rerun's documentation of ChannelDatatype, ColorModel and PixelFormat. YUV becomes RGB
+as in its viewer (rerun: re_sdk_types, pixel_format_ext.rs and image_format's rgb_from_yuv): BT.601 for NV12 and YUY2,
+BT.709 for others, chroma of the nearest pixel, float32, truncated to whole numbers.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ DTYPES = {
     34: "<f4",
     35: "<f8",
 }
-"""ChannelDatatype."""
+"""ChannelDatatype -> dtype."""
 
 CHANNELS: Mapping[int, tuple[int, ...]] = {1: (0,), 2: (0, 1, 2), 3: (0, 1, 2, 3), 4: (2, 1, 0), 5: (2, 1, 0, 3)}
-"""ColorModel: L, RGB, RGBA, BGR, BGRA -> where R, G, B and A are."""
+"""ColorModel (L, RGB, RGBA, BGR, BGRA) -> positions of R, G, B and A."""
 
 LIMITED = (20, 26, 27, 39, 41, 49)
-"""PixelFormats whose luma is 16 to 235, and chroma 16 to 240; of the others 0 to 255."""
+"""PixelFormats with luma from 16 to 235 and chroma from 16 to 240; the others use 0 to 255."""
 
 NV12, YUY2 = 26, 27
 
 PLANES = {20: (2, 2), 44: (2, 2), 49: (1, 2), 50: (1, 2), 39: (1, 1), 40: (1, 1)}
-"""PixelFormats of three planes -> by how much (rows, columns) the two of chroma are smaller."""
+"""PixelFormats of three planes -> factors (rows, columns) by which the two of chroma are smaller."""
 
 LUMA = (30, 41)
 """PixelFormats without chroma."""
 
 
 def rerun_pixels(content: bytes, image_format: Mapping[str, Any]) -> NDArray[Any]:
-    """(h, w) or (h, w, 3 or 4) of an image's buffer, of the dtype that its format says; RGB(A) of BGR(A).
+    """Return an image's buffer as (h, w) or (h, w, 3 or 4) of the dtype in its format; BGR(A) becomes RGB(A).
 
-    `image_format`: Rerun's ImageFormat: width, height, and pixel_format, or color_model and channel_datatype; what is
-    missing is L and U8. What is YUV becomes uint8 RGB, or gray. Raises ImageFileError where the bytes don't fit, and
-    for raw Bayer images.
+    `image_format`: Rerun's ImageFormat: width, height, and pixel_format, or color_model and channel_datatype, by
+    default L and U8. YUV becomes uint8 RGB, or gray. Raises ImageFileError if the bytes do not fit, and for raw Bayer
+    images.
     """
     width, height = image_format["width"], image_format["height"]
     pixel_format = image_format["pixel_format"]
@@ -86,7 +86,7 @@ def _from_yuv(data: NDArray[np.uint8], pixel_format: int, height: int, width: in
         small = (height // factors[0], width // factors[1])
         luma, u, v = _planes(data, [(height, width), small, small])
     else:
-        raise ImageFileError(f"an image of Rerun's pixel format {pixel_format} (128 to 131: raw Bayer) has no place")
+        raise ImageFileError(f"images of Rerun's pixel format {pixel_format} (128 to 131: raw Bayer) cannot be logged")
     if height % factors[0] or width % factors[1]:
         raise ImageFileError(f"an image with smaller chroma must have even sides, not {width}x{height}")
     u, v = (np.repeat(np.repeat(plane, factors[0], axis=0), factors[1], axis=1) for plane in (u, v))
@@ -113,6 +113,6 @@ def _rgb(
 
 
 def _unorm8(values: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """0-1 as 0-255, cut off, as Rust's `as u8` does."""
+    """Return 0-1 as 0-255, truncated, as Rust's `as u8` does."""
     codes: NDArray[np.uint8] = np.clip(values * np.float32(255), 0, 255).astype(np.uint8)
     return codes

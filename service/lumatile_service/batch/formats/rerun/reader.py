@@ -1,7 +1,7 @@
 """Rerun recordings: .rrd files.
 
-Archetypes, components and their meaning: Rerun's documentation of version 0.41 ("Types", "Concepts": entity paths,
-timelines, static data, latest-at); older files are migrated by rerun-sdk, which reads them.
+Archetypes, components and their meaning are from Rerun's documentation of version 0.41 ("Types", "Concepts": entity
+paths, timelines, static data, latest-at); older files are migrated by rerun-sdk, which reads them.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ logger = logging.getLogger(__name__)
 
 
 def matches(files: SourceFiles) -> bool:
-    """Whether there is a .rrd file."""
+    """Return whether there is a .rrd file."""
     return bool(files.under("", ".rrd"))
 
 
 def read(files: SourceFiles) -> Iterator[LogCall]:
-    r"""Each image, depth image, segmentation, set of points, annotation context and clear of each .rrd file.
+    r"""List each image, depth image, segmentation, set of points, annotation context and clear of each .rrd file.
 
-    Entities keep their paths: of `/a\ b/c` "a b/c". Where the files hold more than one recording, each has its id in
-    front, "<recording id>/camera"; files of one recording are put together. Blueprints are not read.
+    Entities keep their paths: `/a\ b/c` becomes "a b/c". If the files hold more than one recording, its id comes first,
+    "<recording id>/camera"; files of one recording are combined. Blueprints are not read.
 
-    Times: sequences and timestamps as they are; durations are times from 1970-01-01 on; static values are timeless.
-    Rerun's log_time is the frame's own log_time, and of rows without it the time in the row's id; log_tick is counted
-    anew.
+    Sequences and timestamps stay unchanged; durations become times since 1970-01-01; static values are timeless.
+    Rerun's log_time becomes the frame's own log_time, for rows without one the time in the row's id; log_tick is
+    counted anew.
 
-    Components of one value that were logged at different rows are put together as Rerun shows them (rrd_rows.py); the
-    value is at the row that completes it. Counts of points' components that are neither 1 nor N become N.
+    Components of one value that were logged at different rows are combined as Rerun shows them (rows.py); the value is
+    at the row that completes it. Counts of points' components other than 1 and N become N.
 
-    Images: the pixels as they are, of BGR as RGB, of YUV as Rerun's viewer makes RGB of them; raw Bayer, and integers
-    that are neither uint8 nor uint16, are error rows. Floats are linear light here, and gamma in Rerun's viewer: the
-    pixels are the same, the look is not. EncodedImage: JPEG stays compressed. Depth: `meter`, 1000 for integers and 1
-    for floats where it is missing; signed integers, and those of 32 and 64 bits, become float64. EncodedDepthImage:
-    PNG. Radii are kept as they are, also negative ones, which Rerun takes as pixels of the screen.
+    Images keep their pixels; BGR becomes RGB, and YUV becomes RGB as in Rerun's viewer; raw Bayer, and integers other
+    than uint8 and uint16, become error rows. Floats are linear light here, but gamma in Rerun's viewer: the pixels are
+    the same, the look is not. An EncodedImage of JPEG stays compressed. Depth without `meter` has 1000 units per metre
+    for integers and 1 for floats; signed integers, and those of 32 and 64 bits, become float64. An EncodedDepthImage
+    must be PNG. Radii are kept, including negative ones, which Rerun takes as pixels of the screen.
 
-    What has no place, other archetypes and components, is not logged: a log message says what and how often. A file
-    that is truncated or corrupt: what can be read of it is logged, and one error row says so.
+    Other archetypes and components have no place and are not logged: a log message names and counts them. Of a file
+    that is truncated or corrupt, the readable part is logged, and one error row.
     Raises InvalidValueError without rerun-sdk.
     """
     paths = files.under("", ".rrd")
@@ -78,7 +78,7 @@ def read(files: SourceFiles) -> Iterator[LogCall]:
 
 
 def _recordings(files: SourceFiles, paths: Sequence[str]) -> set[RrdRecording]:
-    """Of all files that can be read."""
+    """Return the recordings in all files that can be read."""
     found = set()
     for path in paths:
         with suppress(BrokenRrdError, OSError), opened_rrd(files, path) as file:
@@ -111,9 +111,11 @@ def _call(files: SourceFiles, path: str, recording: RrdRecording, value: RrdValu
 
 
 def unescaped(entity_path: str) -> str:
-    r"""Rerun's "/a\ b/c" as "a b/c"; "" for "/". A part that cannot be one here, "." or "x\/y", becomes "%2E", "x%2Fy".
+    r"""Return Rerun's "/a\ b/c" as "a b/c", and "/" as "".
 
-    Rerun's rule: "Entity paths" in its documentation; a backslash before a sign, \n, \r, \t, and \u{2764}.
+    Parts that are not allowed here are percent-encoded: "." becomes "%2E", and "x\/y" becomes "x%2Fy".
+
+    Rerun's rule is in its documentation ("Entity paths"): a backslash before a character, \n, \r, \t, and \u{2764}.
     """
     parts = re.findall(r"(?:[^/\\]|\\.)+", entity_path, flags=re.DOTALL)
     return "/".join(_unescaped_part(part) for part in parts)

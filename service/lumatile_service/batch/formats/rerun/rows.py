@@ -1,8 +1,9 @@
-"""What a Rerun entity shows at each of its rows: the latest of every component at that instant.
+"""The values that a Rerun entity shows at each of its rows: the latest of every component at that instant.
 
 Rerun's semantics ("Latest-at" and "Static data" in its documentation): components of one archetype may be logged in
-different rows, and at an instant of a timeline each one's latest holds, of equal times the one with the greater row id;
-static ones hold before all others; a clear ends what was there before it, a recursive one also below.
+different rows, and at an instant of a timeline the latest of each one holds, of equal times the one with the greater
+row id; static components take precedence over others; a clear ends the components before it, a recursive one also
+those of the entities below.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 ABSENT = np.iinfo(np.int64).min
-"""Time of a row on a timeline that it is not on. Rerun itself has no such time."""
+"""The time of a row on a timeline that it is not on. Rerun itself has no such time."""
 
 LOGGING = ("log_time", "log_tick")
-"""Timelines that say when something was logged."""
+"""Timelines with the time of logging."""
 
 ROW_ID = np.dtype([("time", ">u8"), ("counter", ">u8")])
-"""Nanoseconds since the epoch, and what tells apart those of one instant: sorts in the order of logging."""
+"""Nanoseconds since the epoch, and a counter for those of one instant: ids sort in the order of logging."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,21 +32,21 @@ class RrdRows:
     ids: NDArray[np.void]
     """(n,) ROW_ID."""
     chunk: NDArray[np.int64]
-    """(n,) the number of the chunk it is in."""
+    """(n,) the number of the chunk that a row is in."""
     place: NDArray[np.int64]
-    """(n,) its number there."""
+    """(n,) the number of a row in its chunk."""
     components: NDArray[np.int64]
-    """(n,) bits: which components it has."""
+    """(n,) bits: the components that a row has."""
     filled: NDArray[np.int64]
-    """(n,) bits: of which of them there are any instances; one without is cleared."""
+    """(n,) bits: the components with instances; a component without any is cleared."""
     static: NDArray[np.bool_]
-    """(n,)."""
+    """(n,) True: the row is static."""
     times: Mapping[str, NDArray[np.int64]]
     """Timeline -> (n,) times, or ABSENT."""
 
     @classmethod
     def joined(cls, parts: Sequence[RrdRows]) -> RrdRows:
-        """All of them; at least one."""
+        """Return the rows of all `parts`, of which there is at least one."""
         names = dict.fromkeys(name for part in parts for name in part.times)
         return cls(
             ids=np.concatenate([part.ids for part in parts]),
@@ -61,7 +62,7 @@ class RrdRows:
         )
 
     def taken(self, rows: NDArray[Any]) -> RrdRows:
-        """Some of them, by their numbers or a mask."""
+        """Return some of the rows, by their numbers or a mask."""
         return RrdRows(
             ids=self.ids[rows],
             chunk=self.chunk[rows],
@@ -78,21 +79,21 @@ class Shown:
     """The values of one archetype at one entity."""
 
     row: NDArray[np.int64]
-    """(m,) the row that each value was logged at."""
+    """(m,) the row at which a value was logged."""
     parts: NDArray[np.int64]
-    """(m, components) the row that each component is in, or -1."""
+    """(m, components) the row that holds a component, or -1."""
 
     def taken(self, values: NDArray[Any]) -> Shown:
-        """Some of them, by their numbers or a mask."""
+        """Return some of the values, by their numbers or a mask."""
         return Shown(row=self.row[values], parts=self.parts[values])
 
 
 def shown(rows: RrdRows, bits: Sequence[int], clears: RrdRows | None) -> Shown:
-    """What there is to see at each row that has one of the components `bits`.
+    """Return the value at each row that has one of the components `bits`.
 
-    A row's own components come first, so that nothing logged is lost (in Rerun static ones hide them). Then static
-    ones; then the latest at its instant on the first of its timelines: of the user's the one that most rows are on, of
-    several that with most instants, else log_time. `clears`: what clears the entity.
+    A row's own components come first, so that nothing logged is lost (in Rerun static ones hide them); then static
+    components; then the latest ones at its instant on the first of its timelines: the user's timeline that most rows
+    are on, of several the one with most instants, otherwise log_time. `clears`: the rows that clear the entity.
     """
     has = ((rows.components[:, np.newaxis] >> np.asarray(bits)) & 1).astype(bool)
     rank, clear_rank = _ranks(rows, clears)
@@ -125,7 +126,7 @@ def shown(rows: RrdRows, bits: Sequence[int], clears: RrdRows | None) -> Shown:
 
 
 def _ranks(rows: RrdRows, clears: RrdRows | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Places of the row ids of both in the order of logging."""
+    """Return the ranks of the row ids of both in the order of logging."""
     ids = rows.ids if clears is None else np.concatenate([rows.ids, clears.ids])
     order = np.lexsort((ids["counter"], ids["time"]))
     differs = np.ones(len(order), np.int64)
@@ -136,7 +137,7 @@ def _ranks(rows: RrdRows, clears: RrdRows | None) -> tuple[NDArray[np.int64], ND
 
 
 def _timelines(rows: RrdRows) -> NDArray[np.int64]:
-    """For each row the number of the timeline whose instant it shows; -1: static."""
+    """Return for each row the number of the timeline whose instant it shows; -1: it is static."""
     names = list(rows.times)
     on = [times != ABSENT for times in rows.times.values()]
     instants = [len(np.unique(times)) for times in rows.times.values()]
@@ -148,7 +149,7 @@ def _timelines(rows: RrdRows) -> NDArray[np.int64]:
 
 
 def _on(clears: RrdRows, rank: NDArray[np.int64], name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Times and ranks of the clears on a timeline."""
+    """Return times and ranks of the clears on a timeline."""
     times = clears.times.get(name, np.full(len(rank), ABSENT))
     return times[times != ABSENT], rank[times != ABSENT]
 
@@ -160,7 +161,7 @@ def _latest(
     rows: NDArray[np.int64],
     cleared: tuple[NDArray[np.int64], NDArray[np.int64]],
 ) -> NDArray[np.int64]:
-    """For each of `rows` the latest of `entries` at its time, with no clear between them; -1: none."""
+    """Return for each of `rows` the latest of `entries` at its time, without a clear in between; -1: there is none."""
     if not len(entries):
         return np.full(len(rows), -1, np.int64)
     entries = entries[np.lexsort((rank[entries], times[entries]))]
@@ -175,7 +176,7 @@ def _latest(
 def _clears_before(
     cleared: tuple[NDArray[np.int64], NDArray[np.int64]], times: NDArray[np.int64], rank: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """How many clears come before each (time, rank)."""
+    """Return the number of clears before each (time, rank)."""
     count = len(cleared[0])
     order = np.lexsort((np.concatenate([cleared[1], rank]), np.concatenate([cleared[0], times])))
     passed = np.empty(len(order), np.int64)
@@ -184,7 +185,7 @@ def _clears_before(
 
 
 def without_repeats(rows: RrdRows, found: Shown) -> Shown:
-    """Without what a later row shows too, at the same instant of all of the user's timelines; or both are static."""
+    """Leave out values that a later row repeats, at the same instant of all user timelines, or if both are static."""
     times = [each[found.row] for name, each in rows.times.items() if name not in LOGGING]
     if not times or len(np.unique(found.parts[:, 0])) == len(found.row):
         return found

@@ -1,4 +1,4 @@
-"""The values of one recording in a .rrd file: what its entities show, row by row."""
+"""The values of one recording in a .rrd file, as its entities show them, row by row."""
 
 from __future__ import annotations
 
@@ -18,44 +18,44 @@ from lumatile_service.batch.formats.rerun.file import BrokenRrdError, RrdChunk, 
 from lumatile_service.batch.formats.rerun.rows import ABSENT, ROW_ID, RrdRows, Shown, shown, without_repeats
 
 CACHE_BYTES = 128 << 20
-"""Chunks that are kept, since values of other chunks may have a part in them."""
+"""The size of the chunks that are kept, since values of other chunks may have a part in them, in bytes."""
 
 PROPERTIES = "/__properties"
-"""Where Rerun keeps what it says of a recording itself, its name for example."""
+"""The entity at which Rerun keeps properties of a recording, its name for example."""
 
 LEADS = sum(1 << COMPONENTS[f"{name}:{archetype.parts[0]}"] for name, archetype in ARCHETYPES.items())
-"""All components without which there is nothing to see."""
+"""The bits of all components without which there is nothing to see."""
 
 CLEAR = 1 << COMPONENTS["Clear:is_recursive"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RrdValue:
-    """What an entity shows at a row."""
+    """The value that an entity shows at a row."""
 
     archetype: str
     """A name in ARCHETYPES."""
     entity_path: str
-    """As Rerun writes it."""
+    """The path as Rerun writes it."""
     parts: Mapping[str, pa.Array]
-    """Component -> its instances; what is not there is absent."""
+    """Component -> its instances; components without any are absent."""
     row_id: str
     """32 hexadecimal digits."""
     logged: int
-    """When, in nanoseconds since the epoch: its log_time, or what its row id says."""
+    """The time of logging in nanoseconds since the epoch: log_time, or the time in the row id."""
     sequences: Mapping[str, int]
     times: Mapping[str, int]
     static: bool
 
 
 class RrdValues:
-    """The values of a recording. The file is read twice: where everything is, and what it is.
+    """The values of a recording. The file is read twice: first the places of all rows, then their content.
 
-    In memory are where the rows are, about 100 bytes for each, and CACHE_BYTES of chunks.
+    The places of the rows, about 100 bytes each, and CACHE_BYTES of chunks are kept in memory.
     """
 
     def __init__(self, file: RrdFile, recording: RrdRecording) -> None:
-        """Look where everything is."""
+        """Read the places of all rows."""
         self._file = file
         self._recording = recording
         self._kinds: dict[str, TimelineKind] = {}
@@ -66,9 +66,9 @@ class RrdValues:
         self._cache: OrderedDict[int, pa.RecordBatch] = OrderedDict()
         self._cached_bytes = 0
         self.left_out: Counter[str] = Counter()
-        """Archetype, or component, that has no place -> rows that have it."""
+        """Archetype or component that cannot be logged -> number of rows that have it."""
         self.failure: BrokenRrdError | None = None
-        """Why not all of the file can be read."""
+        """The error for which not all of the file can be read; None: there is none."""
         try:
             for chunk in file.chunks(recording):
                 self._look(chunk)
@@ -76,7 +76,7 @@ class RrdValues:
             self.failure = e
 
     def __iter__(self) -> Iterator[RrdValue]:
-        """Annotation contexts first, then the others in about the order of the file."""
+        """Yield annotation contexts first, then the other values approximately in the order of the file."""
         contexts, others = self._places
         for number in contexts:
             yield from self._values(contexts[number])
@@ -90,7 +90,7 @@ class RrdValues:
         except BrokenRrdError as e:
             self.failure = e
 
-    # where everything is
+    # the places of rows
 
     def _look(self, chunk: RrdChunk) -> None:
         ids, times = None, {}
@@ -142,7 +142,7 @@ class RrdValues:
             self._clears[entity_path, deep].append(rows.taken(clears & (flags == deep)))
 
     def _timeline(self, name: str, kind: pa.DataType) -> str:
-        """What a timeline is called; two kinds of one name get two names."""
+        """Return the name of a timeline here; two timelines of one name and different kinds get two names."""
         is_a: TimelineKind = "sequence" if pa.types.is_integer(kind) else "time"
         if self._kinds.setdefault(name, is_a) != is_a:
             name = f"{name} ({is_a})"
@@ -151,7 +151,7 @@ class RrdValues:
 
     @cached_property
     def _places(self) -> tuple[dict[int, list[_Place]], dict[int, list[_Place]]]:
-        """Number of a chunk -> the values that are made when it is read: of contexts, and of all others."""
+        """Number of a chunk -> the values that are made when it is read: contexts, and all others."""
         contexts: defaultdict[int, list[_Place]] = defaultdict(list)
         others: defaultdict[int, list[_Place]] = defaultdict(list)
         for entity_path, parts in self._parts.items():
@@ -178,7 +178,7 @@ class RrdValues:
         return contexts, others
 
     def _clears_of(self, entity_path: str) -> RrdRows | None:
-        """What clears an entity: its own, and recursive ones above it."""
+        """Return the rows that clear an entity: its own clears, and recursive ones above it."""
         found = [
             rows
             for (path, deep), clears in self._clears.items()
@@ -187,7 +187,7 @@ class RrdValues:
         ]
         return RrdRows.joined(found) if found else None
 
-    # what it is
+    # their content
 
     def _values(self, places: list[_Place]) -> Iterator[RrdValue]:
         for place in places:
@@ -224,7 +224,7 @@ class RrdValues:
             for chunk in self._file.chunks(self._recording, entity_path=only):
                 if chunk.id == chunk_id:
                     return self._keep(number, chunk.rows)
-        raise BrokenRrdError(f"the chunk {chunk_id} is not there any more")
+        raise BrokenRrdError(f"the chunk {chunk_id} has disappeared")
 
     def _keep(self, number: int, rows: pa.RecordBatch) -> pa.RecordBatch:
         if number not in self._cache:
@@ -238,20 +238,20 @@ class RrdValues:
 
 @dataclass(frozen=True, eq=False)
 class _Place:
-    """Values of one archetype at one entity, in one chunk."""
+    """The values of one archetype at one entity, in one chunk."""
 
     name: str
     entity_path: str
     rows: RrdRows
-    """All of the entity."""
+    """All rows of the entity."""
     found: Shown
-    """All of the archetype."""
+    """All values of the archetype."""
     values: NDArray[np.int64]
-    """Numbers in `found`."""
+    """The numbers of the values in `found`."""
 
 
 def _is_seen(rows: RrdRows, found: Shown, bit: int) -> NDArray[np.bool_]:
-    """Where there is something to see, or no more: where the row itself clears, and shows nothing else in its place."""
+    """Return the values that show something, or that end something: a row that clears, and shows nothing instead."""
     lead = found.parts[:, 0]
     filled = rows.filled[lead]
     seen: NDArray[np.bool_] = (filled >> bit & 1 != 0) | ((lead == found.row) & (filled & LEADS == 0))
@@ -259,13 +259,13 @@ def _is_seen(rows: RrdRows, found: Shown, bit: int) -> NDArray[np.bool_]:
 
 
 def _filled(column: pa.Array) -> NDArray[np.bool_]:
-    """(n,) where there are instances."""
+    """Return (n,): True where there are instances."""
     filled: NDArray[np.bool_] = np.asarray(pc.list_value_length(column).fill_null(0)) > 0
     return filled
 
 
 def _row_ids(column: pa.Array) -> NDArray[np.void]:
-    """(n,) ROW_ID of n fixed-size binaries of 16 bytes."""
+    """Return (n,) ROW_ID from n fixed-size binaries of 16 bytes."""
     content = column.buffers()[1]
     return np.frombuffer(content, ROW_ID, len(column), column.offset * ROW_ID.itemsize).copy()
 
@@ -274,4 +274,4 @@ def _component(rows: pa.RecordBatch, name: str) -> pa.Array:
     for field, column in zip(rows.schema, rows.columns, strict=True):
         if (field.metadata or {}).get(b"rerun:component") == name.encode():
             return column
-    raise BrokenRrdError(f"a chunk has no {name} any more")
+    raise BrokenRrdError(f"a chunk has lost its {name}")

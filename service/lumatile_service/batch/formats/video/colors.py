@@ -1,8 +1,8 @@
-"""What the colors of a video's frames mean, and how they become RGB.
+"""The meaning of the colors of a video's frames, and their conversion to RGB.
 
 From YCbCr to RGB: R = Y + 2(1-Kr) Cr, B = Y + 2(1-Kb) Cb, G = (Y - Kr R - Kb B) / (1-Kr-Kb), with the matrix
 coefficients Kr, Kb of ITU-T H.273, table 4; limited range is 16 ... 235 for Y and 16 ... 240 for Cb and Cr, of 8 bits.
-swscale does it; it is always told the matrix and the range, since its own guess is BT.601 for everything.
+swscale converts; the matrix and the range are always passed to it, since it would assume BT.601 for everything.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ MATRICES: Mapping[int, str] = {
     7: "SMPTE240M",
     9: "BT2020",
 }
-"""MatrixCoefficients of H.273 -> PyAV's name of what swscale has for it."""
+"""MatrixCoefficients of H.273 -> PyAV's name of swscale's matrix."""
 
 NOT_SAID = (0, 2, 3)
-"""MatrixCoefficients that say nothing of YCbCr: RGB, unspecified, reserved."""
+"""MatrixCoefficients that do not define YCbCr: RGB, unspecified, reserved."""
 
 HD_WIDTH, HD_HEIGHT = 1280, 576
-"""YCbCr without a matrix is BT.709 from this width on, or above this height, else BT.601: mpv's rule."""
+"""YCbCr without a matrix is BT.709 from this width, or above this height, else BT.601, as in mpv."""
 
 LIMITED, FULL = 1, 2
 """FFmpeg's AVColorRange."""
 
 
 class BrokenVideoError(LumatileError):
-    """A video that is truncated, corrupt, too large, or none."""
+    """The video is truncated, corrupt or too large, or the file is not a video."""
 
 
 class FrameColors:
     """The colors of one frame.
 
-    Where it says no range: limited for YCbCr, full for RGB and gray. No matrix: see HD_WIDTH.
+    Without a range, it is limited for YCbCr and full for RGB and gray. Without a matrix, see HD_WIDTH.
     """
 
     def __init__(self, frame: Any) -> None:
-        """Raises BrokenVideoError for a matrix that swscale does not have."""
+        """Read the format of a frame. Raises BrokenVideoError for a matrix that swscale does not have."""
         form = frame.format
         gray = form.name.startswith(("gray", "mono", "ya"))
         self.ycbcr = not (gray or form.is_rgb or form.has_palette or form.name.startswith("xyz"))
@@ -60,13 +60,13 @@ class FrameColors:
         kind = "rgba" if self._alpha else "gray" if gray else "rgb"
         deep, flat = {"rgba": ("rgba64le", "rgba"), "gray": ("gray16le", "gray"), "rgb": ("rgb48le", "rgb24")}[kind]
         self.target = deep if self._deep else flat
-        """FFmpeg's name of the format that it is converted to."""
+        """FFmpeg's name of the format to convert to."""
 
     def widened(self, pixels: NDArray[Any]) -> NDArray[Any]:
-        """What swscale gives, from 0 to the largest number.
+        """Return pixels converted by swscale, stretched to the range from 0 to the largest number.
 
-        It moves the bits of deep YCbCr and its alpha up and fills none in, so that white is less than 65535 (its white
-        of limited range is 255 * 256); and it does not look at the range of gray and RGB.
+        swscale shifts the bits of deep YCbCr and its alpha up without filling the low ones, so that white is less than
+        65535 (white of limited range is 255 * 256); and it ignores the range of gray and RGB.
         """
         largest = np.iinfo(pixels.dtype).max
         moved = ((1 << self._bits) - 1) << 16 - self._bits if self._deep and self.ycbcr else largest
@@ -96,7 +96,7 @@ class FrameColors:
 
 @lru_cache(maxsize=8)
 def _table(low: float, high: float, largest: int) -> NDArray[Any]:
-    """(largest + 1) uint8 or uint16: what each number becomes, so that low is 0 and high the largest."""
+    """Return (largest + 1,) uint8 or uint16: the new value of each number; low becomes 0, and high the largest."""
     numbers = (np.arange(largest + 1) - low) * (largest / (high - low))
     table: NDArray[Any] = np.clip(np.rint(numbers), 0, largest).astype(np.uint8 if largest == 255 else np.uint16)
     return table

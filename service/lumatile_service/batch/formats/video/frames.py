@@ -15,10 +15,10 @@ DEMUXERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,asf,flv,ivf,mpeg,mpegts,mpegvideo,m4v,h264,hevc,obu,mxf,ogg,nut,dv"
     ",yuv4mpegpipe"
 )
-"""FFmpeg's names of the containers that are read. Playlists, which name other files and URLs, are not among them."""
+"""FFmpeg's names of the containers that are read, without playlists, which name other files and URLs."""
 
 BUFFER = 1 << 20
-"""Bytes of a file that are read at once."""
+"""The number of bytes of a file that are read at once."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -26,27 +26,28 @@ class VideoFrame:
     """One frame, upright."""
 
     pixels: NDArray[Any]
-    """(h, w) gray, (h, w, 3) RGB or (h, w, 4) RGBA with straight alpha; uint8, or uint16 of more bits, little-endian.
+    """(h, w) gray, (h, w, 3) RGB or (h, w, 4) RGBA with straight alpha; uint8, or little-endian uint16 for more bits.
 
     0 ... 255 or 0 ... 65535, whatever the range in the file.
     """
     nanos: int | None
-    """Since the first frame; None where the file says no time."""
+    """Nanoseconds since the first frame; None: the file has no time."""
     nbytes: int
-    """Of the file, since the frame before."""
+    """The number of bytes of the file since the previous frame."""
 
 
 def video_frames(file: Any, pixel_limit: int) -> Iterator[VideoFrame]:
-    """The frames of a video in a file that can be sought in, in the order in which they are shown.
+    """Yield the frames of a video in a seekable file, in the order in which they are shown.
 
-    Of several video streams FFmpeg's best. Colors are as the stream says: matrix BT.601, BT.709, BT.2020 (not constant
-    luminance), FCC or SMPTE 240M, limited or full range; where it says none see `FrameColors`. Chroma is interpolated
-    bicubically. The transfer curve is left as it is, PQ and HLG too. More than 8 bits become 16. A display matrix turns
-    and flips in steps of 90 degrees. Pixels that are not square, and interlaced lines, stay as they are.
+    Of several video streams, FFmpeg's best one is taken. Colors are converted as the stream says: matrix BT.601,
+    BT.709, BT.2020 (not constant luminance), FCC or SMPTE 240M, limited or full range; for a stream without these see
+    `FrameColors`. Chroma is interpolated bicubically. The transfer curve is not changed, PQ and HLG included. More than
+    8 bits become 16. A display matrix turns and flips in steps of 90 degrees. Pixels that are not square, and
+    interlaced lines, stay unchanged.
 
-    Raises BrokenVideoError behind the last frame before the damage, or for a frame of more than `pixel_limit` pixels;
-    OSError. Of a stream with B-frames those that the decoder still has at the damage are not given: a few, and one a
-    core.
+    Raises BrokenVideoError after the last frame before a damage, or for a frame of more than `pixel_limit` pixels;
+    OSError. Of a stream with B-frames, the frames that the decoder still holds at the damage are lost: a few, and one
+    for each core.
     """
     try:
         import av
@@ -84,11 +85,11 @@ class _Decoder:
         self._stream = stream
         self._reformatter = av.video.reformatter.VideoReformatter()
         self._first: int | None = None
-        """Time of the first frame."""
+        """The time of the first frame, in units of the stream."""
         self._nbytes = 0
 
     def frames(self, packets: Iterator[Any], truncated: bool) -> Iterator[VideoFrame]:
-        """`truncated`: the packets end too early."""
+        """Yield the frames of packets. `truncated`: the packets end too early."""
         coder = self._stream.codec_context
         for packet in packets:
             if packet.is_corrupt or (truncated and packet.size == 0 and packet.dts is None):  # cut off, or the end
@@ -139,7 +140,7 @@ class _Decoder:
 
 
 def turned(pixels: NDArray[Any], matrix: tuple[int, ...]) -> NDArray[Any]:
-    """A picture (h, w) or (h, w, c) as a display matrix says, to the nearest 90 degrees.
+    """Turn and flip a picture (h, w) or (h, w, c) as a display matrix says, to the nearest 90 degrees.
 
     `matrix`: a, b, c, d of its nine numbers. ISO/IEC 14496-12, 6.2.2: pixel (x, y) is shown at (a x + c y, b x + d y).
     """
@@ -169,7 +170,7 @@ def _check_pixels(width: int, height: int, limit: int) -> None:
 
 
 def _declared_bytes(head: bytes) -> int | None:
-    """How long a file says it is, in its first bytes, where FFmpeg does not look at it; None: it does not say it.
+    """Return the size that a file declares in its first bytes, if FFmpeg does not check it; None: it declares none.
 
     RIFF (AVI): the size of the first chunk. Matroska (RFC 8794, 9559): an EBML header, and the Segment's size.
     """
@@ -186,7 +187,7 @@ def _declared_bytes(head: bytes) -> int | None:
 
 
 def _ebml_size(head: bytes, at: int) -> tuple[int | None, int]:
-    """An element's size (None: unknown), and where its data begins. Raises BrokenVideoError."""
+    """Return the size of an element (None: unknown), and where its data begins. Raises BrokenVideoError."""
     length = 9 - head[at].bit_length() if at < len(head) else 9
     if length > 8 or at + length > len(head):
         raise BrokenVideoError("the video is truncated, corrupt or none: an EBML header ends early")

@@ -1,4 +1,4 @@
-"""Video files, each an entity."""
+"""Video files: each becomes an entity."""
 
 from __future__ import annotations
 
@@ -34,27 +34,27 @@ SUFFIXES = (
     ".mxf",
     ".y4m",
 )
-"""Not .ts, which is TypeScript too."""
+"""Suffixes of video files, without .ts, which is also TypeScript."""
 
 FRAME, TIME = "frame", "time"
 
 
 def matches(files: SourceFiles) -> bool:
-    """Whether there are video files, and not more image files."""
+    """Return whether there are video files, and not more image files."""
     videos = len(files.under("", *SUFFIXES))
     return videos > 0 and videos >= len(files.under("", *IMAGES))
 
 
 def read(files: SourceFiles) -> Iterator[LogCall]:
-    """Each frame of each video file at the entity of its path without the suffix, "left/day1" for left/day1.mp4.
+    """List each frame of each video file at the entity of its path without the suffix, "left/day1" for left/day1.mp4.
 
-    Files that differ only in the suffix keep it. On the sequence "frame": 0, 1, 2 ... as the frames are shown; and on
-    "time": what the file says, since the first frame. A time timeline counts from 1970, so 1.5 s into the video is
-    1970-01-01T00:00:01.5, and `latest_at(path, time=1.5)` finds it.
+    Files that differ only in the suffix keep it. The sequence "frame" counts frames from 0 in the order in which they
+    are shown; "time" is the time in the file since the first frame. A time timeline counts from 1970, so 1.5 s into the
+    video is 1970-01-01T00:00:01.5, and `latest_at(path, time=1.5)` finds it.
     A frame is logged as the pixels that FFmpeg decodes: RGB, gray or with alpha, uint8 or uint16, see `video_frames`.
     Audio, subtitles and further video streams are not logged.
-    A file that is truncated or corrupt: what comes before the damage is logged, and one error row says so; nothing
-    behind it is read. The frame in which a file goes over the pixel limit is such a damage.
+    Of a file that is truncated or corrupt, the frames before the damage are logged, and one error row; nothing after
+    the damage is read. A frame over the pixel limit counts as a damage.
     """
     paths = files.under("", *SUFFIXES)
     stems = Counter(_stem(path) for path in paths)
@@ -85,7 +85,7 @@ def log_pixels(
     shape: tuple[int, ...] = (),
     dtype: str = "|u1",
 ) -> None:
-    """An image in C order."""
+    """Log an image of `shape` and `dtype` from its pixels in C order."""
     height, width = shape[:2]
     if height * width > (limit := recording.settings.pixel_limit):
         raise ImageFileError(f"{width}x{height} pixels are more than the limit of {limit}")
