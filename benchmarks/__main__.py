@@ -30,7 +30,7 @@ RESULTS = Path(__file__).parent / "results"
 
 def main() -> None:
     """Run the named benchmarks, or all; print the tables, and write a Markdown and a JSON file for each."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure Lumatile beside its peers.")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure Lumatile and its peers.")
     parser.add_argument("names", nargs="*", metavar="name", help=f"{', '.join(BENCHMARKS)}; all if none is named")
     parser.add_argument("--quick", action="store_true", help="fewer frames and rounds: under two minutes")
     parser.add_argument("--out", type=Path, help="where results go; benchmarks/results, with --quick nowhere")

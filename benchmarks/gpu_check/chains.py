@@ -110,7 +110,7 @@ def measure(findings: Findings, *, quick: bool) -> None:
             seconds |= {f"{work.title}, {contender}": values for contender, values in taken.items()}
         findings.add(
             Table(
-                title="Fused kernels beside chains of operations",
+                title="Fused kernels compared with chains of operations",
                 columns=("work", "by", "us a frame", "times the fused kernel's"),
                 rows=rows,
                 bars=bars,

@@ -95,7 +95,7 @@ class Check:
             columns=("kind", "cases", "identical", "MB compared", "seconds"),
             rows=rows,
             notes=[
-                f"{device} beside the numpy backend: payloads with padding, tile indexes, value ranges, orders.",
+                f"{device} compared with the numpy backend: payloads with padding, tile indexes, value ranges, orders.",
                 "Device memory and payload buffers were filled with a pattern before each case.",
             ],
         )

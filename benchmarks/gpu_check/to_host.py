@@ -95,7 +95,7 @@ def measure(findings: Findings, *, quick: bool) -> None:
             seconds=seconds,
             notes=[
                 f"{device.name}. {count} frames a round, {rounds} rounds, random data; wall clock, median.",
-                "Frames are asked for ahead, as a pipeline does.",
+                "Frames are requested ahead, as a pipeline does.",
                 "Frames on the host and payload buffers lie in pinned memory that is reused, locked by `Backend.pin`.",
                 f"copy down: the same bytes from device memory to the same buffers, {COPY_BYTES >> 20} MiB at a time.",
             ],

@@ -222,7 +222,7 @@ class CudaBackend:
 
     def _check_size(self, nbytes: int) -> None:
         if nbytes > self._device_bytes:
-            raise DeviceMemoryError(f"it takes {nbytes} bytes of device memory, and may take {self._device_bytes}")
+            raise DeviceMemoryError(f"it needs {nbytes} bytes of device memory, and {self._device_bytes} are allowed")
 
     def _give_way(self, error: DeviceError) -> None:
         """Log, once, that the host takes over: for what does not fit, or permanently if the device has failed."""
@@ -233,7 +233,7 @@ class CudaBackend:
         elif not self._told and not self._failed:
             self._told = True
             log.warning(
-                "%s has no room, the %s backend takes what does not fit (said once): %s",
+                "%s has no room, the %s backend takes what does not fit (logged once): %s",
                 self.device.name,
                 self._host.name,
                 str(error),  # not the error itself: a handler that keeps records would keep the memory of its frames

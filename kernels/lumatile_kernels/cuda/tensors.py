@@ -45,9 +45,9 @@ def snapshot(value: Any, *, ids: bool = False) -> DeviceArray | None:
         device = device_numbered(_device_number(value))
         return _copied(value, device, ids=ids)
     except BackendUnavailableError as e:
-        _say("tensors on a GPU are copied to the host at the call (said once): %s", e)
+        _say("tensors on a GPU are copied to the host at the call (logged once): %s", e)
     except DeviceError as e:
-        _say("a tensor could not be kept on its GPU, and goes to the host at the call (said once): %s", e)
+        _say("a tensor could not be kept on its GPU, and goes to the host at the call (logged once): %s", e)
     return None
 
 

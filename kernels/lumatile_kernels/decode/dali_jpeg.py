@@ -166,7 +166,7 @@ class DaliDecoder:
             failure = _reason(e)  # not `e`, which keeps the broken pipeline
         if failure is not None and self._works():
             if len(batch) > 1:
-                log.info("DALI failed on %d JPEG files, each is tried alone: %s", len(batch), failure)
+                log.info("DALI failed on %d JPEG files, each is tried separately: %s", len(batch), failure)
                 return [result for job in batch for result in self._decode_batch([job], allocate)]
             log.info("DALI failed on a JPEG file, libjpeg-turbo decodes it: %s", failure)
         elif failure is not None and not (self._lost or self._pipelines.ended):

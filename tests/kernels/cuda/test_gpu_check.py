@@ -180,7 +180,7 @@ def check_chains(assemble, shape, make):
                 np.testing.assert_array_equal(other[0].view(one.dtype), one[..., 0])
 
 
-class Clock:
+class DeviceClock:
     """An EventTimer without events."""
 
     def __init__(self, stream):
@@ -197,7 +197,7 @@ def small(monkeypatch):
     """The sections on a CPU, with frames of a few texels."""
     for module in (kernels, to_host, backends):
         monkeypatch.setattr(module, "CudaDevice", CpuDevice)
-    monkeypatch.setattr(kernels, "EventTimer", Clock)
+    monkeypatch.setattr(kernels, "EventTimer", DeviceClock)
     monkeypatch.setattr(kernels, "SIZES", {"tiny": (30, 40)})
     monkeypatch.setattr(kernels, "BATCH_BYTES", 300_000)
     for module in (to_host, backends):

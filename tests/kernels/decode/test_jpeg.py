@@ -215,7 +215,7 @@ def test_what_dali_alone_refuses_is_decoded_all_the_same(monkeypatch, caplog):
     results = decoder.decode([COLOR, COLOR[:-900]])  # unchecked, the second one fails the batch inside DALI
     assert np.array_equal(results[0], by_pillow(COLOR))
     assert isinstance(results[1], DecodeError)
-    assert "DALI failed on 2 JPEG files, each is tried alone" in caplog.text
+    assert "DALI failed on 2 JPEG files, each is tried separately" in caplog.text
     assert "DALI failed on a JPEG file, libjpeg-turbo decodes it" in caplog.text
     assert np.array_equal(decoded(decoder, COLOR), by_pillow(COLOR))
 

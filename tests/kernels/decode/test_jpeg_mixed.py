@@ -215,7 +215,7 @@ def test_one_bad_file_in_a_batch_of_128_costs_only_itself(decoder, bad, at, capl
                 assert np.array_equal(on_device(decoder, result), by_pillow(file))
     assert messages(caplog, logging.ERROR) == []
     if bad is UNQUANTIZED:
-        assert "DALI failed on 128 JPEG files, each is tried alone" in caplog.text
+        assert "DALI failed on 128 JPEG files, each is tried separately" in caplog.text
     else:  # DALI has not seen it
         assert [len(batch) for batch in decoder._place.batches] == [127, 127]
 
