@@ -1,7 +1,7 @@
 """Warm memory: large buffers that are reused.
 
 The first touch of fresh memory costs more than everything else done to a frame (about 1.1 ms a megabyte on a
-virtual machine, against 0.1 ms to copy it), so buffers go back to a pool when the last array that shows them is gone.
+virtual machine, against 0.1 ms to copy it), so buffers return to a pool when the last array that shows them is gone.
 """
 
 from __future__ import annotations
@@ -22,56 +22,58 @@ log = logging.getLogger(__name__)
 
 PAGE = mmap.PAGESIZE
 SMALL = 1 << 15
-"""Below this many bytes the C allocator's own reuse is better."""
+"""Below this many bytes, the C allocator's own reuse of memory is faster."""
 GRAIN = 1 << 16
 """Buffers are multiples of this many bytes, so that nearly equal sizes share them."""
 
 PINNED = 1 << 20
-"""Buffers of this many bytes and more are pinned, where there is a GPU: a small one is faster copied than pinned."""
-
+"""Where there is a GPU, buffers of at least this many bytes are pinned; smaller ones are copied faster than pinned."""
 
 WIPEONFORK = 18
-"""Linux' MADV_WIPEONFORK, which mmap does not name: a child has zeros there, and the parent's pages are not touched.
+"""Linux' MADV_WIPEONFORK, which mmap does not name: a forked child reads zeros; the parent's pages are not touched.
 
-(MADV_DONTFORK leaves a hole, where the child's next memory may come to lie; letting go of the buffer unmapped that.)
+(MADV_DONTFORK leaves a hole in the child's address space. The child's next allocation may lie in it, and is unmapped
+when the buffer is released.)
 """
 
 
 class _Loan(np.ndarray):
-    """A buffer that is lent; views of it are plain arrays, and keep it alive."""
+    """A buffer that is lent. Views of it are plain arrays, and keep it alive."""
 
-    _memory: mmap.mmap | None = None
-    _home: deque[mmap.mmap]
+    memory: mmap.mmap | None = None
+    """The buffer; None in arrays that numpy derives from a loan, which return nothing."""
+    home: deque[mmap.mmap]
+    """The buffer is returned to it. Any thread may append to a deque without a lock."""
 
     def __del__(self) -> None:
-        """Give the buffer back: only the root holds one. A deque takes it without a lock, in whatever thread."""
-        if self._memory is not None:
-            self._home.append(self._memory)
+        """Return the buffer."""
+        if self.memory is not None:
+            self.home.append(self.memory)
 
 
 class BufferPool:
-    """Lends page-aligned buffers; they come back by themselves when the last array on them is garbage."""
+    """Lends page-aligned buffers; each returns by itself when the last array that shows it is garbage."""
 
     def __init__(self, idle_bytes: int = 1 << 28) -> None:
-        """`idle_bytes`: memory kept for reuse while nobody uses it, in bytes."""
+        """Begin without buffers; `idle_bytes`: unused memory that is kept for reuse, in bytes."""
         self._idle_bytes = idle_bytes
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew, without the buffers of before: in a forked child, and once at the start."""
+        """Forget all buffers, those that are lent too: for a forked child, whose parent goes on using them."""
         self._lock = threading.RLock()
         self._taking = False
-        """A signal's handler, or a finaliser, may come in the middle of a take, and take in the same thread."""
+        """A take is going on. A signal handler or a finaliser may run in the middle of it, and take in its thread."""
         self._idle: list[tuple[int, int, mmap.mmap]] = []
-        """Sorted by size; the id only keeps mmaps from being compared."""
+        """(size, id, buffer), sorted by size; the id only keeps mmaps from being compared."""
         self._returned: deque[mmap.mmap] = deque()
         self._pin: Callable[[memoryview], Callable[[], None]] | None = None
         self._pin_given = False
         self._unpin: dict[int, Callable[[], None]] = {}
-        """What undoes the pinning of a buffer, by the id of its mmap."""
+        """The functions that undo the pinning of buffers, by the id of the mmap."""
 
     def take(self, nbytes: int) -> NDArray[np.uint8]:
-        """A writable, uninitialised (nbytes,) uint8 array; page-aligned from 32 KiB on."""
+        """Return a writable, uninitialised (nbytes,) uint8 array; it is page-aligned from 32 KiB on."""
         if nbytes < SMALL:
             return np.empty(nbytes, np.uint8)
         with self._lock:
@@ -84,8 +86,7 @@ class BufferPool:
                 finally:
                     self._taking = False
         loan = np.ndarray.__new__(_Loan, (nbytes,), np.uint8, buffer=memory)
-        loan._memory = memory  # noqa: SLF001
-        loan._home = self._returned  # noqa: SLF001
+        loan.memory, loan.home = memory, self._returned
         return loan.view(np.ndarray)
 
     def _reused(self, nbytes: int) -> mmap.mmap | None:
@@ -96,10 +97,13 @@ class BufferPool:
         return None
 
     def pin_with(self, pin: Callable[[memoryview], Callable[[], None]]) -> None:
-        """Lock large buffers in place from now on, so that a GPU copies from and to them by itself.
+        """Pin large buffers from now on, so that a GPU reads and writes them by itself.
 
-        `pin` locks one and returns what undoes it; the first that is given stays. Forked children don't see what
-        is in pinned buffers: a page that is copied at a fork would part the process from what the GPU writes.
+        Forked children don't see the contents of pinned buffers: if a fork made a page copy-on-write, the process
+        could get a copy of it, while the GPU goes on with the page itself.
+
+        Args:
+            pin: pins a buffer and returns the function that undoes it. Only the first `pin` that is given is used.
         """
         with self._lock:
             if self._pin_given:
@@ -109,7 +113,7 @@ class BufferPool:
             self._idle = [entry for entry in self._idle if entry[0] < PINNED or id(entry[2]) in self._unpin]
 
     def _collect(self) -> None:
-        """Make returned buffers idle; let the smallest go while there are too many."""
+        """Make returned buffers idle; release the smallest while they exceed the bound."""
         while self._returned:
             memory = self._returned.popleft()
             size = len(memory)
@@ -118,14 +122,14 @@ class BufferPool:
         while idle > self._idle_bytes:
             size, _, memory = self._idle.pop(0)
             idle -= size
-            self._let_go(memory)
+            self._release(memory)
 
-    def _let_go(self, memory: mmap.mmap) -> None:
+    def _release(self, memory: mmap.mmap) -> None:
         unpin = self._unpin.pop(id(memory), None)
         if unpin is not None:
             try:
                 unpin()
-            except Exception as e:  # noqa: BLE001 - the device is gone, and so is its hold on the memory
+            except Exception as e:  # noqa: BLE001 - the device is gone, and no longer holds the memory
                 log.debug("a buffer could not be unpinned: %s", e)
 
     def _fresh(self, nbytes: int) -> mmap.mmap:
@@ -134,7 +138,7 @@ class BufferPool:
             try:
                 self._unpin[id(memory)] = self._pin(memoryview(memory))
                 memory.madvise(WIPEONFORK)
-            except Exception as e:  # noqa: BLE001 - it is as good, only slower to copy
+            except Exception as e:  # noqa: BLE001 - an unpinned buffer is as good, only slower to copy
                 log.warning("buffers are not pinned any more, copies to and from the GPU are slower: %s", e)
                 self._pin = None
         return memory

@@ -14,7 +14,7 @@ from lumatile.format.schema import LOG
 from lumatile.settings import RecordingSettings
 from lumatile.sink.memory import VALUES
 from lumatile.wire.acknowledgements import Acknowledgement
-from lumatile.wire.decoding import encode
+from lumatile.wire.encoding import encode
 
 
 class Hand:

@@ -1,4 +1,4 @@
-"""Sending what dead processes have left in their spools."""
+"""Sending the spools that processes have left behind when they died."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from lumatile.spool.spool import Spool
 log = logging.getLogger(__name__)
 
 PUSH_BYTES = 32 << 20
-"""Memory that sending a spool takes, at most, in bytes."""
+"""The memory that sending a spool takes at most, in bytes."""
 
 AGAIN_SECONDS = 1.0
-"""Time between looks at a service that is away."""
+"""The time between attempts to reach a service that is away."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pushed:
-    """What became of a spool."""
+    """The outcome of sending a spool."""
 
     path: Path
     url: str
-    """Of the service."""
+    """The URL of the service."""
     values: int
-    """Values that the service has decided on: stored, or had already, or refused."""
+    """The number of values that the service has stored, had stored before, or has refused."""
     damaged: int
-    """Values that could not be read, as far as is known."""
+    """The number of values that could not be read, as far as is known."""
     refused: int
-    """Values that the service does not take."""
+    """The number of values that the service has refused."""
     left: int
-    """Bytes that are still there."""
+    """The bytes that are still in the spool."""
     why: str = ""
-    """Why something is left."""
+    """Why something is left; empty: nothing is."""
 
 
 def push(
@@ -48,10 +48,17 @@ def push(
     addresses: Callable[[], Sequence[str]] | None = None,
     go_on: Callable[[], bool] = lambda: False,
 ) -> Pushed:
-    """Send the spool at `path` to the service at `url`, by default the one it is for; what has arrived is deleted.
+    """Send a spool to a service, and delete what has arrived.
 
-    `addresses`: as in FlightSink. `go_on`: asked whether to go on when the service does not take values.
-    Raises SpoolBusyError where its writer is alive, SpoolError where it cannot be read.
+    Args:
+        path: the spool's directory.
+        url: of the service; None: the one that the values were logged for.
+        addresses: as in FlightSink.
+        go_on: called when the service does not take values; returns whether to try again.
+
+    Raises:
+        SpoolBusyError: the process that writes the spool is alive.
+        SpoolError: the spool cannot be read.
     """
     spool = Spool.adopt(path)
     url = url or spool.url
@@ -70,7 +77,7 @@ def push(
         if not done and not go_on():
             break
     if not done:
-        why = sink.failure or f"{url} does not get on"
+        why = sink.failure or f"{url} accepts connections but makes no progress"
     sink.close(0)
     damaged = spool.damaged
     return Pushed(
@@ -85,10 +92,10 @@ def push(
 
 
 class Adoption:
-    """Sends, in the background, the spools of dead processes for one service, when that answers."""
+    """Sends spools of dead processes in the background, as soon as the service that they are for answers."""
 
     def __init__(self, root: Path, url: str, addresses: Callable[[], Sequence[str]] | None) -> None:
-        """`root`: where the spools are; `addresses`: as in FlightSink."""
+        """`root`: the directory of spools; `url`, `addresses`: of the service, as in FlightSink."""
         self._root = root
         self._url = url
         self._addresses = addresses
@@ -96,7 +103,7 @@ class Adoption:
         self._thread: threading.Thread | None = None
 
     def begin(self) -> None:
-        """Look for spools, unless that is going on."""
+        """Look for spools, unless a thread is doing so."""
         if self._ended.is_set() or (self._thread is not None and self._thread.is_alive()):
             return
         self._thread = threading.Thread(target=self._run, name="lumatile-adopt", daemon=True)
@@ -106,7 +113,7 @@ class Adoption:
             log.warning("spools are not looked for now: %s", e)
 
     def end(self) -> None:
-        """Stop soon; what is not sent is left to the next process."""
+        """Stop soon; the next process sends the rest."""
         self._ended.set()
 
     def _run(self) -> None:
@@ -119,12 +126,12 @@ class Adoption:
             except SpoolBusyError:
                 continue
             except (LumatileError, OSError) as e:
-                log.warning("a spool is left alone: %s", e)
+                log.warning("a spool is skipped: %s", e)
 
     def _push(self, path: Path) -> None:
         pushed = push(path, addresses=self._addresses, go_on=self._go_on)
         if pushed.values or pushed.damaged:
-            log.info("%s: %d values of a process that is gone were sent", path, pushed.values)
+            log.info("%s: %d values of a process that has ended were sent", path, pushed.values)
 
     def _go_on(self) -> bool:
         return not self._ended.wait(AGAIN_SECONDS)

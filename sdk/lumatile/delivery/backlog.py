@@ -24,7 +24,7 @@ from lumatile.spool.reader import Unit
 from lumatile.spool.spool import Spool
 from lumatile.values import LoggedValue
 from lumatile.wire.acknowledgements import Acknowledgement
-from lumatile.wire.decoding import UnsendableError
+from lumatile.wire.encoding import UnsendableError
 
 log = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""One stream of values to one server of a service, and what comes back on it."""
+"""A link: one stream of values to one server of a service, with the acknowledgements that come back on it."""
 
 from __future__ import annotations
 
@@ -19,48 +19,49 @@ from lumatile.format.schema import LOG
 from lumatile.settings import RecordingSettings
 from lumatile.values import LoggedValue
 from lumatile.wire.acknowledgements import SILENCE_SECONDS, Acknowledgement
+from lumatile.wire.addresses import OPTIONS
 from lumatile.wire.credentials import call_options, connect
-from lumatile.wire.decoding import END, FLUSH, UnsendableError, encode
+from lumatile.wire.encoding import UnsendableError, encode
+from lumatile.wire.protocol import END, FLUSH
 
 log = logging.getLogger(__name__)
 
 STALLED_SECONDS = 0.5
-"""A process that has not looked for so long was held up itself, and gives the server as long again to be heard."""
+"""A process that has not checked a link for so long was held up itself; it gives the server as much time more."""
 
 FINISH_SECONDS = 5.0
-"""Longest wait for what a server that is heard of says last: its store may hang."""
+"""Longest wait for the last message of a server that is heard of: its store may hang."""
 
 END_SECONDS = 3.0
-"""Longest wait for threads that have been told to end."""
-
-OPTIONS = [
-    ("grpc.min_reconnect_backoff_ms", 2000),
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-]
-"""An attempt to connect takes at most the first: gRPC's own bound is 20 s."""
+"""Longest wait for threads that were told to end."""
 
 
 class FlightConnection:
-    """A stream to a server, from construction until it is dead or cut. Its methods do not wait, but `finish` and `cut`.
+    """A stream to a server, from its construction until it is dead or cut. Only `finish` and `cut` wait.
 
-    One thread finds the server, opens the stream and writes, one reads.
+    One thread finds the server, opens the stream and writes to it; another one reads.
     """
 
     def __init__(
         self, choose: Callable[[], str], settings: RecordingSettings, heard: Callable[[Acknowledgement], None]
     ) -> None:
-        """`choose`: gives the address of a server, may raise. `heard`: told of every message, in the reading thread."""
+        """Begin to connect.
+
+        Args:
+            choose: returns the address of a server, or raises; called in the writing thread.
+            settings: of the recording, for the server.
+            heard: called with every message of the server, in the reading thread.
+        """
         self.address = "a service"
-        """Of the server, when it is known."""
+        """The server's address, as soon as it is known."""
         self.failure = f"nothing was heard for {SILENCE_SECONDS:g} s"
-        """Why it is dead, when it is."""
+        """Why the link is dead, if it is."""
         self.open = False
-        """Something was heard of the server."""
+        """A message of the server has arrived."""
         self.forked = False
-        """It was cut for a fork of the process."""
+        """The link was cut because the process forks."""
         self.leaving = False
-        """The server wants it to end."""
+        """The server asks that the link end."""
         self._choose = choose
         self._settings = settings
         self._heard = heard
@@ -68,7 +69,7 @@ class FlightConnection:
         self._looked = self._last = time.monotonic()
         self._changed = threading.Condition()
         self._waiting: deque[Iterable[pa.RecordBatch] | None] = deque()
-        """What the writing thread takes; (): a flush; None: nothing more comes."""
+        """The batches that the writing thread sends next; (): a flush; None: nothing more comes."""
         self._client: flight.FlightClient | None = None
         self._reader: flight.FlightStreamReader | None = None
         self._writing = threading.Thread(target=self._write, name="lumatile-write", daemon=True)
@@ -81,7 +82,7 @@ class FlightConnection:
 
     @property
     def alive(self) -> bool:
-        """Whether the server takes values, and has been heard of lately. To be asked all the time."""
+        """Whether the server takes values, and was heard of lately; to be read several times a second."""
         now = time.monotonic()
         stalled, self._looked = now - self._looked, now
         if stalled > STALLED_SECONDS:
@@ -89,21 +90,21 @@ class FlightConnection:
         return not self._dead and not self.leaving and now - self._last < SILENCE_SECONDS
 
     def send(self, values: Sequence[LoggedValue]) -> None:
-        """Send values, behind those before."""
+        """Send values, after those of earlier calls."""
         self.send_batches(self._encoded(values))
 
     def send_batches(self, batches: Iterable[pa.RecordBatch]) -> None:
-        """Send what was encoded before, or is encoded when it is asked for."""
+        """Send encoded values; an iterator may encode or read them while they are sent."""
         with self._changed:
             self._waiting.append(batches)
             self._changed.notify_all()
 
     def flush(self) -> None:
-        """Ask the server to commit what was sent, and not to wait for more."""
+        """Ask the server to commit what was sent, without waiting for more."""
         self.send_batches(())
 
     def finish(self) -> None:
-        """End it well: what is being written goes out, what the server says last is heard; waits a bounded time."""
+        """End the link in good order: what is being written is sent, the last messages are read; for a bounded time."""
         with self._changed:
             self._waiting.clear()
             self._waiting.append(None)
@@ -118,7 +119,7 @@ class FlightConnection:
         self.cut()
 
     def cut(self) -> None:
-        """End it now, and its threads; waits for them, a short time."""
+        """End the link and its threads now; wait a short time for them."""
         self._dead = True
         with self._changed:
             self._waiting.clear()
@@ -131,7 +132,7 @@ class FlightConnection:
             self._writing.join(0.05)
             del reader
         if self._writing.is_alive():
-            log.warning("a link to %s is left behind: it cannot be ended", self.address)
+            log.warning("a link to %s cannot be ended, and is left as it is", self.address)
         flight_forks.end(self)
 
     # the writing thread, which also opens and closes
@@ -149,13 +150,13 @@ class FlightConnection:
             self._reading.start()
             writer.begin(LOG)
             self._write_all(writer)
-        except Exception as e:  # noqa: BLE001 - whatever it is, the link is of no use any more
+        except Exception as e:  # noqa: BLE001 - whatever it is, the link cannot be used any more
             self._died(e)
         if self._reading.ident is not None:
             self._reading.join()
         elif self._reader is not None:
             self._reader.cancel()
-        # gRPC has threads of its own as long as one of these lives
+        # gRPC has threads of its own as long as one of these objects lives
         self._reader = None
         if writer is not None:
             with suppress(Exception):
@@ -178,9 +179,9 @@ class FlightConnection:
             writer.write_metadata(END)
 
     def _found(self) -> bool:
-        """Find the server; False: it was cut meanwhile."""
+        """Find the server; return False if the link was cut in the meantime."""
         with flight_forks.no_fork(lambda: self._dead) as may:
-            if may and not self._dead:  # once it is cut, gRPC must not be called any more
+            if may and not self._dead:  # once the link is cut, gRPC must not be called any more
                 flight_forks.check()
                 self.address = self._choose()
         return not self._dead
@@ -227,5 +228,5 @@ class FlightConnection:
 
 
 def reason(error: BaseException) -> str:
-    """An error without gRPC's debugging context."""
+    """Return the message of an error without gRPC's debugging context."""
     return str(error).partition(" gRPC client debug context")[0].partition(". Detail:")[0]

@@ -1,8 +1,8 @@
-"""The sink of a service: values over Arrow Flight, acknowledged when they are durable there.
+"""The sink of a service: it sends values over Arrow Flight; the service acknowledges what is durable there.
 
-One thread drives: it opens a link after another, and sends on it what the backlog says is to be sent next. When a link
-dies, a new one sends again what was not acknowledged, to the same server or another, and the service stores nothing
-twice. What becomes of each value is decided in backlog.py; this file drives links, and waits between them.
+One thread opens a link after another, and sends what the backlog says is to be sent next. When a link dies, the next
+one sends again what was not acknowledged, to the same server or another, and the service stores nothing twice. The
+backlog decides what happens to each value; this file only drives links, and waits between them.
 """
 
 from __future__ import annotations
@@ -15,10 +15,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 
-from pyarrow import flight
-
 from lumatile.delivery.backlog import Backlog
-from lumatile.delivery.connection import OPTIONS, FlightConnection
+from lumatile.delivery.connection import FlightConnection
 from lumatile.delivery.flushes import TICK_SECONDS, PendingFlush
 from lumatile.errors import FlushError
 from lumatile.settings import RecordingSettings
@@ -27,22 +25,19 @@ from lumatile.sink.sinks import Durable
 from lumatile.spool.reader import Unit
 from lumatile.spool.spool import Spool
 from lumatile.values import LoggedValue
-from lumatile.wire.credentials import call_options, connect
+from lumatile.wire.addresses import CONNECT_SECONDS, ingest_addresses
 
 log = logging.getLogger(__name__)
 
 BACKOFF_SECONDS = 0.1, 5.0
-"""Shortest and longest wait before another attempt to connect; half of it is random."""
-
-CONNECT_SECONDS = 2.0
-"""Longest wait for a service to say where its servers are."""
+"""Shortest and longest wait before another attempt to connect, in seconds; half of it is random."""
 
 SAVE_SECONDS = 15.0
-"""Longest wait, at the end, for what is left to be in the spool."""
+"""Longest wait, at the end, until the values that are left are in the spool."""
 
 
 class FlightSink:
-    """A `Sink` into a service."""
+    """A `Sink` that sends values to a service."""
 
     def __init__(
         self,
@@ -56,11 +51,16 @@ class FlightSink:
     ) -> None:
         """Start the driving thread.
 
-        `addresses`: grpc:// URLs of the servers; by default the service at `url` is asked. It may raise ArrowException,
-        OSError, and must not take long. `spool`: on disk, for when the service is away or slow. `on_open`: told, in the
-        driving thread, of each connection that a server has answered on; `on_end`: that there will be no more.
+        Args:
+            url: of the service.
+            settings: of the recording.
+            addresses: returns the grpc:// URLs of the servers; it may raise ArrowException or OSError, and must not
+                take long. By default, the service at `url` is asked.
+            spool: queue on disk, for when the service is away or slow; None: there is none.
+            on_open: called, in the driving thread, for each link on which a server has answered.
+            on_end: called, in the driving thread, when there will be no more links.
         """
-        self._addresses = addresses or partial(_addresses, url)
+        self._addresses = addresses or partial(ingest_addresses, url)
         self._settings = settings
         self._on_open = on_open
         self._on_end = on_end
@@ -73,22 +73,29 @@ class FlightSink:
 
     @property
     def failure(self) -> str:
-        """Why the service took no values when it last did not; empty: it always did."""
+        """Why the service took no values, when it last did not; empty: it always did."""
         return self._backlog.state().failure
 
     # for the thread that logs
 
     def put(self, value: LoggedValue) -> None:
-        """Take a value; see `Sink.put`."""
+        """Put a value into the queue: wait for room, or drop, as the queue policy says. Raises SinkError."""
         self._intake.put(value)
 
     def flush(self, timeout: float | None = None) -> Durable:
-        """Wait until everything put before is durable; see `Sink.flush`.
+        """Wait until everything that was put before is durable.
 
-        "spool" where the service is away or makes no progress: after half of `timeout`, 5 s at the most.
-        Raises FlushError for values that were dropped or refused since the last flush, and where neither service nor
-        spool take values: three attempts to connect, or of the service to write to its store, have failed in the
-        meantime; what is not durable yet is kept and tried again.
+        Args:
+            timeout: seconds to wait at most; None: unlimited.
+
+        Returns:
+            Where everything is durable: "spool" if the service is away or, for half of `timeout` and at most 5 s, has
+            made no progress.
+
+        Raises:
+            FlushError: values were dropped or refused since the last flush. Or neither the service nor the spool take
+                values: three attempts to connect, or of the service to write to its store, have failed in the
+                meantime. Values that are not durable yet are kept and tried again.
         """
         outcome = PendingFlush(self._backlog, timeout).wait()
         if outcome.where is None:
@@ -98,7 +105,14 @@ class FlightSink:
         return outcome.where
 
     def close(self, timeout: float | None = None) -> None:
-        """Take nothing more, flush and stop; see `Sink.close`. What is not acknowledged then goes to the spool."""
+        """Take no further values, flush, and stop; values that are not acknowledged then go to the spool.
+
+        Args:
+            timeout: seconds that the flush takes at most; None: unlimited.
+
+        Raises:
+            FlushError: as `flush` does. The sink is stopped in any case.
+        """
         self._intake.close()
         if self._backlog.stopped and self._intake.error is None:
             self._thread.join(self._last_words)
@@ -106,7 +120,7 @@ class FlightSink:
         flush = PendingFlush(self._backlog, timeout)
         try:
             outcome = flush.wait()
-        finally:  # Ctrl-C ends the wait, not what is left
+        finally:  # Ctrl-C ends the wait; values that are left still go to the spool
             self._backlog.stop()
             self._thread.join(self._last_words)
         state = self._backlog.state()
@@ -168,7 +182,7 @@ class FlightSink:
             self._wait_after(connection.failure)
 
     def _send_some(self, connection: FlightConnection) -> None:
-        """Send what comes next, or let a short time pass."""
+        """Send what is to be sent next, or let a short time pass."""
         following = self._backlog.next(TICK_SECONDS)
         if isinstance(following, Unit):
             connection.send_batches(following.batches)
@@ -185,14 +199,3 @@ class FlightSink:
         end = time.monotonic() + delay
         while not self._backlog.stopped and (left := end - time.monotonic()) > 0:
             self._backlog.rest(min(TICK_SECONDS, left))
-
-
-def _addresses(url: str) -> list[str]:
-    """Where the service at `url` wants values now: itself, or its servers. Raises ArrowException, OSError."""
-    client = connect(url, OPTIONS)
-    try:
-        options = call_options(CONNECT_SECONDS)
-        info = client.get_flight_info(flight.FlightDescriptor.for_command(b"ingest"), options)
-        return [location.uri.decode() for endpoint in info.endpoints for location in endpoint.locations] or [url]
-    finally:
-        client.close()

@@ -1,8 +1,8 @@
-"""The sink behind grpc://HOST:PORT: a service, and a spool on local disk for when it is away.
+"""The sink for grpc://HOST:PORT: a service, and a spool on local disk for when it is away.
 
-Where spools are: `?spool=DIR` in the URL, else $LUMATILE_SPOOL, else lumatile/spool in the user's state directory
-($XDG_STATE_HOME, ~/.local/state). "off" instead of a directory: there is none. `?spool_bytes=N`, $LUMATILE_SPOOL_BYTES:
-the most bytes of one.
+The directory of spools is `?spool=DIR` in the URL, else $LUMATILE_SPOOL, else lumatile/spool in the user's state
+directory ($XDG_STATE_HOME, ~/.local/state); with "off" there is no spool. `?spool_bytes=N` in the URL, else
+$LUMATILE_SPOOL_BYTES, is the largest size of a spool, in bytes.
 """
 
 from __future__ import annotations
@@ -24,19 +24,26 @@ OFF = "off"
 
 @dataclass(frozen=True, kw_only=True)
 class SpoolOptions:
-    """Where a sink's spool is, and how large it may get."""
+    """Where a sink's spool is, and how large it may become."""
 
     root: Path | None
-    """None: there is none."""
+    """The directory of spools; None: there is no spool."""
     capacity: int
+    """The largest size of the spool, in bytes."""
 
 
 def open_service(
     url: str, settings: RecordingSettings, *, addresses: Callable[[], Sequence[str]] | None = None
 ) -> FlightSink:
-    """The sink of the service at `url`; it need not answer yet. `addresses`: as in FlightSink.
+    """Open the sink of the service at `url`, which need not answer yet.
 
-    Raises InvalidValueError for options that there are not.
+    Args:
+        url: grpc://HOST:PORT or grpc+tls://HOST:PORT, with the options above.
+        settings: of the recording.
+        addresses: as in FlightSink.
+
+    Raises:
+        InvalidValueError: the URL has other options, or their values are not allowed.
     """
     url, options = spool_options(url)
     if options.root is None:
@@ -47,7 +54,10 @@ def open_service(
 
 
 def spool_options(url: str) -> tuple[str, SpoolOptions]:
-    """A sink's URL without the options in it; and those, or what the environment says. Raises InvalidValueError."""
+    """Return the URL of a sink without its options, and the options: of the URL, else of the environment.
+
+    Raises InvalidValueError.
+    """
     parts = urlsplit(url)
     given = dict(parse_qsl(parts.query, keep_blank_values=True))
     if unknown := given.keys() - {"spool", "spool_bytes"}:
@@ -61,7 +71,7 @@ def spool_options(url: str) -> tuple[str, SpoolOptions]:
 
 
 def default_root() -> Path | None:
-    """Where a user's spools are if nothing else is said; None: the user has no home."""
+    """Return the directory of a user's spools that is used by default; None: the user has no home directory."""
     state = os.environ.get("XDG_STATE_HOME", "")
     try:
         base = Path(state) if state.startswith("/") else Path.home() / ".local" / "state"

@@ -1,4 +1,4 @@
-"""What of a sink's values goes to its spool, and when: memory first, the disk where a service is away or slow."""
+"""When values go to the spool: not before memory is full, unless the service is away or slow."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from lumatile.values import LoggedValue
 log = logging.getLogger(__name__)
 
 AWAY_SECONDS = 0.5
-"""While a service is away, what waits in memory is made durable this often."""
+"""While a service is away, values that wait in memory are made durable this often."""
 
 RETRY_SECONDS = 0.5
-"""Time from a spool's failure to the next attempt."""
+"""The time from a failure of the spool to the next attempt."""
 
 
 class Spill:
     """The spool of a sink, and when its thread writes to it and reads from it. The failures may be read by others."""
 
     def __init__(self, spool: Spool, staged_bytes: int, clock: Callable[[], float] = time.monotonic) -> None:
-        """Args: `staged_bytes`: bytes that may wait in memory for the disk; `clock`: gives the time in seconds."""
+        """`staged_bytes`: bytes that may wait in memory for the disk; `clock`: returns the time in seconds."""
         self.spool = spool
         self.failures = 0
         """Failures to write since the beginning."""
@@ -33,17 +33,20 @@ class Spill:
         self._staged_bytes = staged_bytes
         self._clock = clock
         self._damaged = 0
-        """Damaged values that `new_damage` has told of."""
+        """The number of damaged values that `new_damage` has returned so far."""
         self._retry = self._read_again = 0.0
         self._clean = clock()
         """When nothing was last waiting in memory for the disk."""
         self._failing = False
 
     def due(self, nbytes: int, *, up: bool, given: bool, pressed: bool) -> bool:
-        """Whether the values in memory are to go to the disk now.
+        """Return whether the values in memory are to go to the disk now.
 
-        `nbytes`: what they hold; `up`: the service takes values; `given`: they have been sent to it; `pressed`: there
-        is no room for more on the way to it, and the queue fills.
+        Args:
+            nbytes: bytes that they hold.
+            up: the service takes values.
+            given: they have been sent to it.
+            pressed: no more may be sent before something is acknowledged, and the queue fills.
         """
         now = self._clock()
         if up and (given or not nbytes):
@@ -56,11 +59,14 @@ class Spill:
 
     @property
     def resting(self) -> bool:
-        """Whether it took nothing a moment ago."""
+        """Whether the spool has failed a moment ago, and is not to be tried yet."""
         return self._clock() < self._retry
 
     def append(self, values: Sequence[LoggedValue], *, sent: bool) -> int:
-        """Make values durable; how many of the first are. Raises UnsendableError where the first cannot be encoded."""
+        """Make values durable; return how many of the first are durable now.
+
+        Raises UnsendableError if the first one cannot be encoded.
+        """
         try:
             count = self.spool.append(values, sent=sent)
         except OSError as e:
@@ -73,7 +79,7 @@ class Spill:
         return count
 
     def next(self) -> Unit | None:
-        """What comes next from the spool; None: nothing does, or it cannot be read now."""
+        """Return what is to be sent next from the spool; None: nothing is, or it cannot be read now."""
         if self._clock() < self._read_again:
             return None
         try:
@@ -101,7 +107,7 @@ class Spill:
         self._failing = True
 
     def close(self) -> None:
-        """Let go of the spool; says what is left in it."""
+        """Release the spool, and log how much is left in it."""
         self.spool.close()
         left = self.spool.nbytes
         if left:

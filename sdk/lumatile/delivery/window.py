@@ -1,4 +1,4 @@
-"""The values that a sink has taken from its queue and still holds."""
+"""The values that a sink has taken from its queue, and that are durable nowhere yet."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from lumatile.buffers import POOL
 from lumatile.values import LoggedValue
 
 Key = tuple[bytes, int]
-"""Producer and seq of a value."""
+"""The producer and the seq of a value."""
 
 
 class Window:
-    """Values in the order they were taken, by their keys. Guarded by its owner's lock."""
+    """Values by their keys, in the order in which they were taken. The owner's lock guards it."""
 
     def __init__(self) -> None:
-        """It is empty."""
+        """Begin empty."""
         self.nbytes = 0
-        """Bytes of its values."""
+        """The bytes that its values hold."""
         self._entries: OrderedDict[Key, tuple[int, LoggedValue]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -28,16 +28,16 @@ class Window:
 
     @property
     def first(self) -> int | None:
-        """Number in the queue of the oldest value; None: there is none."""
+        """The number, in the queue, of the oldest value; None: the window is empty."""
         return next(iter(self._entries.values()))[0] if self._entries else None
 
     def keep(self, number: int, value: LoggedValue) -> None:
-        """Add a value. A gap has the number of the value before it."""
+        """Add a value; a gap gets the number of the value that was taken before it."""
         self._entries[value.producer, value.seq] = number, value
         self.nbytes += value.nbytes
 
     def forget(self, key: Key) -> LoggedValue | None:
-        """Remove a value, and give it; None: it is not there."""
+        """Remove a value and return it; None: it is not in the window."""
         entry = self._entries.pop(key, None)
         if entry is None:
             return None
@@ -45,18 +45,18 @@ class Window:
         return entry[1]
 
     def replace(self, value: LoggedValue) -> None:
-        """Keep another form of a value that is there."""
+        """Exchange a value for another form of it, if it is in the window."""
         key = value.producer, value.seq
         if key in self._entries:
             self._entries[key] = self._entries[key][0], value
 
     def values(self) -> list[LoggedValue]:
-        """All of them."""
+        """Return all values, the oldest first."""
         return [value for _, value in self._entries.values()]
 
 
 def on_host(value: LoggedValue) -> LoggedValue:
-    """A value whose array is in the host's memory, or an error row where it cannot be brought there."""
+    """Return the value with its array in the host's memory; with an error instead, if it cannot be copied there."""
     if value.array is None or isinstance(value.array, np.ndarray):
         return value
     try:

@@ -10,19 +10,19 @@ from lumatile.values import LoggedValue, TimePoint
 
 
 class Gaps:
-    """Ranges of dropped values, adjacent ones joined; may be used from several threads."""
+    """Ranges of dropped values; adjacent ones are joined. The methods may be called from several threads."""
 
     def __init__(self) -> None:
-        """None are known yet."""
+        """Begin without gaps."""
         self._lock = threading.RLock()
         self._ranges: list[tuple[bytes, int, int]] = []
-        """(producer, first seq, last seq)."""
+        """(producer, first seq, last seq) of each range."""
 
     def __bool__(self) -> bool:
         return bool(self._ranges)
 
     def add(self, values: Iterable[LoggedValue]) -> None:
-        """Remember `values`, or gaps, as dropped."""
+        """Add values that are dropped; also gaps, which `take` has returned."""
         with self._lock:
             for value in values:
                 producer, first = value.producer, value.seq
@@ -32,7 +32,7 @@ class Gaps:
                 self._ranges.append((producer, first, last))
 
     def take(self) -> list[LoggedValue]:
-        """All ranges as gap values; they are forgotten here, and `add` takes them back."""
+        """Remove all ranges, and return them as values of kind "gap"; `add` accepts them again."""
         with self._lock:
             ranges, self._ranges = self._ranges, []
         now = time.time_ns()

@@ -1,4 +1,4 @@
-"""The sink behind memory://NAME: keeps the values of this process, for tests to look at."""
+"""The sink for memory://NAME: it keeps the values of this process, so that tests can look at them."""
 
 from __future__ import annotations
 
@@ -10,32 +10,32 @@ from lumatile.sink.sinks import Durable
 from lumatile.values import LoggedValue
 
 VALUES: defaultdict[str, list[LoggedValue]] = defaultdict(list)
-"""What was logged, by NAME, in the order it was put; sinks of one name share a list."""
+"""The logged values by NAME, in the order in which they were put; sinks of the same name share a list."""
 
 
 class MemorySink:
-    """A `Sink` into a list."""
+    """A `Sink` that appends values to a list."""
 
     def __init__(self, values: list[LoggedValue]) -> None:
-        """`values`: where they go."""
+        """`values`: the list."""
         self._values = values
         self._closed = False
 
     def put(self, value: LoggedValue) -> None:
-        """Take a value; see `Sink.put`."""
+        """Append a value. Raises SinkError after `close`."""
         if self._closed:
             raise SinkError("the sink is closed")
         self._values.append(value)
 
     def flush(self, timeout: float | None = None) -> Durable:  # noqa: ARG002
-        """Everything is where it will ever be."""
+        """Return "store": nothing more will happen to the values."""
         return "store"
 
     def close(self, timeout: float | None = None) -> None:  # noqa: ARG002
-        """Take no more."""
+        """Take no further values."""
         self._closed = True
 
 
 def open_memory(url: str, settings: RecordingSettings) -> MemorySink:  # noqa: ARG001 - every sink gets them
-    """The sink for `url`, memory://NAME."""
+    """Open the sink for `url`, memory://NAME."""
     return MemorySink(VALUES[url.removeprefix("memory://")])

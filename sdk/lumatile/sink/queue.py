@@ -1,4 +1,4 @@
-"""A queue bounded in bytes."""
+"""A queue between threads that is bounded in bytes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ T = TypeVar("T")
 
 
 class QueueClosedError(Exception):
-    """The other side has gone."""
+    """The queue takes no more items; a reader has taken all that were in it."""
 
 
 class ByteQueue(Generic[T]):
-    """First in, first out, between threads; its items hold at most `capacity` bytes together.
+    """A first-in, first-out queue between threads, whose items together hold at most `capacity` bytes.
 
-    An item larger than the queue is taken when the queue is empty, an item of no bytes always.
+    An item larger than that is accepted when the queue is empty, an item of no bytes at any time.
     """
 
     def __init__(
@@ -31,19 +31,23 @@ class ByteQueue(Generic[T]):
         *,
         on_drop: Callable[[Sequence[T]], None] = lambda _: None,
     ) -> None:
-        """`capacity`: bytes; `max_block`: seconds that a put waits for room with policy "block", None: for ever.
+        """Begin empty.
 
-        `on_drop`: told of what is dropped for want of room before anybody sees that it is not here any more.
+        Args:
+            capacity: the most bytes of all items together.
+            policy: what a put does without room: wait for it, or drop the new item or the oldest ones.
+            max_block: seconds that a put with policy "block" waits before it drops its item; None: unlimited.
+            on_drop: called with items that are dropped, before any other thread can see that they are missing.
         """
         self.capacity = capacity
         self.nbytes = 0
-        """Bytes that the items in it hold now."""
+        """The bytes that its items hold now."""
         self.accepted = 0
-        """Items accepted since the beginning; items are numbered by it, from 1."""
+        """The number of items accepted since the beginning; the number of an item is this count with it, from 1."""
         self.kept = 0
-        """Items accepted since the beginning, without those that were dropped again."""
+        """The number of items accepted since the beginning, without those that were dropped afterwards."""
         self.dropped = 0
-        """Items dropped since the beginning, accepted ones and others."""
+        """The number of items dropped since the beginning, whether they were accepted before or not."""
         self._on_drop = on_drop
         self._policy = policy
         self._max_block = max_block
@@ -59,16 +63,20 @@ class ByteQueue(Generic[T]):
 
     @property
     def closed(self) -> bool:
-        """No further puts are taken."""
+        """Whether further puts are refused."""
         return self._closed
 
     def _room(self, nbytes: int) -> bool:
         return not nbytes or not self._items or self.nbytes + nbytes <= self.capacity
 
     def put(self, item: T, nbytes: int) -> list[T]:
-        """Add `item`, which holds `nbytes` bytes; returns what was dropped for want of room: items before, or itself.
+        """Add `item`, which holds `nbytes` bytes.
 
-        Raises QueueClosedError after `close`.
+        Returns:
+            The items that were dropped because there was no room: earlier ones, or `item` itself.
+
+        Raises:
+            QueueClosedError: the queue is closed, or was closed while this call waited.
         """
         dropped = []
         with self._lock:
@@ -101,9 +109,16 @@ class ByteQueue(Generic[T]):
             self._on_drop(items)
 
     def get(self, timeout: float | None = None) -> tuple[int, T] | None:
-        """Number and value of the oldest item; None if there is none for `timeout` seconds (None: for ever).
+        """Take the oldest item, and return its number and the item.
 
-        Raises QueueClosedError when the queue is closed and empty.
+        Args:
+            timeout: seconds to wait for an item; None: unlimited.
+
+        Returns:
+            None: there was no item in that time.
+
+        Raises:
+            QueueClosedError: the queue is closed and empty.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._lock:
@@ -120,7 +135,7 @@ class ByteQueue(Generic[T]):
             return number, item
 
     def get_nowait(self) -> tuple[int, T] | None:
-        """Number and value of the oldest item, None if there is none."""
+        """Take the oldest item, and return its number and the item; None: the queue is empty."""
         with self._lock:
             if not self._items:
                 return None
@@ -130,25 +145,25 @@ class ByteQueue(Generic[T]):
             return number, item
 
     def wait(self, timeout: float) -> bool:
-        """Wait for an item, a wake or the close, at most `timeout` seconds; whether there is an item."""
+        """Wait at most `timeout` seconds for an item, a `wake` or the `close`; return whether there is an item."""
         with self._lock:
             self._changed.wait_for(lambda: self._items or self._closed or self._woken, timeout)
             self._woken = False
             return bool(self._items)
 
     def wake(self) -> None:
-        """Let who waits go on."""
+        """End the current call of `wait`, or the next one."""
         with self._lock:
             self._woken = True
             self._changed.notify_all()
 
     def count(self, number: int) -> int:
-        """How many of the items up to `number` are in it."""
+        """Return how many of the items up to `number` are in the queue."""
         with self._lock:
             return sum(n <= number for n, _, _ in self._items)
 
     def close(self) -> None:
-        """Refuse further puts; gets go on until it is empty."""
+        """Refuse further puts; items can be taken until the queue is empty."""
         with self._lock:
             self._closed = True
             self._changed.notify_all()

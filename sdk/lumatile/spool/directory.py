@@ -1,9 +1,9 @@
-"""The directory of one spool: who writes it, of what recording it is, and its segments.
+"""The directory of one spool: a lock that says who has it, a description of its recording, and its segments.
 
-<root>/<32 random hex digits>/lock                   locked (flock) while a process writes or sends it
-<root>/<32 random hex digits>/spool.json             of which service and recording it is
-<root>/<32 random hex digits>/<8 digits>.segment     records, see spool_record.py
-<root>/<32 random hex digits>/<8 digits>.damaged     a segment that could not be sent whole
+<root>/<32 random hex digits>/lock                   locked (flock) while a process writes or sends the spool
+<root>/<32 random hex digits>/spool.json             the URL of its service, and the settings of its recording
+<root>/<32 random hex digits>/<8 digits>.segment     records, see record.py
+<root>/<32 random hex digits>/<8 digits>.damaged     a segment of which not everything could be sent
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ _SEGMENT = re.compile(r"(\d{8,})\.segment")
 _NAME = re.compile(r"[0-9a-f]{32}")
 
 _HELD: set[int] = set()
-"""Open files of this process's spools, which a forked child closes: it must not hold its parent's locks."""
+"""The open files of this process's spools. A forked child closes them: it must not hold its parent's locks."""
 
 
 class SpoolError(SinkError):
-    """A directory is no spool that can be read."""
+    """A directory is not a spool that can be read."""
 
 
 class SpoolBusyError(SpoolError):
-    """A living process has the spool."""
+    """A process that is alive writes or sends the spool."""
 
 
 class HeldFile:
@@ -49,7 +49,7 @@ class HeldFile:
     def __init__(self, path: Path, flags: int) -> None:
         """Open it. Raises OSError."""
         self.fd = os.open(path, flags | os.O_CLOEXEC, 0o600)
-        """Its descriptor."""
+        """The file's descriptor."""
         self._process = os.getpid()
         _HELD.add(self.fd)
 
@@ -75,17 +75,17 @@ class SpoolDirectory:
     """A spool's directory, locked by this process until `close`."""
 
     def __init__(self, path: Path, url: str, settings: RecordingSettings, lock: HeldFile) -> None:
-        """See `create` and `adopt`."""
+        """Take a directory that is locked already; `create` and `adopt` make and find them."""
         self.path = path
         self.url = url
-        """Of the service that its values are for."""
+        """The URL of the service that the values are for."""
         self.settings = settings
-        """Of the recording that they are of."""
+        """The settings of the recording that the values are part of."""
         self._lock = lock
 
     @staticmethod
     def create(root: Path, url: str, settings: RecordingSettings) -> SpoolDirectory:
-        """A new one under `root`, which is made where it is missing. Raises OSError."""
+        """Make a new directory under `root`, which is made as well if it is missing. Raises OSError."""
         missing = [path for path in (root, *root.parents) if not path.is_dir()]
         for path in reversed(missing):
             path.mkdir(mode=0o700, exist_ok=True)
@@ -111,7 +111,12 @@ class SpoolDirectory:
 
     @staticmethod
     def adopt(path: Path) -> SpoolDirectory:
-        """The one at `path`, of a process that is gone. Raises SpoolBusyError where it is not, SpoolError."""
+        """Lock the directory at `path`, of a process that has ended.
+
+        Raises:
+            SpoolBusyError: a process that is alive has locked it.
+            SpoolError: it is not a spool that can be read.
+        """
         url, settings = describe(path)
         try:
             lock = _locked(path)
@@ -120,29 +125,29 @@ class SpoolDirectory:
         except OSError as e:
             raise SpoolError(f"{path} cannot be locked: {e}") from e
         try:
-            describe(path)  # it may have been sent and removed meanwhile
+            describe(path)  # another process may have sent and removed it just now
         except BaseException:
             lock.close()
             raise
         return SpoolDirectory(path, url, settings, lock)
 
     def segments(self) -> dict[int, int]:
-        """Number -> bytes of the segments that are there, in order. Raises OSError."""
+        """Return the number of each segment -> its bytes, in order. Raises OSError."""
         found = (_SEGMENT.fullmatch(entry.name) for entry in self.path.iterdir())
         return {
             number: self.segment(number).stat().st_size for number in sorted(int(m[1]) for m in found if m is not None)
         }
 
     def segment(self, number: int) -> Path:
-        """A segment's file."""
+        """Return the path of a segment's file."""
         return self.path / f"{number:08d}.segment"
 
     def keep_damaged(self, number: int) -> Path:
-        """Set a segment aside that could not be sent whole; gives its file. Raises OSError."""
+        """Rename a segment of which not everything could be sent, and return its new path. Raises OSError."""
         return self.segment(number).rename(self.path / f"{number:08d}.damaged")
 
     def close(self) -> None:
-        """Let others have it; removes it where nothing is left in it. Never raises OSError."""
+        """Release the directory to other processes; remove it if nothing is left in it. Never raises OSError."""
         with suppress(OSError):
             if {entry.name for entry in self.path.iterdir()} <= {"lock", "spool.json"}:
                 (self.path / "spool.json").unlink()
@@ -152,7 +157,7 @@ class SpoolDirectory:
 
 
 def describe(path: Path) -> tuple[str, RecordingSettings]:
-    """URL of the service and settings of the recording that a spool is of. Raises SpoolError."""
+    """Return the URL of the service, and the settings of the recording, that a spool is for. Raises SpoolError."""
     try:
         about: dict[str, Any] = json.loads((path / "spool.json").read_bytes())
         version = about["version"]
@@ -168,7 +173,7 @@ def describe(path: Path) -> tuple[str, RecordingSettings]:
 
 
 def spools(root: Path) -> Iterator[Path]:
-    """This user's spools under `root`."""
+    """Yield the directories of this user's spools under `root`."""
     try:
         entries = sorted(entry for entry in root.iterdir() if _NAME.fullmatch(entry.name))
     except OSError:
@@ -180,7 +185,7 @@ def spools(root: Path) -> Iterator[Path]:
 
 
 def _locked(path: Path, flags: int = 0) -> HeldFile:
-    """A spool's lock file, locked. Raises BlockingIOError where another process has it, OSError."""
+    """Open and lock the lock file of a spool. Raises BlockingIOError if another process has locked it, OSError."""
     with fork.LOCK:  # no fork before it is known that a child has to close it
         lock = HeldFile(path / "lock", os.O_RDWR | flags)
     try:

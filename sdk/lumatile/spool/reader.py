@@ -1,4 +1,4 @@
-"""Reading what a spool holds, from its beginning, past what is torn or damaged."""
+"""Reading a spool from its beginning, and going on after records that are torn or damaged."""
 
 from __future__ import annotations
 
@@ -25,47 +25,56 @@ log = logging.getLogger(__name__)
 
 
 class Position(NamedTuple):
-    """A place in a spool."""
+    """A position in a spool."""
 
     segment: int
+    """The number of a segment."""
     offset: int
+    """In its file, in bytes."""
 
 
 @dataclass(kw_only=True, eq=False)
 class Unit:
-    """What is sent at once: one record of whole values, or all records of one large value."""
+    """The values that are sent at once: one record of whole values, or all records of one large value."""
 
     start: Position
     end: Position
     values: int
+    """The number of its values."""
     keys: set[tuple[bytes, int]]
     """(producer, seq) of its values that are not acknowledged."""
     nbytes: int
+    """The bytes of its records on disk."""
     batches: Iterable[pa.RecordBatch] = field(default_factory=tuple)
-    """To be sent, once; those of a large value are read as they are asked for."""
+    """The batches to send; can be iterated over once. Those of a large value are read one by one."""
 
 
 class SpoolReader:
-    """Finds units; counts what it cannot read, once, however often it is read."""
+    """Finds the units of a spool, and counts the values that cannot be read: each once, however often it is met."""
 
     def __init__(self, directory: SpoolDirectory) -> None:
-        """`directory`: of the spool."""
+        """`directory`: of the spool, which stays locked as long as it is read."""
         self._directory = directory
         self._file: tuple[int, HeldFile] | None = None
         self._expected: int | None = None
-        """Number of the value that comes next, where that is known."""
+        """The number of the value that comes next, if it is known."""
         self._sizes: Mapping[int, int] = {}
         self._places: set[Position] = set()
-        """Where damage was found."""
+        """The positions at which damage was found."""
         self.broken: set[int] = set()
-        """Segments with damage."""
+        """The numbers of the segments that are damaged."""
         self.lost: dict[int, int] = {}
-        """Values that are lost: number of the first -> how many."""
+        """The values that are lost: number of the first -> how many."""
 
     def next(self, at: Position, sizes: Mapping[int, int]) -> tuple[Unit | None, Position]:
-        """The first unit at or behind `at`, None if there is none; and the place behind it.
+        """Return the first unit at or after a position, None if there is none; and the position after it.
 
-        `sizes`: the segments, and their bytes that may be read. Raises OSError.
+        Args:
+            at: where to begin.
+            sizes: number of each segment -> its bytes that may be read.
+
+        Raises:
+            OSError: a file cannot be read, for a reason that may pass.
         """
         self._sizes = sizes
         while True:
@@ -73,21 +82,21 @@ class SpoolReader:
             if header is None:
                 return None, at
             if header.part == 0:
-                unit, behind = self._unit(at, header)
+                unit, end = self._unit(at, header)
                 if unit is not None:
                     self._count(header)
-                    return unit, behind
-                at = behind
-            else:  # what is left of a damaged value
+                    return unit, end
+                at = end
+            else:  # the rest of a damaged value
                 at = Position(at.segment, at.offset + header.size)
 
     @property
     def damaged(self) -> int:
-        """Values that are lost, as far as is known."""
+        """The number of values that are lost, as far as is known."""
         return sum(self.lost.values())
 
     def rewind(self) -> None:
-        """Reading begins again, further ahead."""
+        """Accept that the next unit comes from an earlier position."""
         self._expected = None
 
     def close(self) -> None:
@@ -102,7 +111,7 @@ class SpoolReader:
         self._expected = header.number + header.values
 
     def _header(self, at: Position) -> tuple[Position, Header | None]:
-        """The first header at or behind `at`, and where it is."""
+        """Return the position of the first header at or after `at`, and the header; None: there is none."""
         while True:
             size = self._sizes.get(at.segment, 0)
             if at.offset >= size:
@@ -130,7 +139,7 @@ class SpoolReader:
             at = Position(at.segment, size if found is None else found)
 
     def _unit(self, start: Position, first: Header) -> tuple[Unit | None, Position]:
-        """The unit that begins with a header, None where it cannot be read; and the place behind it."""
+        """Return the unit that begins with a header, None if it cannot be read; and the position after it."""
         at, header, places, nbytes = start, first, [], 0
         keys: set[tuple[bytes, int]] = set()
         batches: Iterable[pa.RecordBatch] = ()
@@ -143,26 +152,26 @@ class SpoolReader:
                     self._damage(start, "not all of a value is there")
                     return None, at
                 header = following
-            behind = Position(at.segment, at.offset + header.size)
+            end = Position(at.segment, at.offset + header.size)
             try:
                 batch = read_body(self._open(at.segment), at.offset, header)
             except (DamagedRecordError, OSError) as e:
                 self._damage(at, str(e), lost=(first.number, max(1, first.values)))
-                return None, behind
+                return None, end
             if not part:
                 keys = set(zip(batch["producer"].to_pylist(), batch["seq"].to_pylist(), strict=True))
                 batches = (batch,)
             places.append((at, header))
             nbytes += header.size
             del batch
-            at = behind
+            at = end
         if first.parts > 1:
             batches = _read_again(self._directory, places)
         values = first.values
         return Unit(start=start, end=at, values=values, keys=keys, nbytes=nbytes, batches=batches), at
 
     def _damage(self, at: Position, why: str, lost: tuple[int, int] | None = None) -> None:
-        """Say and count damage. `lost`: number of the first value that is lost with it, and how many, if known."""
+        """Log and count damage; `lost`: the number of the first value lost by it, and how many are lost, if known."""
         if lost is not None:
             self.lost[lost[0]] = lost[1]
             self._expected = sum(lost)
@@ -181,7 +190,7 @@ class SpoolReader:
 
 
 def _read_again(directory: SpoolDirectory, places: list[tuple[Position, Header]]) -> Iterator[pa.RecordBatch]:
-    """The records of a large value, which were whole a moment ago. Raises DamagedRecordError, OSError."""
+    """Yield the batches of a large value, whose records were whole a moment ago. Raises DamagedRecordError, OSError."""
     for at, header in places:
         file = HeldFile(directory.segment(at.segment), os.O_RDONLY)
         try:
@@ -193,7 +202,7 @@ def _read_again(directory: SpoolDirectory, places: list[tuple[Position, Header]]
 
 
 def _is_torn(fd: int, offset: int, end: int) -> bool:
-    """Whether what is left of a file, where no record begins, is what a crash leaves of the last one."""
+    """Return whether the rest of a file, at a position where no record begins, is one that a crash left unfinished."""
     start = os.pread(fd, min(HEADER_BYTES, end - offset), offset)
     header = Header.decode(start)
     if header is not None or len(start) < HEADER_BYTES:

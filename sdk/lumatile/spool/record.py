@@ -1,4 +1,4 @@
-"""What a spool's segments are made of: records, each a record batch of logged values with checksums before it."""
+"""The records that a spool's segments consist of: each is a header with checksums, and a record batch of values."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from lumatile.buffers import POOL
 from lumatile.errors import LumatileError
 from lumatile.format.schema import LOG
 from lumatile.values import LoggedValue
-from lumatile.wire.decoding import BATCH_BYTES, encode
+from lumatile.wire.encoding import BATCH_BYTES, encode
 
 MAGIC = b"LMSPOOL1"
 
 _HEADER = struct.Struct("<8sIIQQIII20x")
-"""MAGIC, CRC32C of what follows it in the header, CRC32C of the body, bytes of the body, number, values, part, parts.
+"""MAGIC, CRC32C of the rest of the header, CRC32C of the body, bytes of the body, number, values, part, parts.
 
 64 bytes, so that the body stays aligned."""
 
 HEADER_BYTES = _HEADER.size
 
 _SCAN = 1 << 20
-"""Bytes that are searched at once for the next record behind a damaged one."""
+"""Bytes that are searched at once for the next record after a damaged one."""
 
 
 class DamagedRecordError(LumatileError):
-    """A record is not what was written."""
+    """The bytes of a record are not those that were written."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What precedes a record's body: an Arrow IPC message, one record batch of LOG."""
+    """The header of a record. The body after it is an Arrow IPC message: one record batch with the schema LOG."""
 
     number: int
-    """Values of the spool before this record's first, since the beginning."""
+    """The number of values that were written to the spool before this record's first."""
     values: int
-    """Values that begin in it."""
+    """The number of values that begin in the record."""
     part: int
     parts: int
-    """It is part `part` of the `parts` of one large value; 0 of 1: whole values."""
+    """The record is part `part` of the `parts` of one large value; 0 of 1: it holds whole values."""
     length: int
     """Bytes of the body."""
     crc: int
@@ -51,17 +51,17 @@ class Header:
 
     @property
     def size(self) -> int:
-        """Bytes of the record in its file; they are multiples of 8."""
+        """The bytes of the record in its file, a multiple of 8."""
         return HEADER_BYTES + self.length + -self.length % 8
 
     def encode(self) -> bytes:
-        """As it is stored."""
+        """Return the 64 bytes that are stored."""
         rest = _HEADER.pack(MAGIC, 0, self.crc, self.length, self.number, self.values, self.part, self.parts)[12:]
         return MAGIC + struct.pack("<I", crc32c(rest)) + rest
 
     @staticmethod
     def decode(stored: bytes) -> Header | None:
-        """What `encode` gave; None for anything else."""
+        """Return the header that `encode` has made these bytes of; None: they are not a header, or are damaged."""
         if len(stored) != HEADER_BYTES:
             return None
         magic, checksum, crc, length, number, values, part, parts = _HEADER.unpack(stored)
@@ -71,9 +71,14 @@ class Header:
 
 
 def records(values: Sequence[LoggedValue], number: int) -> Iterator[tuple[Header, pa.Buffer]]:
-    """Headers and bodies of some values, in order: small ones share a record, a large one may need several.
+    """Yield the header and the body of each record of some values: small ones share one, a large one may need several.
 
-    `number`: of the first one.
+    Args:
+        values: in the order in which they are to be read again.
+        number: of the first value, counted since the beginning of the spool.
+
+    Raises:
+        UnsendableError: a value cannot be encoded; the records before it have been yielded.
     """
     for run in _runs(values):
         batches = encode(run)
@@ -95,7 +100,7 @@ def records(values: Sequence[LoggedValue], number: int) -> Iterator[tuple[Header
 
 
 def _runs(values: Sequence[LoggedValue]) -> Iterator[Sequence[LoggedValue]]:
-    """Large values by themselves: no record holds a part of one, and others."""
+    """Separate large values from the others: a record with a part of a large value holds nothing else."""
     run: list[LoggedValue] = []
     for value in values:
         if value.nbytes > BATCH_BYTES:
@@ -110,13 +115,13 @@ def _runs(values: Sequence[LoggedValue]) -> Iterator[Sequence[LoggedValue]]:
 
 
 def read_header(fd: int, offset: int, end: int) -> Header | None:
-    """The header at `offset` if there is one, and its record ends before `end`. Raises OSError."""
+    """Return the header at `offset`; None: there is none, or its record does not end before `end`. Raises OSError."""
     header = Header.decode(os.pread(fd, min(HEADER_BYTES, end - offset), offset))
     return header if header is not None and offset + header.size <= end else None
 
 
 def read_body(fd: int, offset: int, header: Header) -> pa.RecordBatch:
-    """The batch of the record at `offset`. Raises DamagedRecordError, OSError."""
+    """Return the batch of the record at `offset`. Raises DamagedRecordError, OSError."""
     body = POOL.take(header.length)
     view, filled = body.data, 0
     while filled < header.length:
@@ -133,7 +138,7 @@ def read_body(fd: int, offset: int, header: Header) -> pa.RecordBatch:
 
 
 def next_record(fd: int, offset: int, end: int) -> int | None:
-    """Where the next readable header begins at or behind `offset`; None: nowhere before `end`. Raises OSError."""
+    """Return the offset of the first readable header at or after `offset`; None: there is none. Raises OSError."""
     while offset < end:
         window = os.pread(fd, min(_SCAN + HEADER_BYTES, end - offset), offset)
         at = window.find(MAGIC)

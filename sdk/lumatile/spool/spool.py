@@ -1,7 +1,8 @@
 """Logged values on local disk, until a service has them.
 
-A spool is one process's stream into one recording. Values are added at the end and read from the beginning, while they
-are written or after their writer has died; what is acknowledged is deleted, segment by segment.
+A spool holds one process's stream into one recording. Values are added at its end and read from its beginning, by the
+process that logs, or by another one after that has died. Segments are deleted when a service has acknowledged all of
+their values.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from lumatile.values import LoggedValue
 log = logging.getLogger(__name__)
 
 CAPACITY = 10 << 30
-"""Most bytes of a spool, by default."""
+"""The most bytes that a spool holds by default."""
 
 
 class Spool:
@@ -31,88 +32,104 @@ class Spool:
     Nothing is on disk before the first `append`.
     """
 
-    def __init__(self, root: Path, url: str, settings: RecordingSettings, *, capacity: int = CAPACITY) -> None:
-        """A new one under `root`, of a recording, for the service at `url`; `capacity`: its most bytes."""
+    def __init__(
+        self,
+        root: Path,
+        url: str,
+        settings: RecordingSettings,
+        *,
+        capacity: int = CAPACITY,
+        adopted: SpoolDirectory | None = None,
+    ) -> None:
+        """Begin a new spool, or go on with one of another process.
+
+        Args:
+            root: directory in which the spool gets a directory of its own.
+            url: of the service that the values are for.
+            settings: of the recording that the values are part of.
+            capacity: the most bytes that it holds.
+            adopted: the directory of a spool that has values already; see `adopt`.
+
+        Raises:
+            OSError: the adopted directory cannot be read.
+        """
         self.url = url
-        """Of the service that its values are for."""
+        """The URL of the service that its values are for."""
         self.settings = settings
-        """Of the recording that its values are of."""
+        """The settings of the recording that its values are part of."""
         self.acknowledged = 0
-        """Values that the service has decided on."""
+        """The number of values that the service has stored or refused."""
         self.sent_bytes = 0
-        """Bytes that are sent and not acknowledged."""
+        """The bytes that are sent and not acknowledged."""
         self._root = root
         self._capacity = capacity
-        self._directory: SpoolDirectory | None = None
-        self._reader: SpoolReader | None = None
+        self._directory = adopted
+        self._reader = None if adopted is None else SpoolReader(adopted)
         self._writer: SpoolWriter | None = None
         self._lock = threading.RLock()
-        """Guards what follows, and the two counts above."""
-        self._sizes: dict[int, int] = {}
-        """Segments that are there, and their bytes that may be read: what is durable."""
+        """Guards the fields below, and the two counts above."""
+        self._sizes: dict[int, int] = {} if adopted is None else adopted.segments()
+        """Number of each segment -> its bytes that are durable, and may be read."""
         self._read = self._end = Position(1, 0)
         """Everything before `_read` has been sent; everything before `_end` is durable here."""
-        self._sent: deque[Unit] = deque()
-        """Sent, and not acknowledged or behind one that is not."""
-        self._waiting: dict[tuple[bytes, int], Unit] = {}
-        """By the keys that are not acknowledged."""
-
-    @staticmethod
-    def adopt(path: Path) -> Spool:
-        """The spool at `path`, of a process that is gone: to be read, not appended to.
-
-        Raises SpoolBusyError where that process is alive, SpoolError, OSError.
-        """
-        directory = SpoolDirectory.adopt(path)
-        spool = Spool(path.parent, directory.url, directory.settings)
-        try:
-            spool._take_over(directory)
-        except BaseException:
-            directory.close()
-            raise
-        return spool
-
-    def _take_over(self, directory: SpoolDirectory) -> None:
-        self._directory, self._reader, self._capacity = directory, SpoolReader(directory), 0
-        self._sizes = directory.segments()
         if self._sizes:
             last = max(self._sizes)
             self._read, self._end = Position(min(self._sizes), 0), Position(last, self._sizes[last])
+        self._sent: deque[Unit] = deque()
+        """The units that are sent, from the first that is not acknowledged on."""
+        self._waiting: dict[tuple[bytes, int], Unit] = {}
+        """The same units, by the keys of their values that are not acknowledged."""
+
+    @staticmethod
+    def adopt(path: Path) -> Spool:
+        """Open the spool at `path`, of a process that has ended: to be read, not appended to.
+
+        Raises:
+            SpoolBusyError: that process is alive, or another one sends the spool.
+            SpoolError: there is no spool that can be read.
+            OSError: its directory cannot be read.
+        """
+        directory = SpoolDirectory.adopt(path)
+        try:
+            return Spool(path.parent, directory.url, directory.settings, capacity=0, adopted=directory)
+        except BaseException:
+            directory.close()
+            raise
 
     @property
     def path(self) -> Path | None:
-        """Its directory, if it has one by now."""
+        """The directory of the spool; None: nothing has been appended yet."""
         return None if self._directory is None else self._directory.path
 
     @property
     def nbytes(self) -> int:
-        """Bytes of its segments."""
+        """The bytes of all segments."""
         with self._lock:
             return sum(self._sizes.values())
 
     @property
     def damaged(self) -> int:
-        """Values that could not be read, as far as is known."""
+        """The number of values that could not be read, as far as is known."""
         return 0 if self._reader is None else self._reader.damaged
 
     @property
     def all_sent(self) -> bool:
-        """Whether `next` has nothing to give."""
+        """Whether everything has been sent, so that `next` returns None."""
         return self._read >= self._end
 
     @property
     def sent_values(self) -> int:
-        """Values that are sent and not acknowledged."""
+        """The number of values that are sent and not acknowledged."""
         return len(self._waiting)
 
     @property
     def end(self) -> Position:
-        """Where the next value goes."""
+        """The position that the next value is written to."""
         return self._end
 
     @property
     def done(self) -> Position:
-        """Everything before it is acknowledged."""
+        """The position before which everything is acknowledged."""
         with self._lock:
             return self._done()
 
@@ -120,10 +137,19 @@ class Spool:
         return self._sent[0].start if self._sent else self._read
 
     def append(self, values: Sequence[LoggedValue], *, sent: bool = False) -> int:
-        """Make values durable: as many of the first as there is room for; says how many.
+        """Make values durable: all of them, or the first ones, as far as there is room.
 
-        `sent`: they have been sent already, as has everything before them, so that `next` need not give them.
-        Raises SpoolFullError, OSError or UnsendableError where not even the first one is.
+        Args:
+            values: in the order in which they were logged.
+            sent: they have been sent already, and everything before them too: `next` does not return them.
+
+        Returns:
+            How many of the values are durable, at least one.
+
+        Raises:
+            SpoolFullError: there is no room for the first value.
+            OSError: the first value could not be made durable.
+            UnsendableError: the first value cannot be encoded.
         """
         if self._directory is None or self._writer is None:
             self._directory = SpoolDirectory.create(self._root, self.url, self.settings)
@@ -140,7 +166,7 @@ class Spool:
         return sum(unit.values for unit in written.units)
 
     def next(self) -> Unit | None:
-        """What comes next, to be sent now; None: everything has been sent. Raises OSError."""
+        """Return what is to be sent next, and count it as sent; None: everything has been sent. Raises OSError."""
         if self._reader is None or self._read >= self._end:
             return None
         unit, read = self._reader.next(self._read, dict(self._sizes))
@@ -156,7 +182,7 @@ class Spool:
         self._waiting.update(dict.fromkeys(unit.keys, unit))
 
     def acknowledge(self, producer: bytes, seq: int) -> bool:
-        """The service has decided on a value; whether it had been sent from here, and was not acknowledged before."""
+        """Note that the service has stored or refused a value; return whether the spool was waiting for that."""
         with self._lock:
             unit = self._waiting.pop((producer, seq), None)
             if unit is None:
@@ -169,7 +195,7 @@ class Spool:
             return True
 
     def rewind(self) -> None:
-        """Send again, from now on, what is not acknowledged."""
+        """Let `next` begin again with the first unit that is not acknowledged."""
         with self._lock:
             self._read = self._done()
             self._sent.clear()
@@ -179,7 +205,7 @@ class Spool:
             self._reader.rewind()
 
     def tidy(self) -> None:
-        """Delete segments of which everything is acknowledged; damaged ones are set aside."""
+        """Delete the segments of which everything is acknowledged; rename damaged ones, which are kept."""
         if not self._sizes:
             return
         with self._lock:
@@ -201,7 +227,7 @@ class Spool:
                 del self._sizes[number]
 
     def close(self) -> None:
-        """Let others have it; removed where it is empty."""
+        """Release the spool to other processes; remove its directory if it is empty."""
         self.tidy()
         if self._reader is not None:
             self._reader.close()

@@ -15,47 +15,48 @@ from lumatile.spool.directory import HeldFile, SpoolDirectory, sync_directory
 from lumatile.spool.reader import Position, Unit
 from lumatile.spool.record import Header, records
 from lumatile.values import LoggedValue
-from lumatile.wire.decoding import UnsendableError
+from lumatile.wire.encoding import UnsendableError
 
 SEGMENT_BYTES = 128 << 20
-"""Largest segment."""
+"""The largest size of a segment, in bytes."""
 
 FLOOR_BYTES = 1 << 30
-"""Free space that a spool leaves on its disk, in bytes."""
+"""The free space that a spool leaves on its disk, in bytes."""
 
 FLOOR_PART = 20
-"""On a small disk it is this part of it, one in twenty, if that is less."""
+"""On a small disk, the free space is one part in so many of the disk, if that is less."""
 
 
 class SpoolFullError(SinkError):
-    """There is no room for more: the cap is reached, or the disk is nearly full."""
+    """There is no room for more values: the spool holds as much as it may, or the disk is nearly full."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Written:
-    """What became durable."""
+    """The values that an `append` has made durable."""
 
     units: Sequence[Unit]
+    """In order; without batches."""
     sizes: dict[int, int]
-    """Segments that have grown, and their bytes."""
+    """Number of each segment that has grown -> its bytes."""
 
 
 class SpoolWriter:
-    """Appends to a spool's last segment, and begins new ones."""
+    """Appends values to a spool's last segment, and begins new segments."""
 
     def __init__(self, directory: SpoolDirectory) -> None:
-        """`directory`: of a spool that has no segments."""
+        """`directory`: of a spool that has no segments yet."""
         self._directory = directory
         self._segment: _Segment | None = None
-        """The last one, if it may grow."""
+        """The last segment, if it may grow."""
         self._last = 0
         self._number = 0
-        """Values written."""
+        """The number of values written so far."""
 
     def append(self, values: Sequence[LoggedValue], room: int) -> Written:
-        """Make values durable: as many of the first as `room` bytes hold.
+        """Make values durable: all of them, or the first ones that fit into `room` bytes.
 
-        Raises SpoolFullError, OSError or UnsendableError where not even the first one is.
+        Raises SpoolFullError, OSError or UnsendableError if not even the first value is durable.
         """
         grown = [] if self._segment is None else [self._segment]
         begun = 0 if self._segment is None else self._segment.size
@@ -96,13 +97,13 @@ class SpoolWriter:
         return Written(units=units, sizes={segment.number: segment.size for segment in grown})
 
     def end_segment(self) -> None:
-        """Let nothing be added to the last segment."""
+        """Close the last segment: the next value begins a new one."""
         if self._segment is not None:
             self._segment.close()
             self._segment = None
 
     def _place(self, grown: Sequence[_Segment], back: int = 0) -> Position:
-        """The end of what is written, or so many bytes before it."""
+        """Return the position `back` bytes before the end of what is written."""
         return Position(grown[-1].number, grown[-1].size - back) if grown else Position(self._last + 1, 0)
 
     def _write(self, grown: list[_Segment], header: Header, body: pa.Buffer) -> None:
@@ -112,7 +113,7 @@ class SpoolWriter:
         grown[-1].write(header, body)
 
     def _cut(self, grown: Sequence[_Segment], end: Position) -> list[_Segment]:
-        """Forget what was written behind `end`; gives the segments that remain."""
+        """Remove what was written after `end`, and return the segments that remain."""
         for segment in grown:
             if segment.number > end.segment or not end.offset:
                 segment.remove()
@@ -121,7 +122,7 @@ class SpoolWriter:
         return [segment for segment in grown if not segment.closed]
 
     def _abandon(self, grown: Sequence[_Segment], begun: int) -> None:
-        """Go on in a new segment: what a disk says after it failed to make something durable, nobody knows."""
+        """Let the next value begin a new segment: after a failed fsync, the contents of a file are unknown."""
         for segment in grown:
             if segment is self._segment and begun:
                 segment.cut(begun)
@@ -132,20 +133,20 @@ class SpoolWriter:
 
 
 class _Segment:
-    """A file that grows. Nothing is durable before `sync`."""
+    """A segment's file, which grows. Nothing is durable before `sync`."""
 
     def __init__(self, directory: SpoolDirectory, number: int) -> None:
-        """Create it. Raises OSError."""
+        """Create the file. Raises OSError."""
         self.number = number
         self.size = 0
-        """Bytes of whole records."""
+        """The bytes of the whole records in it."""
         self.closed = False
         self._path: Path = directory.segment(number)
         self._file = HeldFile(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
         self._new = True
 
     def write(self, header: Header, body: pa.Buffer) -> None:
-        """Add a record, whole or not at all. Raises SpoolFullError, OSError."""
+        """Append a record, the whole of it or nothing. Raises SpoolFullError, OSError."""
         disk = os.fstatvfs(self._file.fd)
         floor = min(FLOOR_BYTES, disk.f_blocks * disk.f_frsize // FLOOR_PART)
         free = disk.f_bavail * disk.f_frsize
@@ -167,13 +168,13 @@ class _Segment:
         self.size = offset
 
     def cut(self, size: int) -> None:
-        """Forget what is behind `size`; no harm where that fails: values that are found twice are sent twice."""
+        """Cut the file to `size` bytes. It does no harm if that fails: values that are found twice are sent twice."""
         self.size = size
         with suppress(OSError):
             os.ftruncate(self._file.fd, size)
 
     def sync(self) -> None:
-        """Make durable what was written. Raises OSError: then nothing since the last sync is."""
+        """Make durable what was written. Raises OSError: then nothing since the last call is durable."""
         os.fsync(self._file.fd)
         if self._new:
             sync_directory(self._path.parent)
@@ -185,7 +186,7 @@ class _Segment:
         self._file.close()
 
     def remove(self) -> None:
-        """Close and delete it."""
+        """Close and delete the file."""
         self.close()
         with suppress(OSError):
             self._path.unlink()

@@ -1,4 +1,4 @@
-"""What a service says about the values it was sent: which are durable, which it refuses, and how it is."""
+"""The messages of a service about the values it was sent: which are durable, which it refuses, and how it is."""
 
 from __future__ import annotations
 
@@ -6,34 +6,35 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from lumatile.wire.decoding import Refused
+from lumatile.wire.protocol import Refused
 
 HEARTBEAT_SECONDS = 0.5
-"""A service says something this often, be it nothing."""
+"""A service sends a message at least this often, if only an empty one."""
 
 SILENCE_SECONDS = 2.0
-"""Who has heard nothing for this long takes the link for dead."""
+"""A process that has received no message for this long considers the link dead."""
 
 Range = tuple[bytes, int, int]
-"""Producer, first seq, last seq."""
+"""The producer, the first and the last seq of consecutive values."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Acknowledgement:
-    """One message."""
+    """One message of a service."""
 
     durable: tuple[Range, ...] = ()
-    """Values that are durable."""
+    """The values that are durable."""
     refused: tuple[Refused, ...] = ()
+    """The values that are refused."""
     failures: int = 0
-    """How often writing to the store has failed since the message before; it is tried on."""
+    """How often writing to the store has failed since the previous message; the service goes on trying."""
     failure: str = ""
-    """Why it failed last."""
+    """Why the last write failed."""
     ended: str = ""
-    """Why the server wants to end the stream; empty: it does not. Nothing more is to be sent then."""
+    """Why the server ends the stream, so that nothing more is to be sent; empty: it does not."""
 
     def encode(self) -> bytes:
-        """As it travels: JSON."""
+        """Return the message as JSON."""
         message = {
             "durable": [[producer.hex(), first, last] for producer, first, last in self.durable],
             "refused": [[r.producer.hex(), r.seq, r.reason] for r in self.refused],
@@ -45,7 +46,10 @@ class Acknowledgement:
 
     @staticmethod
     def decode(message: bytes) -> Acknowledgement:
-        """What `encode` gave. Raises ValueError, TypeError, KeyError or AttributeError for anything else."""
+        """Return the message that `encode` gave.
+
+        Raises ValueError, TypeError, KeyError or AttributeError for other bytes.
+        """
         entries = json.loads(message)
         return Acknowledgement(
             durable=tuple(
@@ -62,7 +66,7 @@ class Acknowledgement:
 
 
 def ranges(keys: Iterable[tuple[bytes, int]]) -> tuple[Range, ...]:
-    """(producer, seq), with neighbours put together."""
+    """Return the ranges of (producer, seq) keys: consecutive ones are joined."""
     found: list[Range] = []
     for producer, seq in keys:
         if found and found[-1][0] == producer and found[-1][2] == seq - 1:

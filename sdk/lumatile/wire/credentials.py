@@ -1,7 +1,8 @@
-"""How this process shows a service who it is, and knows the service: from the environment.
+"""Credentials, from the environment: the token of this process, and the certificates that it trusts.
 
-LUMATILE_TOKEN, or LUMATILE_TOKEN_FILE, whose first line that is no comment begins with it: the bearer token.
-LUMATILE_TLS_ROOTS: a PEM file of certificates to trust with grpc+tls://; by default those of the system.
+LUMATILE_TOKEN is the bearer token. Without it, LUMATILE_TOKEN_FILE names a file with the token: the first word of its
+first line that is not a comment. LUMATILE_TLS_ROOTS names a PEM file of certificates to trust with grpc+tls://; by
+default, those of the system are trusted.
 """
 
 from __future__ import annotations
@@ -17,9 +18,14 @@ from lumatile.errors import SinkError
 
 
 def connect(url: str, generic_options: Sequence[tuple[str, Any]] = ()) -> flight.FlightClient:
-    """A client of the server at `url`, grpc://HOST:PORT or grpc+tls://HOST:PORT; it need not answer.
+    """Make a client of a server, which need not answer yet.
 
-    Raises SinkError where LUMATILE_TLS_ROOTS cannot be read.
+    Args:
+        url: grpc://HOST:PORT or grpc+tls://HOST:PORT.
+        generic_options: options of gRPC.
+
+    Raises:
+        SinkError: LUMATILE_TLS_ROOTS cannot be read.
     """
     options: dict[str, Any] = {"generic_options": list(generic_options)} if generic_options else {}
     roots = os.environ.get("LUMATILE_TLS_ROOTS")
@@ -29,9 +35,10 @@ def connect(url: str, generic_options: Sequence[tuple[str, Any]] = ()) -> flight
 
 
 def call_options(timeout: float | None = None) -> flight.FlightCallOptions:
-    """The options of a call: with the token, if there is one. `timeout`: seconds, None: none.
+    """Return the options of a call: its timeout in seconds, None for no timeout, and the token if there is one.
 
-    Raises SinkError where LUMATILE_TOKEN_FILE cannot be read.
+    Raises:
+        SinkError: LUMATILE_TOKEN_FILE cannot be read.
     """
     token = bearer_token()
     headers = [] if token is None else [(b"authorization", b"Bearer " + token.encode())]
@@ -39,7 +46,7 @@ def call_options(timeout: float | None = None) -> flight.FlightCallOptions:
 
 
 def bearer_token() -> str | None:
-    """The token of this process; read anew each time, so that it can be changed. Raises SinkError."""
+    """Read and return the token of this process, as it is now; None: there is none. Raises SinkError."""
     if token := os.environ.get("LUMATILE_TOKEN"):
         return token.strip()
     if path := os.environ.get("LUMATILE_TOKEN_FILE"):

@@ -1,17 +1,12 @@
-"""Logged values as record batches, on their way to a service: encoding, and decoding with every check.
-
-A row is a value, or one part of a large one. All parts name their value and hold a piece of its payload; the first also
-holds everything else about it, as JSON. Nothing is pickled; arrays are their bytes in C order, little-endian.
-"""
+"""Logged values from the record batches that a process receives, with every check; see protocol.py for their rows."""
 
 from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -21,188 +16,59 @@ from lumatile.buffers import POOL
 from lumatile.content.image_content import COLOR_DTYPES, MAX_EDGE, units_per_metre
 from lumatile.entity_paths import normalise_entity_path
 from lumatile.errors import CorruptStoreError, InvalidValueError, LumatileError
-from lumatile.format.point_planes import decode_source, encode_source
+from lumatile.format.point_planes import decode_source
 from lumatile.format.schema import LOG
 from lumatile.values import OVERHEAD, Kind, LoggedValue, PointColumns, TimePoint
-
-PART_BYTES = 16 << 20
-"""Payloads are sent in parts of this size; the last one may be shorter."""
-
-BATCH_BYTES = 1 << 20
-"""Small values share a batch up to this size of payload, and of JSON."""
-
-BATCH_ROWS = 256
-
-PRODUCER_BYTES = 16
-
-FLUSH = b"flush"
-"""Said to a server between batches: commit what was received."""
-
-END = b"end"
-"""Said to a server: nothing more comes, end the stream.
-
-Not done_writing: where the stream ends meanwhile, Arrow calls gRPC's WritesDone as well, in the thread that reads; gRPC
-aborts the process when both do at once (one cut of the network in thirty).
-"""
+from lumatile.wire.protocol import CHECKED, GIVEN, PART_BYTES, POINT_COLUMNS, PRODUCER_BYTES, Refused
 
 ARRAY_KINDS: Mapping[str, tuple[int, tuple[str, ...]]] = {
     "image": (3, tuple(COLOR_DTYPES.values())),
     "depth": (2, tuple(COLOR_DTYPES.values())),
     "segmentation": (2, ("uint8", "uint16")),
 }
-"""Axes and dtypes of what is logged as an array."""
-
-POINT_COLUMNS: Mapping[str, tuple[tuple[str, ...], tuple[int, ...]]] = {
-    "positions": (("float32", "float64"), (2, 3)),
-    "colors": (("uint8",), (4,)),
-    "radii": (("float32",), ()),
-    "class_ids": (("uint16",), ()),
-    "keypoint_ids": (("uint16",), ()),
-    "identifiers": (("uint64",), ()),
-}
-"""dtypes of a cloud's columns, and the components a point may have; none: they have one axis."""
-
-CHECKED, GIVEN = "checked.", "given."
-"""What the names of a cloud's columns begin with: those of PointColumns, and its source."""
+"""The number of axes and the dtypes of each kind of array."""
 
 
 class WireError(InvalidValueError):
-    """What was received is no logged value; the message is the rule and what broke it."""
-
-
-class UnsendableError(LumatileError):
-    """A value cannot be encoded; those before it have been."""
-
-    def __init__(self, index: int, refused: Refused) -> None:
-        """`index`: its place among those that were to be encoded."""
-        super().__init__(refused.reason)
-        self.index = index
-        self.refused = refused
-
-
-RefusedReason = Literal["too_large", "malformed"]
-"""Why a value is refused, in a word."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Refused:
-    """A value that was received whole, and is none that can be stored."""
-
-    producer: bytes
-    seq: int
-    reason: str
-    """The rule and what broke it."""
-    kind: RefusedReason = "malformed"
-    """Known where it was refused; not told to clients."""
+    """The bytes that were received are not a logged value; the message is the rule and what broke it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a receiver takes."""
+    """The limits of what a receiver accepts."""
 
     streams: int = 1024
-    """Most streams at a time; each has two threads."""
+    """The most streams at a time; each has two threads."""
     message_bytes: int = 64 << 20
-    """Largest batch. (Arrow gives gRPC no bound of its own: a larger one is refused when it is here.)"""
+    """The largest batch, in bytes. (Arrow sets no bound for gRPC: a larger batch is refused after it has arrived.)"""
     value_bytes: int = 8 << 30
-    """Largest payload of a value."""
+    """The largest payload of a value, in bytes."""
     text_bytes: int = 16 << 20
-    """Longest JSON of a value."""
+    """The longest JSON of a value, in characters."""
     batch_rows: int = 4096
-    """Most rows of a batch."""
+    """The most rows of a batch."""
     timelines: int = 1024
-    """Most timelines of a value, of each kind."""
-
-
-def encode(values: Sequence[LoggedValue]) -> Iterator[pa.RecordBatch]:
-    """The rows of some values, in order; large payloads are views of their arrays, in batches of their own.
-
-    An array on a GPU is brought down first. Raises UnsendableError where a value cannot be encoded.
-    """
-    small: list[dict[str, Any]] = []
-    sizes = 0, 0
-    for index, value in enumerate(values):
-        try:
-            content, payload = _payload(value)
-            description = json.dumps(_described(value, content))
-        except Exception as e:
-            if small:
-                yield _batch(small)
-            why = f"it cannot be encoded: {type(e).__name__}: {e}"
-            raise UnsendableError(index, Refused(producer=value.producer, seq=value.seq, reason=why)) from e
-        parts = max(1, -(-payload.nbytes // PART_BYTES))
-        head = {"producer": value.producer, "seq": value.seq, "parts": parts, "size": payload.nbytes}
-        first = {**head, "part": 0, "value": description, "payload": payload[:PART_BYTES]}
-        sizes = sizes[0] + payload.nbytes, sizes[1] + len(description)
-        if small and (len(small) == BATCH_ROWS or max(sizes) > BATCH_BYTES):
-            yield _batch(small)
-            small, sizes = [], (payload.nbytes, len(description))
-        small.append(first)
-        for part in range(1, parts):
-            yield _batch(small)
-            small = [{**head, "part": part, "value": None, "payload": payload[part * PART_BYTES :][:PART_BYTES]}]
-    if small:
-        yield _batch(small)
-
-
-def _payload(value: LoggedValue) -> tuple[dict[str, Any], NDArray[np.uint8]]:
-    """What the payload is, and its bytes."""
-    if value.array is not None:
-        array = value.array if isinstance(value.array, np.ndarray) else value.array.host(POOL.take)
-        little = array if sys.byteorder == "little" else array.astype(array.dtype.newbyteorder("<"))
-        return {"array": array.dtype.name, "shape": array.shape}, little.reshape(-1).view(np.uint8)
-    if value.encoded is not None:
-        return {"encoded": True}, np.frombuffer(value.encoded, np.uint8)
-    if value.points is not None:
-        names = (*POINT_COLUMNS, "labels")
-        columns = {CHECKED + n: c for n in names if (c := getattr(value.points, n)) is not None}
-        return {"points": True}, encode_source(columns | {GIVEN + n: c for n, c in value.points.source.items()})
-    return {}, np.zeros(0, np.uint8)
-
-
-PLAIN = ("entity_path", "kind", "seq_last", "source_shape", "source_dtype", "meter", "draw_order", "ext", "body")
-"""Fields of LoggedValue that travel as they are, with the two below."""
-
-
-def _described(value: LoggedValue, content: dict[str, Any]) -> dict[str, Any]:
-    fields = {name: getattr(value, name) for name in (*PLAIN, "recursive", "error", "provenance")}
-    time = value.time
-    fields["time"] = {
-        "log_time": time.log_time,
-        "log_tick": time.log_tick,
-        "sequences": dict(time.sequences),
-        "times": dict(time.times),
-        "timeless": time.timeless,
-    }
-    return {name: entry for name, entry in fields.items() if entry is not None} | content
-
-
-def _batch(rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
-    payloads = [row["payload"] for row in rows]
-    offsets = np.cumsum([0, *(p.nbytes for p in payloads)], dtype=np.int64)
-    data = payloads[0] if len(payloads) == 1 else np.concatenate(payloads)
-    payload = pa.Array.from_buffers(pa.large_binary(), len(rows), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
-    others = [pa.array([row[field.name] for row in rows], field.type) for field in list(LOG)[1:]]
-    return pa.record_batch([payload, *others], schema=LOG)
+    """The most timelines of a value, of each kind."""
 
 
 class Decoder:
-    """Puts the values of one stream together again."""
+    """Decodes the values of one stream, from batches in the order in which they were sent."""
 
     def __init__(self, limits: Limits) -> None:
-        """`limits`: what is taken."""
+        """`limits`: of what is accepted."""
         self._limits = limits
         self._first: dict[str, Any] | None = None
-        """The first part of a value that has more."""
+        """The row with the first part of a value of which more parts are to come."""
         self._buffer = np.zeros(0, np.uint8)
         self._filled = 0
         self._part = 0
-        """The part that comes next."""
+        """The number of the part that comes next."""
 
     def decode(self, batch: pa.RecordBatch) -> Iterator[LoggedValue | Refused]:
-        """The values that are complete with `batch`; their arrays may be views of it.
+        """Yield the values that are complete with `batch`; their arrays may be views of it.
 
-        Raises WireError where the rows are not what they have to be: then what comes behind them cannot be read either.
+        Raises:
+            WireError: the rows break a rule; the rest of the stream cannot be decoded then.
         """
         if not batch.schema.equals(LOG):
             raise WireError(f"the columns must be {', '.join(LOG.names)}")
@@ -240,7 +106,7 @@ class Decoder:
         return self._join(row, payload)
 
     def _join(self, row: dict[str, Any], payload: NDArray[np.uint8]) -> LoggedValue | Refused | None:
-        """One part of a value; of one that is too large nothing is kept."""
+        """Add one part of a value; nothing is kept of a value that is too large."""
         part, size = row["part"], row["size"]
         large = size > self._limits.value_bytes
         if part == 0:

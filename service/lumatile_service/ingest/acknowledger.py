@@ -12,7 +12,7 @@ import pyarrow as pa
 from pyarrow import flight
 
 from lumatile.wire.acknowledgements import HEARTBEAT_SECONDS, Acknowledgement, ranges
-from lumatile.wire.decoding import Refused
+from lumatile.wire.protocol import Refused
 
 log = logging.getLogger(__name__)
 

@@ -23,7 +23,8 @@ from pyarrow import flight
 from lumatile.errors import InvalidValueError, SinkError
 from lumatile.format.schema import LOG
 from lumatile.settings import RecordingSettings
-from lumatile.wire.decoding import END, Decoder, Limits, Refused, WireError
+from lumatile.wire.decoding import Decoder, Limits, WireError
+from lumatile.wire.protocol import END, Refused
 from lumatile_service.embedded.error_reasons import ErrorReason
 from lumatile_service.ingest.acknowledger import Acknowledger, Health
 from lumatile_service.ingest.recordings import BusyError, Ingest, RecordingIngest

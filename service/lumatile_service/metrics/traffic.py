@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, get_args
 
 from lumatile.values import LoggedValue
-from lumatile.wire.decoding import RefusedReason
+from lumatile.wire.protocol import RefusedReason
 from lumatile_service.embedded.error_reasons import ErrorReason
 from lumatile_service.metrics.histogram import Histogram
 from lumatile_service.metrics.meter import Meter

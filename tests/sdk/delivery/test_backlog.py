@@ -17,7 +17,7 @@ from lumatile.spool.reader import Unit
 from lumatile.spool.spool import Spool
 from lumatile.values import LoggedValue, TimePoint
 from lumatile.wire.acknowledgements import Acknowledgement
-from lumatile.wire.decoding import Refused
+from lumatile.wire.protocol import Refused
 
 SETTINGS = RecordingSettings(application_id="app", recording_id="run")
 URL = "grpc://127.0.0.1:1"

@@ -20,7 +20,7 @@ from lumatile.spool.directory import SpoolBusyError, SpoolDirectory, SpoolError,
 from lumatile.spool.record import HEADER_BYTES
 from lumatile.spool.spool import Spool
 from lumatile.spool.writer import SpoolFullError
-from lumatile.wire import decoding as wire
+from lumatile.wire import decoding, encoding
 from lumatile.wire.decoding import Decoder, Limits
 
 SETTINGS = RecordingSettings(application_id="app", recording_id="run")
@@ -83,7 +83,8 @@ def test_what_was_appended_is_sent_in_order_by_its_writer_and_by_the_next_proces
 
 
 def test_large_values_come_in_parts_and_segments_stay_small(spool, values, monkeypatch):
-    monkeypatch.setattr(wire, "PART_BYTES", 1000)
+    for module in (decoding, encoding):
+        monkeypatch.setattr(module, "PART_BYTES", 1000)
     monkeypatch.setattr("lumatile.spool.record.BATCH_BYTES", 100)
     monkeypatch.setattr(spool_writer, "SEGMENT_BYTES", 4000)
     spool.append(values)
@@ -187,7 +188,8 @@ def test_flipped_bits_in_the_middle_cost_their_record_which_is_said_counted_and_
 
 
 def test_flipped_bits_in_a_part_cost_the_whole_value_and_nothing_else(spool, values, monkeypatch):
-    monkeypatch.setattr(wire, "PART_BYTES", 1000)
+    for module in (decoding, encoding):
+        monkeypatch.setattr(module, "PART_BYTES", 1000)
     monkeypatch.setattr("lumatile.spool.record.BATCH_BYTES", 100)
     spool.append(values[:4])
     path = die(spool)
@@ -342,7 +344,6 @@ from pathlib import Path
 import numpy as np
 
 import lumatile as lt
-from lumatile.wire import decoding as wire
 from lumatile.spool import writer as spool_writer
 from lumatile.sink.memory import VALUES
 from lumatile.settings import RecordingSettings

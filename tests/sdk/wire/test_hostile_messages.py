@@ -15,7 +15,7 @@ from tests.support.flight_service import Server, check, fresh, logger, poll, qui
 import lumatile as lt
 from lumatile.format.schema import LOG
 from lumatile.read.verify import verify
-from lumatile.wire.decoding import encode
+from lumatile.wire.encoding import encode
 
 
 @pytest.fixture(autouse=True)

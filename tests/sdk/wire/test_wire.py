@@ -15,8 +15,10 @@ import lumatile as lt
 from lumatile.format.schema import LOG
 from lumatile.sink.memory import VALUES
 from lumatile.values import LoggedValue, TimePoint
-from lumatile.wire import decoding as wire
-from lumatile.wire.decoding import Decoder, Limits, Refused, UnsendableError, WireError, encode
+from lumatile.wire import decoding, encoding
+from lumatile.wire.decoding import Decoder, Limits, WireError
+from lumatile.wire.encoding import UnsendableError, encode
+from lumatile.wire.protocol import Refused
 
 LIMITS = Limits()
 
@@ -107,8 +109,9 @@ def test_what_leaves_no_value_arrives_too():
 
 
 def test_small_values_share_batches_and_large_ones_come_in_parts(monkeypatch):
-    monkeypatch.setattr(wire, "PART_BYTES", 1000)
-    monkeypatch.setattr(wire, "BATCH_BYTES", 4000)
+    for module in (decoding, encoding):
+        monkeypatch.setattr(module, "PART_BYTES", 1000)
+    monkeypatch.setattr(encoding, "BATCH_BYTES", 4000)
 
     def log(recording):
         for i in range(30):
@@ -215,7 +218,8 @@ def test_limits_are_kept():
 
 
 def test_a_value_that_is_too_large_is_refused_part_by_part(monkeypatch):
-    monkeypatch.setattr(wire, "PART_BYTES", 1000)
+    for module in (decoding, encoding):
+        monkeypatch.setattr(module, "PART_BYTES", 1000)
     values = logged(
         "large", lambda recording: [recording.log_image("i", np.zeros((n, 10, 3), np.uint8)) for n in (99, 9)]
     )
@@ -258,7 +262,8 @@ def test_other_columns_are_refused(columns):
 
 
 def test_parts_must_follow_each_other(monkeypatch):
-    monkeypatch.setattr(wire, "PART_BYTES", 100)
+    for module in (decoding, encoding):
+        monkeypatch.setattr(module, "PART_BYTES", 100)
     first, second = logged("two", lambda r: [r.log_depth_image("d", np.ones((1, 250), np.uint8)) for _ in range(2)])
     a, b = list(encode([first])), list(encode([second]))
     for order in ([a[0], a[2]], [a[0], a[0]], [a[1]], [a[0], b[1]], [a[0], a[1], b[2]], [a[0], sent()]):

@@ -88,7 +88,7 @@ from dataclasses import replace
 import numpy as np, lumatile as lt
 from lumatile.sink.memory import VALUES
 from lumatile.format.schema import LOG
-from lumatile.wire.decoding import encode
+from lumatile.wire.encoding import encode
 from tests.support.flight_hand import Hand
 
 recording = lt.new_recording("app", "run", sink="memory://values")

@@ -18,7 +18,7 @@ import lumatile as lt
 from lumatile.delivery.flight_sink import FlightSink
 from lumatile.errors import InvalidValueError, SinkError
 from lumatile.settings import RecordingSettings
-from lumatile.wire.decoding import encode
+from lumatile.wire.encoding import encode
 from lumatile_service.cluster import ray_actors
 from lumatile_service.cluster.placement import Placement, place
 from lumatile_service.endpoint import Endpoint, own_address, port_range

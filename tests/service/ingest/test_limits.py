@@ -10,7 +10,7 @@ from tests.support.flight_service import Server, check, image, logger, poll, qui
 import lumatile as lt
 from lumatile.errors import FlushError
 from lumatile.format.schema import LOG
-from lumatile.wire.decoding import encode
+from lumatile.wire.encoding import encode
 from lumatile_kernels import select_backend
 from lumatile_service.ingest.flight_server import IngestServer
 from lumatile_service.ingest.recordings import Ingest, RecordingIngest

@@ -22,7 +22,7 @@ from tests.support.jpeg_files import PHOTO, encoded
 import lumatile as lt
 from lumatile.errors import FlushError
 from lumatile.format.schema import LOG
-from lumatile.wire.decoding import encode
+from lumatile.wire.encoding import encode
 from lumatile.write.writer import SegmentWriter
 from lumatile_service.ingest.ingest_node import IngestNode
 from lumatile_service.metrics.prometheus import ServiceCollector
