@@ -22,6 +22,7 @@ from typing import Any
 
 from lumatile.errors import SinkError
 from lumatile.settings import RecordingSettings
+from lumatile.storage.durable_files import sync_directory
 from lumatile_kernels import fork
 
 log = logging.getLogger(__name__)
@@ -194,12 +195,3 @@ def _locked(path: Path, flags: int = 0) -> HeldFile:
         lock.close()
         raise
     return lock
-
-
-def sync_directory(path: Path) -> None:
-    """Make the entries of a directory durable. Raises OSError."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -11,9 +11,10 @@ from pathlib import Path
 import pyarrow as pa
 
 from lumatile.errors import SinkError
-from lumatile.spool.directory import HeldFile, SpoolDirectory, sync_directory
+from lumatile.spool.directory import HeldFile, SpoolDirectory
 from lumatile.spool.reader import Position, Unit
 from lumatile.spool.record import Header, records
+from lumatile.storage.durable_files import sync_directory, write_whole
 from lumatile.values import LoggedValue
 from lumatile.wire.encoding import UnsendableError
 
@@ -152,20 +153,12 @@ class _Segment:
         free = disk.f_bavail * disk.f_frsize
         if free - header.size < floor:
             raise SpoolFullError(f"{free} bytes are free at {self._path.parent}, and {floor} are to stay free")
-        pieces = [memoryview(piece).cast("B") for piece in (header.encode(), body, bytes(-header.length % 8)) if piece]
-        offset = self.size
         try:
-            while pieces:
-                count = os.pwritev(self._file.fd, pieces, offset)
-                offset += count
-                while pieces and count >= len(pieces[0]):
-                    count -= len(pieces.pop(0))
-                if pieces:
-                    pieces[0] = pieces[0][count:]
+            write_whole(self._file.fd, (header.encode(), body, bytes(-header.length % 8)), self.size)
         except OSError:
             self.cut(self.size)
             raise
-        self.size = offset
+        self.size += header.size
 
     def cut(self, size: int) -> None:
         """Cut the file to `size` bytes. It does no harm if that fails: values that are found twice are sent twice."""
