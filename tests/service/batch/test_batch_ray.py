@@ -1,4 +1,7 @@
-"""`lumatile ingest --engine ray`: the same recording as by threads, whatever dies on the way."""
+"""`lumatile ingest --engine ray`: the same recording as by threads, whatever dies on the way.
+
+They are in one file because they share one Ray.
+"""
 
 import json
 import os

@@ -1,4 +1,7 @@
-"""Stores as stages of Ray Data pipelines, in a real Ray: what goes in comes out, and each value once."""
+"""Stores as stages of Ray Data pipelines, in a real Ray: what goes in comes out, and each value once.
+
+They are in one file because they share one Ray.
+"""
 
 import gc
 import os
