@@ -1,4 +1,4 @@
-"""Where in a recording a value lives."""
+"""Entity paths, which name the entities of a recording, and how they are normalised."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from lumatile.errors import InvalidTypeError, InvalidValueError, shown
 
 MAX_BYTES = 1024
-"""Longest entity path, in bytes of UTF-8."""
+"""The longest entity path, in bytes of UTF-8."""
 
 RULE = (
     f"entity path must be 1 to {MAX_BYTES} bytes of parts joined by single slashes, no part empty, '.' or '..' "
@@ -18,7 +18,7 @@ RULE = (
 
 
 def normalise_entity_path(path: Any, *, root: bool = False) -> str:
-    """`path` without the slash at either end; "" for the root, which is "/" and must be allowed by `root`.
+    """Return `path` without the slash at either end; "" for "/", the root, if `root` allows it.
 
     Raises InvalidTypeError for anything but a string, InvalidValueError for a path that breaks the rule.
     """
@@ -32,7 +32,7 @@ def normalise_entity_path(path: Any, *, root: bool = False) -> str:
 @lru_cache(maxsize=4096)
 def _normalise(path: str) -> str:
     normal = path.removeprefix("/").removesuffix("/")
-    # compatibility forms show what a part looks like: U+2024 is ".", U+FF0F is "/"
+    # a compatibility form tells what a part looks like: U+2024 is ".", U+FF0F is "/"
     lookalike = "".join(c for c in unicodedata.normalize("NFKC", normal) if unicodedata.category(c) != "Cf")
     if (
         any(part in ("", ".", "..") for part in (*normal.split("/"), *lookalike.split("/")))

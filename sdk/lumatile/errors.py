@@ -1,20 +1,20 @@
-"""Everything this package raises.
+"""The errors and the warning of this package.
 
     LumatileError
     +-- InvalidValueError (ValueError)      a value breaks a rule; the message is the rule and the value
-    +-- InvalidTypeError (TypeError)        the same, of a type or dtype
+    +-- InvalidTypeError (TypeError)        a type or dtype breaks a rule
     +-- ImageFileError (ValueError)         not an image, truncated, corrupt, over the pixel limit
     +-- ImageFileNotFoundError (FileNotFoundError)
-    +-- SinkError (OSError)                 where values go cannot be opened, or has died
-    |   +-- FlushError                      not everything is durable; `undelivered` says how many values
+    +-- SinkError (OSError)                 a sink cannot be opened, or has died
+    |   +-- FlushError                      not all values are durable; `undelivered` says how many
     +-- StoreError (OSError)                a store cannot be read
-    |   +-- StoreFormatError                its format is newer than this package, or it is no store
-    |   +-- CorruptStoreError               bytes are not what was written
-    |   +-- StoreDeniedError (PermissionError)   a bucket denies it
+    |   +-- StoreFormatError                it is no store, or its format is newer than this package
+    |   +-- CorruptStoreError               bytes are not those that were written
+    |   +-- StoreDeniedError (PermissionError)   access is denied
     +-- NotFoundError (KeyError)            no such recording, frame or tile
-    +-- SourceNotKeptError                  logged with keep_source=False, and the tiles don't give it back
+    +-- SourceNotKeptError                  logged with keep_source=False, and the tiles do not give it back
 
-LumatileWarning is what lenient mode gives instead of an exception.
+In lenient mode a bad log call gives a LumatileWarning instead of an error.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ import sys
 import warnings
 
 PACKAGES = ("lumatile", "lumatile_kernels", "lumatile_service")
-"""Whose lines a warning does not point at."""
+"""Packages whose lines a warning does not point at."""
 
 SHOWN = 120
-"""Most characters of a received value in a message."""
+"""The most characters of a received value in a message."""
 
 
 class LumatileError(Exception):
@@ -54,14 +54,19 @@ class ImageFileNotFoundError(LumatileError, FileNotFoundError):
 
 
 class SinkError(LumatileError, OSError):
-    """Where values go cannot be opened, or has died."""
+    """A sink cannot be opened, or has died."""
 
 
 class FlushError(SinkError):
-    """Not everything logged before the flush is durable."""
+    """Not all values logged before the flush are durable.
+
+    Attributes:
+        undelivered: The number of values that are not.
+        reason: Why they are not.
+    """
 
     def __init__(self, undelivered: int, reason: str) -> None:
-        """`undelivered`: values logged before the flush that are not durable; `reason`: why."""
+        """Take the number of values logged before the flush that are not durable, and the reason."""
         super().__init__(f"{undelivered} logged values are not durable: {reason}")
         self.undelivered = undelivered
         self.reason = reason
@@ -75,31 +80,31 @@ class StoreError(LumatileError, OSError):
 
 
 class StoreFormatError(StoreError):
-    """Not a store, or one of a newer format version."""
+    """A directory is no store, or a store of a newer format version."""
 
 
 class CorruptStoreError(StoreError):
-    """Bytes in a store are not what was written."""
+    """Bytes in a store are not those that were written."""
 
 
 class StoreDeniedError(StoreError, PermissionError):
-    """A store does not let these credentials, or nobody without, do this."""
+    """Access to a store is denied, with these credentials or without any."""
 
 
 class NotFoundError(LumatileError, KeyError):
-    """No such recording, entity, frame or tile."""
+    """There is no such recording, entity, frame or tile."""
 
     def __str__(self) -> str:
-        """The message, without KeyError's quotes."""
+        """Return the message, without KeyError's quotes."""
         return str(self.args[0]) if self.args else ""
 
 
 class SourceNotKeptError(LumatileError):
-    """The logged bytes were not kept (keep_source=False), and the tiles don't give them back exactly."""
+    """The logged bytes were not kept (keep_source=False), and the tiles do not give them back exactly."""
 
 
 def warn(message: str) -> None:
-    """Give a LumatileWarning at the user's line: the nearest frame outside these packages."""
+    """Give a LumatileWarning that points at the user's line: the nearest call from outside these packages."""
     level, frame = 1, sys._getframe()  # noqa: SLF001 - the documented way to a caller's frame
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in PACKAGES:
         level, frame = level + 1, frame.f_back
@@ -117,7 +122,7 @@ def message_of(error: Exception) -> str:
 
 
 def shown(value: object) -> str:
-    """A received value as a message shows it: short, in valid UTF-8, whatever it is."""
+    """Return a received value as a message shows it: short, in valid UTF-8, whatever object it is."""
     try:
         text = repr(value[:SHOWN] if isinstance(value, str | bytes) else value)
     except Exception:  # noqa: BLE001 - any object may come, and any repr may fail

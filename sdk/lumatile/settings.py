@@ -1,4 +1,4 @@
-"""What a recording is and how it wants to be stored: travels with it to any sink."""
+"""The identity and the settings of a recording, which travel with its values to any sink."""
 
 from __future__ import annotations
 
@@ -27,31 +27,33 @@ class RecordingOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, kw_only=True)
 class RecordingSettings:
-    """A recording's identity and settings. Raises InvalidValueError where one is not allowed."""
+    """The identity and the settings of a recording. Raises InvalidValueError for one that is not allowed."""
 
     application_id: str
+    """The name of the application that logs."""
     recording_id: str
+    """The recording; several processes may log to one."""
     strict: bool = False
-    """Raise for a bad call instead of warning."""
+    """A bad call raises instead of warning."""
     tile_format: TileFormat = "linear"
-    """How images are stored."""
+    """How images are stored: rgba16float, rgba8unorm-srgb or rgba32float."""
     keep_source: bool = True
-    """Keep the logged bytes where the tiles don't give them back exactly."""
+    """Keep the logged bytes where the tiles do not give them back exactly."""
     compression: Compression = None
     """"zstd": compress every plane; None: lz4 for ids and colors, nothing else."""
     float_colors: FloatColors = "linear"
-    """What float point colors mean."""
+    """What float point colors are: linear light or sRGB gamma."""
     queue_bytes: int = 2**28
-    """Bound of the queue of values not yet taken by the sink, in bytes."""
+    """The most bytes that values may hold while they wait for the sink."""
     queue_policy: QueuePolicy = "block"
-    """What a full queue does."""
+    """What a call does when the queue is full."""
     max_block: float | None = 5.0
-    """Longest wait of one call for room in the queue, in seconds; None: unlimited."""
+    """The longest wait of one call for room in the queue, in seconds; None: unlimited."""
     pixel_limit: int = 89_478_485
-    """Largest number of pixels of an image file that is decoded (checked on its header)."""
+    """The most pixels that an image file may have to be decoded, checked on its header."""
 
     def __post_init__(self) -> None:
-        """Check every rule once, here."""
+        """Check every rule, once for all sinks."""
         for name, allowed in (
             ("tile_format", get_args(TileFormat)),
             ("float_colors", get_args(FloatColors)),

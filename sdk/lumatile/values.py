@@ -1,4 +1,4 @@
-"""A logged value on its way from a log call to a sink."""
+"""Logged values on their way from a log call to a sink."""
 
 from __future__ import annotations
 
@@ -15,45 +15,45 @@ if TYPE_CHECKING:
 Kind = Literal["image", "depth", "segmentation", "points", "annotation_context", "ext", "clear", "gap"]
 
 DATA_KINDS: tuple[Kind, ...] = ("image", "depth", "segmentation", "points")
-"""Kinds that can be drawn, and that `latest_at` looks for."""
+"""The kinds that can be drawn, and that `latest_at` looks for."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TimePoint:
-    """When a value holds."""
+    """The time of a value on all timelines."""
 
     log_time: int
     """Nanoseconds since the epoch, UTC."""
     log_tick: int
-    """Calls of this recording before this one."""
+    """The number of calls of this stream before this one."""
     sequences: Mapping[str, int] = field(default_factory=dict)
-    """Sequence timelines."""
+    """Name of a sequence timeline -> position."""
     times: Mapping[str, int] = field(default_factory=dict)
-    """Time timelines, in nanoseconds since the epoch."""
+    """Name of a time timeline -> position, in nanoseconds since the epoch."""
     timeless: bool = False
-    """On no timeline: holds always. `sequences` and `times` are empty then."""
+    """The value is on no timeline and holds always; `sequences` and `times` are empty then."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PointColumns:
-    """N points as they were logged; columns that were not logged are None. "source" columns are bit-exact."""
+    """N points, checked; columns that were not logged are None."""
 
     positions: NDArray[Any]
     """(N, d), d 2 or 3, float32 or float64; (0, 3) for the empty set."""
     colors: NDArray[np.uint8] | None = None
-    """(N, 4): sRGB and straight linear alpha, as they are drawn when given."""
+    """(N, 4): sRGB and straight linear alpha, as they are drawn."""
     radii: NDArray[np.float32] | None = None
-    """(N,)."""
+    """(N,), in units of the positions."""
     class_ids: NDArray[np.uint16] | None = None
-    """(N,)."""
+    """(N,) ids of annotated classes."""
     keypoint_ids: NDArray[np.uint16] | None = None
-    """(N,)."""
+    """(N,) ids of keypoints within their classes."""
     identifiers: NDArray[np.uint64] | None = None
-    """(N,)."""
+    """(N,) numbers that are shown with the points."""
     labels: Sequence[str | None] | None = None
-    """N labels."""
+    """N labels; None: a point has none."""
     source: Mapping[str, NDArray[Any] | Sequence[Any]] = field(default_factory=dict)
-    """The arguments as given, by their names in `log_points`, in native byte order: what `frame.source()` returns."""
+    """The arguments bit for bit, in native byte order, by their names in `log_points`: what `frame.source()` gives."""
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -61,50 +61,51 @@ class PointColumns:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LoggedValue:
-    """One log call, checked and frozen. Its arrays belong to it; nobody writes to them any more."""
+    """One log call, checked and frozen; its arrays belong to it, and are not written to any more."""
 
     entity_path: str
-    """Normalised: parts joined by single slashes, no slash at either end; empty: the root (clears, gaps)."""
+    """The normalised path: parts joined by single slashes, no slash at either end; empty: the root (clears, gaps)."""
     kind: Kind
     time: TimePoint
     producer: bytes
-    """16 random bytes: the process's stream into the recording."""
+    """The id of the stream, 16 random bytes."""
     seq: int
-    """Number of the value in its producer's stream, from 0; with `producer` the key of the value."""
+    """The number of the value in its stream, from 0; `producer` and `seq` are the key of the value."""
     seq_last: int | None = None
-    """Gaps: the last of the numbers `seq` ... `seq_last` that were dropped."""
+    """Gaps: the last of the numbers `seq` ... `seq_last` that were dropped; None for other values."""
     array: NDArray[Any] | DeviceArray | None = None
-    """C-contiguous, native byte order; what was logged on a GPU is still there.
+    """C-contiguous, in native byte order; an array that was logged on a GPU is still there.
 
     Image: (h, w, c), c in 1, 3, 4, uint8, uint16, float16, float32 or float64. Depth: (h, w), uint8, uint16, float16,
     float32 or float64. Segmentation: (h, w) uint8 or uint16."""
     encoded: bytes | None = None
-    """Image: a JPEG file's bytes (then `array` is None)."""
+    """Image: the bytes of a JPEG file (`array` is None then)."""
     points: PointColumns | None = None
+    """Points: their columns."""
     source_shape: tuple[int, ...] | None = None
-    """Shape as logged, before leading and trailing 1-axes were dropped."""
+    """The shape as logged, before leading and trailing axes of length 1 were dropped."""
     source_dtype: str | None = None
-    """numpy's name of the dtype as logged (native byte order); "jpeg" for an encoded image."""
+    """The name that numpy has for the dtype as logged, in native byte order; "jpeg" for an encoded image."""
     meter: float | None = None
-    """Depth: units per metre."""
+    """Depth: units of the image per metre."""
     draw_order: float | None = None
-    """None: the kind's default."""
+    """Higher values are drawn on top; None: the default of the kind."""
     ext: str | None = None
     """Extension components, as a JSON object."""
     body: str | None = None
-    """Annotation contexts, as JSON (see annotations.py); gaps: the reason."""
+    """JSON of an annotation context (see annotations.py), of identifiers (extensions) or of the reason (gaps)."""
     recursive: bool = False
-    """Clears: the entity's descendants too."""
+    """Clears: the entities below the entity are cleared too."""
     error: str | None = None
     """The reason why the call logged nothing, without kind and path: the value is an error row, of the kind meant."""
     provenance: Mapping[str, str] | None = None
-    """Batch input: uri, member, content_hash."""
+    """The origin of a value of a batch job: uri, member, content_hash."""
     nbytes: int = 0
-    """Memory it holds, in bytes, as the queue counts it."""
+    """The memory that the value holds, in bytes, as the queue counts it."""
 
 
 class Content(TypedDict, total=False):
-    """The fields of a LoggedValue that come from what was logged, once it is checked and frozen."""
+    """The fields of a LoggedValue that come from the arguments of the call, checked and frozen."""
 
     array: NDArray[Any] | DeviceArray
     encoded: bytes
@@ -117,11 +118,11 @@ class Content(TypedDict, total=False):
 
 
 OVERHEAD = 3 << 10
-"""What the queue counts for a value beside its content: about what its objects hold, in bytes."""
+"""The bytes that the queue counts for a value in addition to its content: about what its Python objects hold."""
 
 
 def held_bytes(content: Content, ext: str | None) -> int:
-    """Memory that a value of this content holds, in bytes; an array that is shown twice counts once."""
+    """Return the memory that a value with this content holds, in bytes; an array that appears twice counts once."""
     arrays = {id(array): array for array in (content.get("array"),) if array is not None}
     texts = len(content.get("encoded", b"")) + len(content.get("body", "")) + len(ext or "")
     if (points := content.get("points")) is not None:

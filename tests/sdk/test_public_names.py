@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import lumatile as lt
+from lumatile.settings import RecordingSettings
 
 pytestmark = pytest.mark.usefixtures("_own_recordings")
 
@@ -168,6 +169,13 @@ def test_init_takes_the_documented_settings(function):
     assert [n for n, _, _ in found[:2]] == ["application_id", "recording_id"]
     assert {n: d for n, _, d in found if n in SETTINGS} == SETTINGS
     assert all(k is inspect.Parameter.KEYWORD_ONLY for n, k, _ in found[2:])
+
+
+def test_the_defaults_of_settings_agree_wherever_they_stand():
+    assert inspect.signature(lt.init) == inspect.signature(lt.new_recording)
+    given = {n: d for n, _, d in parameters(lt.new_recording) if n not in ("application_id", "recording_id", "sink")}
+    fields = dataclasses.fields(RecordingSettings)
+    assert given == {f.name: f.default for f in fields if f.name not in ("application_id", "recording_id")}
 
 
 @pytest.mark.parametrize(

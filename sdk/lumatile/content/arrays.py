@@ -1,4 +1,4 @@
-"""Anything that is an array, as a numpy array that belongs to the logged value."""
+"""Arrays of any library, as numpy arrays that belong to the logged value."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ HOST = (1, 3, 13)
 
 
 def as_array(name: str, value: Any) -> tuple[NDArray[Any], bool]:
-    """`value` as a numpy array of bool, (u)int or float in native byte order, and whether nobody else can write to it.
+    """Return `value` as a numpy array of bool, (u)int or float in native byte order, and whether it is ours alone.
 
-    Takes what has __dlpack__, __array__, __array_interface__, __cuda_array_interface__ or the buffer protocol, and
+    Takes objects with __dlpack__, __array__, __array_interface__, __cuda_array_interface__ or the buffer protocol, and
     nested sequences of numbers. An array on a GPU is copied to the host; bfloat16 becomes float32.
-    `name`: of the argument, for messages.
+    `name`: the argument's, for messages.
     Raises InvalidTypeError for anything else, InvalidValueError for ragged sequences.
     """
     private = False
@@ -47,11 +47,10 @@ def as_array(name: str, value: Any) -> tuple[NDArray[Any], bool]:
 
 
 def as_tensor(name: str, value: Any, *, ids: bool = False) -> tuple[NDArray[Any] | DeviceArray, bool]:
-    """As `as_array`, but an array on a GPU stays there, as a private copy that nobody has waited for.
+    """Return the same as `as_array`, except that an array on a GPU stays there, as a private copy.
 
-    `ids`: they are class ids, and are narrowed to uint16 there; see `DeviceArray.check_ids`.
-
-    Without CuPy, or without room on the GPU, it is copied to the host like any other.
+    The copy may not have finished yet. Without CuPy, or without room on the GPU, the array is copied to the host.
+    `ids`: the values are class ids, and are narrowed to uint16 on the GPU; see `DeviceArray.check_ids`.
     """
     if not isinstance(value, np.ndarray) and _may_be_on_cuda(value):
         from lumatile_kernels.cuda.tensors import on_cuda, snapshot
@@ -61,7 +60,7 @@ def as_tensor(name: str, value: Any, *, ids: bool = False) -> tuple[NDArray[Any]
         except Exception as e:
             raise InvalidTypeError(f"{name} must be an array, not {shown(value)}: {shown(e)}") from e
         if array is not None:
-            POOL.pin_with(array.device.pin)  # where it may come down to
+            POOL.pin_with(array.device.pin)  # its copies on the host are made there
             if array.dtype.kind in "biuf":
                 return array, True
             raise InvalidTypeError(f"{name} must be an array of numbers, not dtype {array.dtype.name}")
@@ -75,7 +74,7 @@ def _may_be_on_cuda(value: Any) -> bool:
 
 
 def frozen(array: NDArray[Any] | DeviceArray, *, private: bool) -> NDArray[Any] | DeviceArray:
-    """`array`, C-contiguous, read-only and private: copied once, into warm memory, where it is not so already."""
+    """Return `array` C-contiguous, read-only and private; copy it, into warm memory, unless it is already."""
     if not isinstance(array, np.ndarray):
         return array
     if not private or not array.flags.c_contiguous:
@@ -99,7 +98,7 @@ def _imported(value: Any) -> NDArray[Any]:
 
 
 def _readable(value: Any) -> Any:
-    """`value`, which speaks DLPack, on the host, without what numpy has no word for."""
+    """Return `value`, which has __dlpack__, on the host and without the properties that numpy does not know."""
     if hasattr(value, "detach"):  # torch: gradients, lazy negation, bfloat16
         value = value.detach()
         if hasattr(value, "resolve_neg"):
@@ -112,7 +111,7 @@ def _readable(value: Any) -> Any:
 
 
 def _on_host(value: Any) -> Any:
-    """A copy of a device array on the host, as its own library makes one."""
+    """Return a copy of a device array on the host, made by its own library."""
     for method in ("cpu", "get", "copy_to_host"):  # torch, cupy, numba
         if hasattr(value, method):
             return getattr(value, method)()

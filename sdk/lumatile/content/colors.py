@@ -1,4 +1,4 @@
-"""Colors as a caller gives them, as the uint8 sRGB that is drawn."""
+"""Conversion of colors as a caller gives them to uint8 sRGB, which is what is drawn."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ OPAQUE = 255
 
 
 def as_rgba8(name: str, colors: NDArray[Any], float_colors: FloatColors) -> NDArray[np.uint8]:
-    """(N, 4) uint8 sRGB with straight alpha, of one color (3,) or (4,), or of N (N, 3) or (N, 4).
+    """Return one color, (3,) or (4,), or N colors, (N, 3) or (N, 4), as (N, 4) uint8 sRGB with straight alpha.
 
     `colors`: integers are 0-255, sRGB gamma, with linear alpha; floats are 0-1, linear light, or sRGB gamma with
-    `float_colors` "srgb". Out of range: clamped with a warning; NaN is 0. An empty array is N = 0.
-    `name`: of the argument, for messages. Raises InvalidValueError for another shape.
+    `float_colors` "srgb". Values out of range are clamped, with a warning; NaN is 0. An empty array is N = 0.
+    `name`: the argument's, for messages. Raises InvalidValueError for another shape.
     """
     if not colors.size and colors.ndim < 3:
         return np.empty((0, 4), np.uint8)

@@ -1,4 +1,4 @@
-"""Extension components: what a user adds to a value, as JSON."""
+"""Extension components: data of the user's own that goes with a value, as JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def extension_json(ext: Any) -> str | None:
 
     Arrays and numpy numbers become lists and numbers; floats that JSON has no number for become the strings "NaN",
     "Infinity" and "-Infinity" (as in the JSON form of Protocol Buffers).
-    Raises InvalidTypeError or InvalidValueError for what has no JSON.
+    Raises InvalidTypeError or InvalidValueError for a value that has no JSON.
     """
     if ext is None:
         return None

@@ -1,4 +1,4 @@
-"""Images, depth images and segmentations: from what the caller has to what a LoggedValue holds."""
+"""Images, depth images and segmentations: from the caller's array to the content of a LoggedValue."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     from lumatile_kernels.cuda.arrays import DeviceArray
 
 COLOR_DTYPES = {np.dtype(name): name for name in ("uint8", "uint16", "float16", "float32", "float64")}
-"""And their names: numpy makes a dtype's name anew each time."""
+"""The dtypes of images and depth images, with their names: numpy makes a dtype's name anew each time."""
 
 MAX_EDGE = 2**31 - 1
-"""Longest edge, in texels: tile sizes are 32-bit."""
+"""The longest edge of an image, in texels: tile sizes are 32-bit."""
 
 PIL_AS_THEY_ARE = ("L", "RGB", "RGBA", "I;16", "I", "F")
-"""Modes of PIL images whose arrays mean what this package reads in them."""
+"""Modes of PIL images whose arrays this package reads rightly, without a conversion."""
 
 
 def image_content(image: Any) -> Content:
-    """A gray, RGB or RGBA image: HxW, HxWx1, HxWx3 or HxWx4, of `COLOR_DTYPES`.
+    """Return the content of a gray, RGB or RGBA image: HxW, HxWx1, HxWx3 or HxWx4, of `COLOR_DTYPES`.
 
-    Leading 1-axes are dropped while there are more than three axes, and at three once more if the last is not 1, 3
-    or 4. Raises InvalidValueError or InvalidTypeError.
+    Leading axes of length 1 are dropped while there are more than three axes, and once more at three axes if the last
+    is not 1, 3 or 4. Raises InvalidValueError or InvalidTypeError.
     """
     array, private = as_tensor("image", _converted(image))
     _check_dtype("image", array)
@@ -46,8 +46,9 @@ def image_content(image: Any) -> Content:
 
 
 def depth_content(image: Any, meter: Any) -> Content:
-    """A depth image: HxW, of `COLOR_DTYPES`; `meter`: units per metre, None: 1000 for integers, 1 for floats.
+    """Return the content of a depth image: HxW, of `COLOR_DTYPES`.
 
+    `meter`: units of the image per metre; None: 1000 for integers, 1 for floats.
     Raises InvalidValueError or InvalidTypeError.
     """
     array, private = as_tensor("depth image", image)
@@ -61,7 +62,7 @@ def depth_content(image: Any, meter: Any) -> Content:
 
 
 def units_per_metre(meter: Any, dtype: np.dtype[Any]) -> float:
-    """`meter` as a number, or the default for a depth image of `dtype`.
+    """Return `meter` as a number, or the default for a depth image of `dtype` if it is None.
 
     Raises InvalidValueError unless it is finite and > 0 as float32.
     """
@@ -82,9 +83,10 @@ def units_per_metre(meter: Any, dtype: np.dtype[Any]) -> float:
 
 
 def segmentation_content(image: Any, *, strict: bool = False) -> Content:
-    """Class ids: HxW or HxWx1, uint8 or uint16, or booleans or wider integers whose values fit in uint16.
+    """Return the content of class ids: HxW or HxWx1, uint8 or uint16, or booleans or integers that fit in uint16.
 
-    Wider ones on a GPU are looked at where they are computed on; `strict`: here, which waits for them.
+    Wider integers on a GPU are checked later, when tiles are made of them; `strict`: in this call, which waits for the
+    GPU.
     Raises InvalidValueError or InvalidTypeError.
     """
     array, private = as_tensor("segmentation image", image, ids=True)
@@ -114,7 +116,7 @@ def _check_ids(array: DeviceArray) -> None:
 
 
 def as_uint16(name: str, integers: NDArray[Any]) -> NDArray[Any]:
-    """`integers` (or booleans) as uint16, or as uint8 where that holds all values of their dtype.
+    """Return `integers` (or booleans) as uint16, or as uint8 if that holds all values of their dtype.
 
     Raises InvalidValueError with the first value found that does not fit.
     """
@@ -143,7 +145,7 @@ def _check_dtype(name: str, array: NDArray[Any] | DeviceArray) -> None:
 
 
 def _converted(image: Any) -> Any:
-    """A PIL image in a mode whose array is gray, RGB or RGBA; anything else as it is."""
+    """Return a PIL image in a mode whose array is gray, RGB or RGBA; anything else unchanged."""
     if not type(image).__module__.startswith("PIL.") or image.mode in PIL_AS_THEY_ARE:
         return image
     if image.mode == "1":

@@ -1,4 +1,4 @@
-"""Image files: JPEG, which stays compressed, and PNG."""
+"""Image files as the content of a LoggedValue: JPEG, which stays compressed, and PNG, which is decoded."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from lumatile.values import Content
 
 
 class ImageFormat(enum.Enum):
-    """Format of an image file; a member's value, "jpeg" or "png", is taken for it too."""
+    """The format of an image file; functions take a member's value, "jpeg" or "png", too."""
 
     JPEG = "jpeg"
     PNG = "png"
 
 
 def image_file_content(img_bytes: Any, img_path: Any, img_format: Any, settings: RecordingSettings) -> Content:
-    """The image in a file, given by its bytes or its path.
+    """Return the content of an image file, given by its bytes or its path.
 
-    The format is the content's; `img_format` may state it. PNG is decoded here, JPEG only with strict settings, to
-    see that it can be.
+    The format is that of the bytes; `img_format`, if given, must agree. A PNG is decoded in this call; a JPEG only in
+    strict mode, to find out whether it can be decoded.
     Raises InvalidValueError, InvalidTypeError, ImageFileError or ImageFileNotFoundError.
     """
     if (img_bytes is None) == (img_path is None):

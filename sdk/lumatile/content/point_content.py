@@ -1,4 +1,4 @@
-"""Points: from what the caller has to the columns of a LoggedValue."""
+"""Points: from the caller's arrays to the content of a LoggedValue."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from lumatile.settings import FloatColors
 from lumatile.values import Content, PointColumns
 
 EXACT_IN_FLOAT32 = 2**24
-"""All integers up to here are float32s."""
+"""All integers up to this one are exact as float32."""
 
 
 def points_content(arguments: Mapping[str, Any], float_colors: FloatColors, *, single: bool = False) -> Content:
-    """The points of one `log_points` call.
+    """Return the content of one `log_points` call.
 
-    `arguments`: positions, identifiers, colors, radii, labels, class_ids and keypoint_ids as they were given;
+    `arguments`: positions, identifiers, colors, radii, labels, class_ids and keypoint_ids as they were given.
     `single`: positions are one point's coordinates, in an array of any shape.
-    Raises InvalidValueError or InvalidTypeError; a count that is neither 1 nor that of the positions is named.
+    Raises InvalidValueError or InvalidTypeError; the message names a count that is neither 1 nor that of the positions.
     """
     source = {name: _source(name, value) for name, value in arguments.items() if value is not None}
     positions = _positions(source.get("positions"), single=single)
@@ -55,7 +55,7 @@ def points_content(arguments: Mapping[str, Any], float_colors: FloatColors, *, s
 
 
 def _source(name: str, value: Any) -> Any:
-    """The argument as given: a private array, or a list of labels."""
+    """Return an argument as it was given: a private array, or a list of labels."""
     if name == "labels":
         return _labels(value)
     array, private = identifiers_given(value) if name == "identifiers" else as_array(name, value)
@@ -63,14 +63,14 @@ def _source(name: str, value: Any) -> Any:
 
 
 def identifiers_given(value: Any) -> tuple[NDArray[Any], bool]:
-    """As `as_array`; of a list that mixes small and large integers, numpy would make floats."""
+    """Return identifiers as `as_array` does, also a list of small and large integers, which numpy would make floats."""
     if isinstance(value, list | tuple) and all(isinstance(n, int) and 0 <= n < 2**64 for n in value):
         return np.array(value, np.uint64), True
     return as_array("identifiers", value)
 
 
 def _positions(given: NDArray[Any] | None, *, single: bool) -> NDArray[Any]:
-    """(N, 2) or (N, 3), float32 where that is exact, else float64; (0, 3) for the empty set."""
+    """Return positions as (N, 2) or (N, 3), float32 if that is exact, else float64; (0, 3) for the empty set."""
     if given is None or not given.size:
         return _read_only(np.empty((0, 3), np.float32))
     if single:
@@ -87,7 +87,7 @@ def _positions(given: NDArray[Any] | None, *, single: bool) -> NDArray[Any]:
 
 
 def _flat(name: str, array: NDArray[Any]) -> NDArray[Any]:
-    """One number or N as (1,) or (N,)."""
+    """Return one number or N as (1,) or (N,)."""
     sides = [n for n in array.shape if n != 1]
     if len(sides) > 1:
         raise InvalidValueError(f"{name} must be one number or one per point, not of shape {array.shape}")
@@ -104,7 +104,7 @@ def _integers(name: str, array: NDArray[Any]) -> NDArray[Any]:
 
 
 def as_identifiers(array: NDArray[Any]) -> NDArray[np.uint64]:
-    """One identifier or N as (1,) or (N,). Raises InvalidValueError or InvalidTypeError."""
+    """Return one identifier or N as (1,) or (N,). Raises InvalidValueError or InvalidTypeError."""
     flat = _integers("identifiers", array)
     if flat.size and flat.min() < 0:
         raise InvalidValueError(f"identifiers must be 0 to 2^64 - 1, not {flat.min()}")
@@ -131,7 +131,7 @@ def _labels_per_point(labels: Sequence[str | None], count: int) -> Sequence[str 
 
 
 def _per_point(name: str, column: NDArray[Any], count: int) -> NDArray[Any]:
-    """The column with one entry a point, read-only."""
+    """Return the column with one entry for each point, read-only."""
     _check_count(name, len(column), count)
     if len(column) != count:
         column = np.repeat(column, count, axis=0)

@@ -37,7 +37,7 @@ class Open(Protocol):
 
 
 EXIT_WAIT = 30.0
-"""Longest that the end of a process waits for values to become durable, in seconds, for all recordings together."""
+"""The longest wait for values to become durable at the end of a process, in seconds, for all recordings together."""
 
 _ALL: WeakSet[Follower] = WeakSet()
 """Streams that a forked child has to make its own."""
@@ -46,10 +46,11 @@ _OPEN: set[Open] = set()
 """Outlets with an open sink: they live until it is closed."""
 
 _PARENTS: list[Any] = []
-"""Sinks of the processes that this one was forked from: those close them, and nothing may finalise them here."""
+"""Sinks of the processes that this one was forked from: those processes close them, and nothing may finalise them in
+this one."""
 
 _FINALIZED: set[int] = set()
-"""Ids of this process and those it was forked from, where they close their recordings at the end."""
+"""Ids of this process and of those that it was forked from, if they close their sinks at the end."""
 
 
 def follow(stream: Follower) -> None:

@@ -1,4 +1,4 @@
-"""How a recording starts."""
+"""The functions that begin a recording."""
 
 from __future__ import annotations
 
@@ -25,9 +25,37 @@ def init(
     max_block: float | None = 5.0,
     pixel_limit: int = 89_478_485,
 ) -> RecordingStream:
-    """Begin a recording and make it the global one; returns it. A recording begun before stays open.
+    """Begin a recording and make it the global one, to which calls log that name no other.
 
-    Arguments and errors as in `new_recording`.
+    A recording that was begun before stays open.
+
+    Args:
+        application_id: The name of the application that logs, or of what it logs.
+        recording_id: The recording, which several processes may log to; None: $LUMATILE_RECORDING_ID, so that the
+            processes of one run share one, else a new one.
+        sink: The path of a store or a URL, opened at once: s3://BUCKET/PREFIX (gs://, az://) for a store in a bucket,
+            grpc://HOST:PORT or grpc+tls://HOST:PORT for a service, ray://NAME for one on the Ray of this process. None:
+            $LUMATILE_SINK, else ./lumatile-store, opened at the first value.
+        strict: Bad calls raise a LumatileError instead of giving a LumatileWarning.
+        tile_format: How images are stored: "linear" (rgba16float), "srgb8" (rgba8unorm-srgb, half the bytes) or
+            "rgba32float".
+        keep_source: Keep the logged bytes where the tiles do not give them back exactly.
+        compression: "zstd": compress everything; None: only ids and colors, with lz4.
+        float_colors: What float point colors are: "linear" light or "srgb" gamma.
+        queue_bytes: The most bytes that values may hold while they wait for the sink.
+        queue_policy: What a call does when the queue is full: "block", for at most `max_block` seconds, and then drop
+            its value; "drop_newest" or "drop_oldest". Dropped values are counted, warned about once, recorded as gaps,
+            and make the next flush raise.
+        max_block: The longest wait of one call, in seconds; None: as long as it takes.
+        pixel_limit: The most pixels that an image file may have to be decoded.
+
+    Returns:
+        The recording.
+
+    Raises:
+        InvalidValueError: A setting is not allowed (a ValueError).
+        InvalidTypeError: `sink` is neither a path nor a URL (a TypeError).
+        SinkError: `sink` cannot be opened.
     """
     recording = new_recording(
         application_id,
@@ -62,22 +90,35 @@ def new_recording(
     max_block: float | None = 5.0,
     pixel_limit: int = 89_478_485,
 ) -> RecordingStream:
-    """Begin a recording, or join one; returns it.
+    """Begin a recording, or join one that other processes log to, without making it the global one.
 
-    `application_id`: what it is of. `recording_id`: None: $LUMATILE_RECORDING_ID, so that the processes of one run
-    share one, else a new one.
-    `sink`: path of a store, or a URL, opened at once; None: $LUMATILE_SINK, else ./lumatile-store, opened at the first
-    value.
-    `strict`: bad calls raise instead of warning.
-    `tile_format`: of images: "linear" (rgba16float), "srgb8" (rgba8unorm-srgb, half the bytes) or "rgba32float".
-    `keep_source`: keep the logged bytes where the tiles don't give them back exactly.
-    `compression`: "zstd" for everything; None: only ids and colors, with lz4.
-    `float_colors`: what float point colors are: "linear" light or "srgb" gamma.
-    `queue_bytes`: values that wait for the sink hold at most this many bytes. `queue_policy`: what a call does when
-    they do: "block" for at most `max_block` seconds (None: as long as it takes), then drop its value; "drop_newest"
-    or "drop_oldest". Drops are counted, warned about once, recorded as gaps, and make the next flush raise.
-    `pixel_limit`: largest image file that is decoded, in pixels.
-    Raises InvalidValueError for a setting that is not allowed, SinkError where `sink` cannot be opened.
+    Args:
+        application_id: The name of the application that logs, or of what it logs.
+        recording_id: The recording, which several processes may log to; None: $LUMATILE_RECORDING_ID, so that the
+            processes of one run share one, else a new one.
+        sink: The path of a store or a URL, opened at once: s3://BUCKET/PREFIX (gs://, az://) for a store in a bucket,
+            grpc://HOST:PORT or grpc+tls://HOST:PORT for a service, ray://NAME for one on the Ray of this process. None:
+            $LUMATILE_SINK, else ./lumatile-store, opened at the first value.
+        strict: Bad calls raise a LumatileError instead of giving a LumatileWarning.
+        tile_format: How images are stored: "linear" (rgba16float), "srgb8" (rgba8unorm-srgb, half the bytes) or
+            "rgba32float".
+        keep_source: Keep the logged bytes where the tiles do not give them back exactly.
+        compression: "zstd": compress everything; None: only ids and colors, with lz4.
+        float_colors: What float point colors are: "linear" light or "srgb" gamma.
+        queue_bytes: The most bytes that values may hold while they wait for the sink.
+        queue_policy: What a call does when the queue is full: "block", for at most `max_block` seconds, and then drop
+            its value; "drop_newest" or "drop_oldest". Dropped values are counted, warned about once, recorded as gaps,
+            and make the next flush raise.
+        max_block: The longest wait of one call, in seconds; None: as long as it takes.
+        pixel_limit: The most pixels that an image file may have to be decoded.
+
+    Returns:
+        The recording.
+
+    Raises:
+        InvalidValueError: A setting is not allowed (a ValueError).
+        InvalidTypeError: `sink` is neither a path nor a URL (a TypeError).
+        SinkError: `sink` cannot be opened.
     """
     recording = RecordingStream(
         RecordingSettings(

@@ -1,4 +1,4 @@
-"""The time points of a recording's values."""
+"""The timelines of a recording, and the position of each thread on them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,11 @@ from lumatile.values import TimePoint
 TimelineKind = Literal["sequence", "time"]
 
 NOTHING: Mapping[str, int] = {}
+"""No timelines."""
 
 
 class _Now(threading.local):
-    """Where one thread stands. Its mappings are replaced, never changed: time points keep them."""
+    """The position of one thread; its mappings are replaced, never changed, because time points keep them."""
 
     def __init__(self) -> None:
         self.at: dict[TimelineKind, Mapping[str, int]] = _nowhere()
@@ -31,18 +32,20 @@ def _nowhere() -> dict[TimelineKind, Mapping[str, int]]:
 
 
 class Timelines:
-    """Where each thread stands on each of a recording's own timelines."""
+    """The position of each thread on each of a recording's own timelines."""
 
     def __init__(self) -> None:
-        """No timeline is set."""
+        """Begin with no timeline set."""
         self._now = _Now()
         self._kinds: dict[str, TimelineKind] = {}
-        """What every name was first used as, in all threads."""
+        """Name -> the kind that it was first used as, in any thread."""
 
     def set(self, kind: TimelineKind, name: Any, at: int | None) -> None:
-        """Stand at `at` (sequence number, or nanoseconds since the epoch) on timeline `name`; None: leave it.
+        """Set this thread's position on the timeline `name`.
 
-        Raises InvalidValueError for a name that is also used as the other kind, InvalidTypeError for no string.
+        `at`: the sequence number, or nanoseconds since the epoch; None: the thread leaves the timeline.
+        Raises InvalidValueError for a name that is used as the other kind too, InvalidTypeError for one that is no
+        string.
         """
         _check_name(name)
         now = self._now.at
@@ -58,16 +61,19 @@ class Timelines:
         now[kind] = {**now[kind], name: at}
 
     def reset(self) -> None:
-        """Leave all timelines, in this thread."""
+        """Leave all timelines in this thread."""
         self._now.at = _nowhere()
         self._now.log_time = None
 
     def logged_at(self, log_time: int | None) -> None:
-        """What this thread logs was logged then, in another recording: nanoseconds since the epoch; None: it is now."""
+        """Set the log time of the values that this thread copies from another recording.
+
+        `log_time`: nanoseconds since the epoch; None: the time of the call.
+        """
         self._now.log_time = log_time
 
     def time_point(self, log_tick: int, *, timeless: bool) -> TimePoint:
-        """Now, in this thread."""
+        """Return the position of this thread now, for the value with this number."""
         now = self._now.at
         return TimePoint(
             log_time=time.time_ns() if self._now.log_time is None else self._now.log_time,
@@ -79,7 +85,7 @@ class Timelines:
 
 
 def sequence_number(sequence: Any) -> int | None:
-    """A point on a sequence timeline. Raises InvalidTypeError for anything but an integer or None."""
+    """Return a position on a sequence timeline. Raises InvalidTypeError for anything but an integer or None."""
     if sequence is None:
         return None
     try:
@@ -89,7 +95,10 @@ def sequence_number(sequence: Any) -> int | None:
 
 
 def nanoseconds_of_seconds(seconds: Any) -> int | None:
-    """round(seconds * 1e9). Raises InvalidTypeError for no number, InvalidValueError for one that is not finite."""
+    """Return round(seconds * 1e9), None for None.
+
+    Raises InvalidTypeError for anything but a number, InvalidValueError for one that is not finite.
+    """
     if seconds is None:
         return None
     if isinstance(seconds, str | bytes):
@@ -104,7 +113,7 @@ def nanoseconds_of_seconds(seconds: Any) -> int | None:
 
 
 def nanoseconds(nanos: Any) -> int | None:
-    """A point on a time timeline. Raises InvalidTypeError for anything but an integer or None."""
+    """Return a position on a time timeline. Raises InvalidTypeError for anything but an integer or None."""
     if nanos is None:
         return None
     try:
