@@ -14,12 +14,12 @@ from lumatile_kernels import BackendUnavailableError, select_backend
 os.environ["LUMATILE_SPOOL"] = "off"  # tests of it say where it is; nothing is written into the user's directories
 
 
-def pytest_collection_modifyitems(items):
-    """Keep the tests that share a module's fixture in one of pytest-xdist's processes, so that it is made once."""
-    for item in items:
-        definitions = [found[-1] for found in item._fixtureinfo.name2fixturedefs.values()]
-        if any(d.scope == "module" for d in definitions) and not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(item.module.__name__))
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Tell pytest-xdist what belongs together."""
+    from tests.support.scheduling import FilesThatShare
+
+    return FilesThatShare(config, log)
 
 
 @pytest.fixture

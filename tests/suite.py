@@ -22,7 +22,7 @@ def main(arguments):
     marked = [path for path in sorted((ROOT / "tests").rglob("test_*.py")) if "mark.alone" in path.read_text("utf-8")]
     processes = str((os.cpu_count() or 1) + 1)
     parts = {
-        "next to each other": ["-n", processes, "--dist", "loadgroup", "-m", "not alone"],
+        "next to each other": ["-n", processes, "-m", "not alone"],
         "alone": ["-m", "alone", *([] if chosen else map(str, marked))],
     }
     codes, counts = [], dict.fromkeys(("tests", "failures", "errors", "skipped"), 0)
