@@ -1,8 +1,9 @@
 """Receiving logged values over Arrow Flight.
 
-A client opens one exchange for a recording: the recording's settings in the descriptor, record batches of LOG behind
-them. What comes back beside it are acknowledgements; also where there is nothing to acknowledge, so that a dead link
-shows. (It is no DoPut because a client can cancel an exchange at any time, and must before its process forks.)
+A client opens one exchange for a recording: the descriptor holds the recording's settings, and record batches of LOG
+follow. The server answers with acknowledgements, and sends them also where there is nothing to acknowledge, so that a
+dead link is noticed. (It is not a DoPut because a client can cancel an exchange at any time, and must do so before its
+process forks.)
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, Unpack
 
 import pyarrow as pa
 from pyarrow import flight
@@ -26,6 +27,7 @@ from lumatile.settings import RecordingSettings
 from lumatile.wire.decoding import Decoder, Limits, WireError
 from lumatile.wire.protocol import END, Refused
 from lumatile_service.embedded.error_reasons import ErrorReason
+from lumatile_service.ingest.access import ServerOptions
 from lumatile_service.ingest.acknowledger import Acknowledger, Health
 from lumatile_service.ingest.recordings import BusyError, Ingest, RecordingIngest
 from lumatile_service.ingest.tokens import CallToken
@@ -33,11 +35,11 @@ from lumatile_service.ingest.tokens import CallToken
 log = logging.getLogger(__name__)
 
 COMMAND_BYTES = 1 << 16
-"""Longest descriptor."""
+"""The longest descriptor that is read."""
 
 
 class ClosedServer(flight.FlightServerBase):  # type: ignore[misc]
-    """A Flight server that does nothing, and says so: what Flight answers by itself has a traceback in it."""
+    """A Flight server that refuses every call with a message; the answers of Flight itself contain a traceback."""
 
     def _nothing(self, *_: Any) -> Any:
         raise flight.FlightServerError("this address does not know that call")
@@ -49,19 +51,21 @@ class ClosedServer(flight.FlightServerBase):  # type: ignore[misc]
         context: flight.ServerCallContext,  # noqa: ARG002
         descriptor: flight.FlightDescriptor,  # noqa: ARG002
     ) -> flight.SchemaResult:
-        """That of logged values: pyarrow tells a client the traceback of whatever is raised here."""
+        """Return the schema of logged values: pyarrow sends the traceback of anything raised here to the client."""
         return flight.SchemaResult(LOG)
 
     def list_actions(self, context: flight.ServerCallContext) -> Any:  # noqa: ARG002
-        """None."""
+        """Return no actions."""
         return []
 
 
 class IngestServer(ClosedServer):
     """A Flight server in front of an Ingest. It serves from construction to `shutdown`."""
 
-    def __init__(self, location: str, ingest: Ingest, *, limits: Limits | None = None, **options: Any) -> None:
-        """`location`: grpc://HOST:PORT, port 0 for any (see `port`). `options`: of FlightServerBase (TLS, middleware).
+    def __init__(
+        self, location: str, ingest: Ingest, *, limits: Limits | None = None, **options: Unpack[ServerOptions]
+    ) -> None:
+        """Listen at `location`, grpc://HOST:PORT or grpc+tls://HOST:PORT; port 0 is any free one, see `port`.
 
         Raises OSError where it cannot listen there.
         """
@@ -79,7 +83,7 @@ class IngestServer(ClosedServer):
         reader: flight.MetadataRecordBatchReader,
         writer: flight.MetadataRecordBatchWriter,
     ) -> None:
-        """One stream of one recording."""
+        """Receive one stream of one recording."""
         with clear_errors(self._ingest.traffic.fail), self._stream(), Acknowledger(writer) as acknowledger:
             settings = _settings(descriptor.command)
             if not reader.schema.equals(LOG):
@@ -99,13 +103,13 @@ class IngestServer(ClosedServer):
         decoder = Decoder(self._limits)
         for chunk in reader:
             if self._draining.is_set():
-                return  # what comes is not acknowledged, and sent again to another server
+                return  # the rest is not acknowledged, so the client sends it again to another server
             if token is not None:
                 token.check()
             if chunk.data is None:
                 if chunk.app_metadata is not None and chunk.app_metadata.to_pybytes() == END:
                     return
-                recording.commit_soon()  # somebody waits
+                recording.commit_soon()  # a flush of the client waits
                 continue
             for value in decoder.decode(chunk.data):
                 if isinstance(value, Refused):
@@ -138,7 +142,7 @@ class IngestServer(ClosedServer):
 
     @property
     def streams(self) -> int:
-        """Streams there are now."""
+        """The number of streams that are open now."""
         return self._streams
 
     def get_flight_info(
@@ -146,13 +150,13 @@ class IngestServer(ClosedServer):
         context: flight.ServerCallContext,  # noqa: ARG002
         descriptor: flight.FlightDescriptor,
     ) -> flight.FlightInfo:
-        """Where values are taken: here."""
+        """Return this server as the one that takes values."""
         return flight.FlightInfo(LOG, descriptor, [flight.FlightEndpoint(b"", [])], -1, -1)
 
     def drain(self, timeout: float | None = None) -> None:
         """Take no new streams, end those there are, and make durable what was received. Raises FlushError.
 
-        Clients are told to leave; a stream that has not ended after `timeout` seconds is left behind.
+        Clients are told to leave; a stream that has not ended after `timeout` seconds is not waited for.
         """
         deadline = None if timeout is None else time.monotonic() + timeout
         with self._changed:
@@ -161,7 +165,7 @@ class IngestServer(ClosedServer):
         for recording in self._ingest.recordings:
             try:
                 recording.flush(None if deadline is None else max(0.0, deadline - time.monotonic()))
-            except SinkError as e:  # the others want to be durable too
+            except SinkError as e:  # the other recordings are flushed too
                 failures.append(e)
         with self._changed:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
@@ -172,16 +176,16 @@ class IngestServer(ClosedServer):
 
 @contextmanager
 def clear_errors(count: Callable[[ErrorReason], None] = lambda _: None) -> Iterator[None]:
-    """Of a method of a server: whatever goes wrong, a client sees a message and an id, never a traceback.
+    """Raise whatever goes wrong in the block as a Flight error with a message and an id, never with a traceback.
 
-    `count` is told what it was; a client that has gone is no error.
+    `count` is called with the kind of the fault; a client that has disconnected is not a fault.
     """
     try:
         yield
     except flight.FlightError:
         raise
     except pa.ArrowCancelled:
-        raise flight.FlightCancelledError("the client has gone") from None
+        raise flight.FlightCancelledError("the client has disconnected") from None
     except (WireError, InvalidValueError) as e:
         count("stream_refused")
         raise flight.FlightServerError(_told(e, str(e))) from None
@@ -200,20 +204,21 @@ def clear_errors(count: Callable[[ErrorReason], None] = lambda _: None) -> Itera
 
 
 def _told(error: BaseException, message: str) -> str:
-    """What a client did wrong, with an id that the log has too."""
+    """Return what the client did wrong, with an id that the log has too."""
     number = secrets.token_hex(4)
     log.warning("a stream was refused: %s (error %s)", error, number)
     return f"{message} (error {number})"
 
 
 def _logged(error: BaseException, message: str) -> str:
+    """Log an error, and return only `message` for the client, with an id that the log has too."""
     number = secrets.token_hex(4)
     log.error("%s (error %s)", message, number, exc_info=error)
     return f"{message} (error {number})"
 
 
 def _settings(command: bytes) -> RecordingSettings:
-    """Raises WireError, InvalidValueError."""
+    """Return the settings in a descriptor. Raises WireError, InvalidValueError."""
     if not isinstance(command, bytes) or len(command) > COMMAND_BYTES:
         raise WireError(f"the descriptor must be a recording's settings, in at most {COMMAND_BYTES} bytes")
     try:

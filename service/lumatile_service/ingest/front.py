@@ -1,19 +1,20 @@
-"""The advertised address of a service: it says where the servers are, and takes no values itself."""
+"""The advertised address of a service: it names the servers that take values, and takes none itself."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, Unpack
 
 from pyarrow import flight
 
 from lumatile.format.schema import LOG
+from lumatile_service.ingest.access import ServerOptions
 from lumatile_service.ingest.flight_server import ClosedServer, clear_errors
 
 
 class Front(ClosedServer):
-    """A Flight server that knows others. It serves from construction to `shutdown`."""
+    """A Flight server that names other servers. It serves from construction to `shutdown`."""
 
     def __init__(
         self,
@@ -21,24 +22,25 @@ class Front(ClosedServer):
         *,
         addresses: Callable[[], Sequence[str]],
         status: Callable[[], dict[str, Any]],
-        **options: Any,
+        **options: Unpack[ServerOptions],
     ) -> None:
-        """`location`: grpc://HOST:PORT. `addresses`: of the servers that live, `status`: of all, as JSON; asked often.
+        """Listen at `location`, grpc://HOST:PORT or grpc+tls://HOST:PORT.
 
-        `options`: of FlightServerBase (TLS, middleware). Raises OSError where it cannot listen there.
+        `addresses`: returns the addresses of the servers that are alive. `status`: returns the status of the service as
+        JSON values. Both are called often. Raises OSError where it cannot listen there.
         """
         super().__init__(location, **options)
         self._addresses = addresses
         self._status = status
         self.draining = False
-        """Whether clients are told that the service is being shut down."""
+        """True: clients are told that the service is being shut down."""
 
     def get_flight_info(
         self,
         context: flight.ServerCallContext,  # noqa: ARG002
         descriptor: flight.FlightDescriptor,
     ) -> flight.FlightInfo:
-        """Where values are taken."""
+        """Return the servers that take values."""
         with clear_errors():
             if self.draining:
                 raise flight.FlightUnavailableError("the service is being shut down")
@@ -56,15 +58,15 @@ class Front(ClosedServer):
         reader: flight.MetadataRecordBatchReader,  # noqa: ARG002
         writer: flight.MetadataRecordBatchWriter,  # noqa: ARG002
     ) -> None:
-        """Nothing is taken here."""
+        """Refuse the stream."""
         raise flight.FlightServerError("this address takes no values: ask it with GetFlightInfo for those that do")
 
     def list_actions(self, context: flight.ServerCallContext) -> list[tuple[str, str]]:  # noqa: ARG002
-        """What `do_action` knows."""
-        return [("status", "What the service's actors are and do now, as JSON.")]
+        """Return the names and descriptions of the actions."""
+        return [("status", "The status of the service and its actors now, as JSON.")]
 
     def do_action(self, context: flight.ServerCallContext, action: flight.Action) -> Iterator[flight.Result]:  # noqa: ARG002
-        """See `list_actions`."""
+        """Do an action that `list_actions` names."""
         with clear_errors():
             if action.type != "status":
                 raise flight.FlightServerError(f"the action must be 'status', not {action.type!r:.80}")

@@ -211,7 +211,7 @@ def cli(*arguments):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--listen", "0.0.0.0:9876"), "without a token the service listens on loopback only, not at 0.0.0.0"),
+        (("--listen", "0.0.0.0:9876"), "without tokens the service listens on loopback only, not at 0.0.0.0"),
         (("--listen", "9876"), "must be HOST:PORT"),
         (("--http", "9877"), "must be HOST:PORT"),
         (("--http", "192.0.2.1:9877"), "cannot listen at 192.0.2.1:9877: "),
