@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Run the command line. Exit codes: 0 fine, 1 found something wrong, 2 wrong use."""
+    """Run the command line. Exit codes: 0 success, 1 something wrong was found, 2 wrong usage."""
     try:
         from lumatile_service.cli.app import run
     except ModuleNotFoundError as e:

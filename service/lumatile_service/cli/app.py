@@ -1,4 +1,4 @@
-"""The commands, and what an error becomes: one line on stderr and an exit code."""
+"""The commands; an error becomes one line on stderr and an exit code."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lumatile_service.cli.verify import verify
 
 app = typer.Typer(
     name="lumatile",
-    help="Log images, depth, segmentation and points as render-ready tiles; look at what is stored.",
+    help="Log images, depth, segmentation and points as render-ready tiles, and look at the stored frames.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,

@@ -1,4 +1,4 @@
-"""`lumatile demo`: log real data, then draw what is stored."""
+"""`lumatile demo`: log real data, then draw the stored frames."""
 
 from __future__ import annotations
 
@@ -22,11 +22,13 @@ NEEDED = {"skimage": "scikit-image", "sklearn": "scikit-learn", "PIL": "pillow"}
 
 def demo(
     *,
-    store: Annotated[str, typer.Option(metavar="DIR", help="Where to log to.")] = "demo-store",
-    pictures: Annotated[Path, typer.Option(metavar="DIR", help="Where to draw to.")] = Path("demo-pictures"),
+    store: Annotated[str, typer.Option(metavar="DIR", help="The store to log to.")] = "demo-store",
+    pictures: Annotated[Path, typer.Option(metavar="DIR", help="The directory to write the pictures to.")] = Path(
+        "demo-pictures"
+    ),
     as_json: Json = False,
 ) -> None:
-    """Log real data, then write PNG pictures of what is stored.
+    """Log real data, then write PNG pictures of the stored frames.
 
     Every run adds a recording of its own to the store.
     """
@@ -70,7 +72,7 @@ def _show(report: dict[str, Any]) -> None:
     store, recording_id = report["store"], report["recording_id"]
     out.print(
         f"logged recording [bold]{recording_id}[/] to {store}: {size(report['bytes'])} in {report['segments']} "
-        f"segments, in {report['seconds']:.1f} s with loading the data\n\npictures of what is stored:"
+        f"segments, in {report['seconds']:.1f} s including loading the data\n\npictures of the stored frames:"
     )
     for picture in report["pictures"]:
         out.print(f"  {picture['file']}  [dim]{size(picture['bytes'])}[/]")

@@ -1,4 +1,4 @@
-"""`lumatile doctor`: what this machine can run."""
+"""`lumatile doctor`: which parts of Lumatile this machine can run."""
 
 from __future__ import annotations
 
@@ -41,11 +41,11 @@ PACKAGES = (
 
 
 def doctor(*, as_json: Json = False) -> None:
-    """Say what this machine can run, and why not the rest.
+    """Show what this machine can run, and why it cannot run the rest.
 
-    Backends, decoders, memory, versions, and whether Ray asks for a token.
+    Shows backends, decoders, memory, versions, and whether Ray asks for a token.
 
-    Exits 1 where something that logging or reading needs is missing.
+    Exits with 1 if something that logging or reading needs is missing.
     """
     report = examine()
     if as_json:
@@ -56,7 +56,7 @@ def doctor(*, as_json: Json = False) -> None:
 
 
 def examine() -> dict[str, Any]:
-    """The report, as `--json` prints it."""
+    """Return the report, as `--json` prints it."""
     backends = [_backend(name) for name in BACKENDS]
     decoders = _decoders()
     problems = [f"backend {entry['name']}: {entry['reason']}" for entry in backends if entry["broken"]]
@@ -82,16 +82,16 @@ def examine() -> dict[str, Any]:
 
 
 def _notes() -> list[str]:
-    """What to look at, though everything runs."""
+    """Return what the user should look at although everything runs."""
     note = None if _version("ray") is None else _open_ray()
     return [] if note is None else [note]
 
 
 def _open_ray() -> str | None:
-    """Whether Ray does without a token, by its own rules; a Ray without one runs whatever it is sent."""
+    """Return a warning if Ray, by its own rules, asks for no token: then it runs whatever code it is sent."""
     mode = os.environ.get("RAY_AUTH_MODE")
     if mode is not None and mode.lower() != "token":
-        why = f"(RAY_AUTH_MODE={mode}): whoever reaches its ports can run code; set RAY_AUTH_MODE=token"
+        why = f"(RAY_AUTH_MODE={mode}): everyone who can reach its ports can run code; set RAY_AUTH_MODE=token"
         return f"Ray's token authentication is off {why}"
     given = {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys()
     if mode is None and not given and not (Path.home() / ".ray" / "auth_token").exists():
@@ -103,15 +103,15 @@ def _open_ray() -> str | None:
 
 
 def _backend(name: str) -> dict[str, Any]:
-    """Whether a backend runs: it must make the tiles that numpy makes."""
+    """Return whether a backend runs: it must make the same tiles as numpy."""
     try:
         tiles = _tiles(select_backend(name))
     except BackendUnavailableError as e:
         return {"name": name, "available": False, "broken": False, "reason": str(e)}
-    except Exception as e:  # noqa: BLE001 - whatever a broken installation raises is what is asked for
+    except Exception as e:  # noqa: BLE001 - a broken installation may raise anything, and the report says what
         return {"name": name, "available": False, "broken": True, "reason": f"it does not run: {e!r}"}
     if tiles != _tiles(select_backend("numpy")):
-        return {"name": name, "available": False, "broken": True, "reason": "its tiles are not those of numpy"}
+        return {"name": name, "available": False, "broken": True, "reason": "its tiles differ from those of numpy"}
     return {"name": name, "available": True, "broken": False, "reason": None}
 
 
@@ -159,7 +159,7 @@ def _version(package: str) -> str | None:
 
 
 def _memory() -> dict[str, int | None]:
-    """Bytes; None where the system does not say."""
+    """Return the total and the available memory in bytes; None where the system does not say."""
     names = {"memory_total": "SC_PHYS_PAGES", "memory_available": "SC_AVPHYS_PAGES"}
     known = getattr(os, "sysconf_names", {})
     return {
@@ -176,18 +176,18 @@ def _show(report: dict[str, Any]) -> None:
     rows = table("part", "name", "state", "")
     for entry in report["backends"]:
         chosen = " (auto)" if entry["name"] == report["backend"] else ""
-        rows.add_row("backend", entry["name"] + chosen, _state(entry), entry["reason"] or "")
+        rows.add_row("backend", entry["name"] + chosen, _state(entry), escape(entry["reason"] or ""))
     for entry in report["decoders"]:
-        rows.add_row(entry["format"], entry["name"], _state(entry), entry["reason"] or entry["version"])
+        rows.add_row(entry["format"], entry["name"], _state(entry), escape(entry["reason"] or entry["version"]))
     for name, version in report["packages"].items():
         rows.add_row("package", name, "[green]yes[/]" if version else "[yellow]no[/]", version or "not installed")
     out.print(rows)
     for note in report["notes"]:
         out.print(f"[yellow]note:[/] {escape(note)}")
     for problem in report["problems"]:
-        out.print(f"[red]problem:[/] {problem}")
+        out.print(f"[red]problem:[/] {escape(problem)}")
     if not report["problems"]:
-        print(f"\neverything that {sys.executable} needs to log and read is here")
+        print(f"\n{sys.executable} has everything that logging and reading need")
 
 
 def _state(entry: dict[str, Any]) -> str:

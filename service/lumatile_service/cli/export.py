@@ -1,4 +1,4 @@
-"""`lumatile export`: a recording into files of other tools."""
+"""`lumatile export`: write a recording to files that other tools read."""
 
 from __future__ import annotations
 
@@ -20,41 +20,47 @@ if TYPE_CHECKING:
     from lumatile_service.export import Exported
 
 LINE_SECONDS = 5.0
-"""Where it is no terminal, a line says this often how far it is."""
+"""The time between two progress lines, where stderr is not a terminal."""
 
 REASONS = 20
-"""Most reasons that are shown."""
+"""The largest number of reasons that are shown."""
 
 NEXT = {
     "rrd": "rerun {}",
     "parquet": "datasets.load_dataset('parquet', data_files='{}/*.parquet'), or lumatile ingest {} --store STORE",
     "images": "datasets.load_dataset('imagefolder', data_dir='{}'), or lumatile ingest {} --store STORE",
 }
-"""What reads each format."""
+"""How to read each format."""
 
 
 def export(
     *,
     store: StorePath,
-    recording: Annotated[str, typer.Argument(metavar="RECORDING", help="Recording id; lumatile ls shows them.")],
+    recording: Annotated[str, typer.Argument(metavar="RECORDING", help="Recording id; `lumatile ls` shows them.")],
     destination: Annotated[
         Path, typer.Argument(metavar="DESTINATION", help="The file or directory to write, which must be new.")
     ],
     format_: Annotated[
         str | None,
-        typer.Option("--format", metavar="NAME", help="rrd, images or parquet; .rrd files are told by their name."),
+        typer.Option(
+            "--format", metavar="NAME", help="rrd, images or parquet; may be left out for a file named *.rrd."
+        ),
     ] = None,
     entity: Annotated[
-        list[str] | None, typer.Option(metavar="PATH", help="Only this entity and what is below it; again for more.")
+        list[str] | None,
+        typer.Option(metavar="PATH", help="Export only this entity and those below it; may be given several times."),
     ] = None,
     floats: Annotated[
-        str, typer.Option(metavar="NAME", help="images: float images and depth become png, of 16 bits, or npy, exact.")
+        str,
+        typer.Option(
+            metavar="NAME", help="Only for images: write float images and depth as 16-bit png, or as exact npy."
+        ),
     ] = "png",
     as_json: Json = False,
 ) -> None:
     """Write a recording to files: .rrd for Rerun, image files, Parquet for Hugging Face's datasets.
 
-    A frame that is an error or damaged is left out. Exits 1 where there are any.
+    Error rows and damaged frames are left out. Exits with 1 if there are any.
     """
     from lumatile_service.export.job import export as run
     from lumatile_service.export.job import export_format
@@ -80,7 +86,7 @@ def _show(exported: Exported, destination: Path, name: str) -> None:
             for reason, count in list(reasons.items())[:REASONS]:
                 rows.add_row(str(count), escape(reason))
             if len(reasons) > REASONS:
-                rows.add_row("", f"and {len(reasons) - REASONS} reasons more")
+                rows.add_row("", f"and {len(reasons) - REASONS} more reasons")
             out.print()
             out.print(rows)
     out.print(f"\nnext: {escape(NEXT[name].replace('{}', str(destination)))}", soft_wrap=True)

@@ -1,4 +1,4 @@
-"""`lumatile info`: all about a recording, or about the frame of an entity."""
+"""`lumatile info`: the facts about a recording, or about a frame of an entity."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from lumatile_service.show.recording_summary import summarise
 
 def info(
     store: StorePath,
-    recording: Annotated[str | None, typer.Argument(help="Recording id; may be left out where there is one.")] = None,
+    recording: Annotated[str | None, typer.Argument(help="Recording id; may be left out if there is only one.")] = None,
     entity: Annotated[str | None, typer.Argument(help="Entity path: show its frame.")] = None,
     *,
     at: At = None,
     as_json: Json = False,
 ) -> None:
-    """Show a recording with its errors, or the frame of an entity."""
+    """Show a recording with its errors, or a frame of an entity."""
     opened = lt.open_store(store)
     reader = opened.recording(recording)
     if entity is None:
@@ -50,7 +50,7 @@ def _describe_recording(store: Store, reader: RecordingReader) -> dict[str, Any]
 
 
 def describe_frame(store: Store, reader: RecordingReader, frame: Frame) -> dict[str, Any]:
-    """A frame as JSON values."""
+    """Return the facts about a frame as JSON values."""
     return {
         "recording_id": reader.recording_id,
         "entity_path": frame.entity_path,

@@ -1,4 +1,4 @@
-"""`lumatile ingest`: a dataset into a recording."""
+"""`lumatile ingest`: turn a dataset into a recording."""
 
 from __future__ import annotations
 
@@ -27,37 +27,41 @@ if TYPE_CHECKING:
 BAR_SECONDS = 0.2
 
 LINE_SECONDS = 5.0
-"""Where it is no terminal, a line says this often how far it is."""
+"""The time between two progress lines, where stderr is not a terminal."""
 
 
 def ingest(
     *,
     source: Annotated[str, typer.Argument(metavar="SOURCE", help="The dataset: a directory, or its URL.")],
-    store: Annotated[str, typer.Option(metavar="URI", help="Where it is stored: a directory or a bucket.")],
+    store: Annotated[str, typer.Option(metavar="URI", help="The store: a directory, or s3://BUCKET/PREFIX.")],
     format_: Annotated[
-        str | None, typer.Option("--format", metavar="NAME", help="The dataset's format; by default told by its files.")
+        str | None,
+        typer.Option("--format", metavar="NAME", help="The dataset's format; by default detected from its files."),
     ] = None,
     reader: Annotated[
-        str | None, typer.Option(metavar="MODULE:FUNCTION", help="A reader of your own, in place of a format.")
+        str | None, typer.Option(metavar="MODULE:FUNCTION", help="Your own reader, instead of a format.")
     ] = None,
     recording: Annotated[
-        str | None, typer.Option(metavar="ID", help="The recording; by default made from SOURCE.")
+        str | None, typer.Option(metavar="ID", help="The recording id; by default derived from SOURCE.")
     ] = None,
     tile_format: Annotated[str, typer.Option(metavar="NAME", help="linear, srgb8 or rgba32float.")] = "linear",
     engine: Annotated[str, typer.Option(metavar="NAME", help="local: this process; ray: Ray Data.")] = "local",
     ray_address: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="The Ray: auto or HOST:PORT; by default one of its own.")
+        str | None,
+        typer.Option(metavar="ADDRESS", help="The Ray to join: auto or HOST:PORT; by default a new one is started."),
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad value.")] = False,
     max_errors: Annotated[
-        int | None, typer.Option(metavar="N", help="Stop where more values than that are bad; by default never.")
+        int | None, typer.Option(metavar="N", help="Stop when more than N values are bad; by default never.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what there is, and the bytes it takes.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only show the values that would be stored, and their size.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Turn a dataset into tiles. Run again, it does only what is missing.
+    """Turn a dataset into tiles. A second run adds only what is missing.
 
-    A value that is bad becomes an error row. Exits 1 where there are any.
+    A bad value becomes an error row. Exits with 1 if there are any.
     """
     from lumatile_service.batch.job import TooManyErrorsError
     from lumatile_service.batch.plan import plan
@@ -117,7 +121,7 @@ def _show(summary: Summary, store: str) -> None:
     )
     if summary.errors:
         out.print(f"\n{sum(summary.errors.values())} error rows in the recording:")
-        rows = table("errors", "reason", "the first one", right=("errors",))
+        rows = table("errors", "reason", "first example", right=("errors",))
         for reason, count in summary.errors.items():
             rows.add_row(str(count), escape(reason), escape(summary.examples[reason]))
         out.print(rows)
@@ -125,11 +129,11 @@ def _show(summary: Summary, store: str) -> None:
 
 
 class _Bar:
-    """A progress bar."""
+    """Shows a progress bar."""
 
     @contextmanager
     def watch(self, tally: IngestTally) -> Iterator[None]:
-        """Around the work."""
+        """Show the progress of the block, which does the work."""
         columns = (SpinnerColumn(), BarColumn(), TextColumn("{task.fields[what]}"))
         rest = TimeRemainingColumn(table_column=Column(no_wrap=True, min_width=7))
         with Progress(*columns, rest, console=console(stderr=True)) as progress:
@@ -146,11 +150,11 @@ class _Bar:
 
 
 class _Lines:
-    """A line now and then."""
+    """Prints a progress line every few seconds."""
 
     @contextmanager
     def watch(self, tally: IngestTally) -> Iterator[None]:
-        """Around the work."""
+        """Show the progress of the block, which does the work."""
 
         def show(began: float) -> None:
             done = tally.fraction
@@ -163,7 +167,7 @@ class _Lines:
 
 @contextmanager
 def _again_and_again(show: Callable[[float], None], seconds: float) -> Iterator[None]:
-    """Show how it goes in the block, which began when `show` is told, every so many seconds."""
+    """Call `show` every so many seconds while the block runs, with the time at which the block began."""
     over = threading.Event()
     began = time.monotonic()
 

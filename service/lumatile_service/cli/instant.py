@@ -1,4 +1,4 @@
-"""`--at`: which of an entity's frames a command means."""
+"""The option `--at`: the time of the frame that a command shows."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ At = Annotated[
     typer.Option(
         "--at",
         metavar="TIMELINE=VALUE",
-        help="The frame that holds then: a sequence number, or seconds; by default the newest.",
+        help="Show the frame that is valid at this time: a sequence number, or seconds; by default the newest.",
     ),
 ]
 
 
 def frame_at(recording: RecordingReader, entity: str, at: str | None) -> Frame:
-    """The frame of `entity` that holds at `at`: "frame=42", "sim time=3.5"; None: the newest.
+    """Return the frame of `entity` that is valid at `at`: "frame=42", "sim time=3.5"; None: the newest.
 
-    Raises NotFoundError where there is none, InvalidValueError for an `at` of another form.
+    Raises NotFoundError if there is none, InvalidValueError for an `at` of another form.
     """
     if entity.strip("/") not in recording.entities():
         raise NotFoundError(
@@ -31,7 +31,7 @@ def frame_at(recording: RecordingReader, entity: str, at: str | None) -> Frame:
         )
     frame = recording.latest_at(entity, at=_parsed(recording, at))
     if frame is None:
-        raise NotFoundError(f"nothing holds at {at or 'the end'} in {entity!r}")
+        raise NotFoundError(f"{entity!r} has no frame that is valid at {at or 'the end'}")
     return frame
 
 
@@ -40,8 +40,11 @@ def _parsed(recording: RecordingReader, at: str | None) -> dict[str, int | float
         return {}
     name, equals, text = at.rpartition("=")
     if not equals or name not in recording.timelines():
-        raise InvalidValueError(f"--at must be TIMELINE=VALUE, of one of {sorted(recording.timelines())}, not {at!r}")
+        known = sorted(recording.timelines())
+        raise InvalidValueError(f"--at must be TIMELINE=VALUE with one of the timelines {known}, not {at!r}")
+    whole = recording.timelines()[name] == "sequence"
     try:
-        return {name: int(text) if recording.timelines()[name] == "sequence" else float(text)}
+        return {name: int(text) if whole else float(text)}
     except ValueError:
-        raise InvalidValueError(f"--at must have a number after '=', not {text!r}") from None
+        rule = f"counts whole steps, as in --at {name}=1" if whole else f"is in seconds, as in --at {name}=1.5"
+        raise InvalidValueError(f"--at: the timeline {name!r} {rule}, not {text!r}") from None

@@ -1,4 +1,4 @@
-"""`lumatile ls`: what is in a store."""
+"""`lumatile ls`: list the recordings of a store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lumatile_service.show.recording_summary import summarise
 
 
 def ls(store: StorePath, *, as_json: Json = False) -> None:
-    """List recordings: entities, kinds, counts, bytes, times."""
+    """List the recordings of a store, with their entities, kinds, counts, bytes and times."""
     opened = lt.open_store(store)
     summaries = [
         summarise(opened.recording(info.recording_id)) | {"bytes": info.nbytes, "segments": info.segments}
@@ -28,19 +28,19 @@ def ls(store: StorePath, *, as_json: Json = False) -> None:
 
 
 def show(summary: dict[str, Any]) -> None:
-    """A recording, for people."""
+    """Print a recording for people."""
     out = console()
     out.print(
         f"[bold]{escape(summary['recording_id'])}[/] of {escape(summary['application_id'])}: "
         f"{summary['values']} values, {size(summary['bytes'])} in {summary['segments']} segments"
     )
-    for count, what in (
-        (summary["errors"], "values are errors"),
-        (summary["dropped"], "values were dropped"),
-        (len(summary["damaged_segments"]), "segments are damaged"),
+    for count, one, many in (
+        (summary["errors"], "error", "errors"),
+        (summary["dropped"], "dropped value", "dropped values"),
+        (len(summary["damaged_segments"]), "damaged segment", "damaged segments"),
     ):
         if count:
-            out.print(f"  [red]{count} {what}[/]")
+            out.print(f"  [red]{count} {one if count == 1 else many}[/]")
     entities = table("  entity", "kind", "values", "errors", right=("values", "errors"))
     for entity in summary["entities"]:
         path = entity["entity_path"] or "/"

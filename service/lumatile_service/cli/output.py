@@ -1,4 +1,4 @@
-"""What commands take and print: JSON for programs, or tables for people."""
+"""Options and output that the commands share: JSON for programs, tables for people."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ StorePath = Annotated[str, typer.Argument(metavar="STORE", help="The store: a di
 
 
 def print_json(report: Any) -> None:
-    """One JSON value on stdout."""
+    """Print one JSON value on stdout."""
     json.dump(report, sys.stdout, indent=2, allow_nan=False)
     print()
 
 
 def console(*, stderr: bool = False) -> Console:
-    """Where tables and words go; plain, unwrapped text where it is no terminal."""
+    """Return a console for tables and text; it prints plain, unwrapped text where the stream is not a terminal."""
     made = Console(highlight=False, stderr=stderr)
     if not made.is_terminal:
         made = Console(highlight=False, stderr=stderr, width=10_000)
@@ -31,7 +31,7 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
-    """An empty table; columns in `right` are numbers."""
+    """Return an empty table; the columns in `right` are aligned right, for numbers."""
     made = Table(box=None, header_style="bold", pad_edge=False)
     for column in columns:
         made.add_column(column, justify="right" if column in right else "left", overflow="fold")
@@ -39,7 +39,7 @@ def table(*columns: str, right: tuple[str, ...] = ()) -> Table:
 
 
 def size(nbytes: float) -> str:
-    """Bytes for people: 999 B, 1.2 kB, 345 MB (powers of 1000)."""
+    """Return a number of bytes as text: 999 B, 1.2 kB, 345 MB (powers of 1000)."""
     units = ["B", "kB", "MB", "GB", "TB", "PB"]
     while nbytes >= 999.5 and len(units) > 1:
         nbytes /= 1000
@@ -48,7 +48,7 @@ def size(nbytes: float) -> str:
 
 
 def instant(kind: str, value: int) -> str:
-    """An instant for people: of a "sequence" its number, of a "time" (ns since the epoch) the UTC time."""
+    """Return an instant as text: for a "sequence" its number, for a "time" (ns since the epoch) the UTC time."""
     if kind == "sequence":
         return str(value)
     whole, nanoseconds = divmod(value, 10**9)

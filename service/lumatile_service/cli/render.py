@@ -1,4 +1,4 @@
-"""`lumatile render`: a stored frame as a PNG file."""
+"""`lumatile render`: write a stored frame as a PNG file."""
 
 from __future__ import annotations
 
@@ -21,19 +21,25 @@ def render(
     entity: Annotated[str, typer.Argument(help="Entity path.")],
     *,
     out: Annotated[Path, typer.Option("--output", "-o", help="The PNG file to write.")],
-    recording: Annotated[str | None, typer.Option(help="Recording id; may be left out where there is one.")] = None,
+    recording: Annotated[str | None, typer.Option(help="Recording id; may be left out if there is only one.")] = None,
     at: At = None,
-    level: Annotated[int, typer.Option(min=0, help="0 is full resolution.")] = 0,
-    tile: Annotated[str | None, typer.Option(metavar="X,Y", help="One tile: its column and row.")] = None,
-    width: Annotated[int, typer.Option(min=16, max=16384, help="Points: of the picture, in pixels.")] = 800,
-    height: Annotated[int, typer.Option(min=16, max=16384, help="Points: of the picture, in pixels.")] = 600,
-    yaw: Annotated[float, typer.Option(help="Points: turn about the vertical axis, in degrees.")] = 0.0,
-    pitch: Annotated[float, typer.Option(help="Points: then about the horizontal axis, in degrees.")] = 0.0,
+    level: Annotated[int, typer.Option(min=0, help="The level; 0 is full resolution.")] = 0,
+    tile: Annotated[str | None, typer.Option(metavar="X,Y", help="Draw only one tile: its column and row.")] = None,
+    width: Annotated[
+        int, typer.Option(min=16, max=16384, help="Only for points: width of the picture, in pixels.")
+    ] = 800,
+    height: Annotated[
+        int, typer.Option(min=16, max=16384, help="Only for points: height of the picture, in pixels.")
+    ] = 600,
+    yaw: Annotated[float, typer.Option(help="Only for points: rotation about the vertical axis, in degrees.")] = 0.0,
+    pitch: Annotated[
+        float, typer.Option(help="Only for points: then rotation about the horizontal axis, in degrees.")
+    ] = 0.0,
     as_json: Json = False,
 ) -> None:
     """Write a frame, a level or a tile as a PNG picture.
 
-    Depth goes through the colormap Turbo, segmentations through their colors, points are drawn as dots.
+    Depth is drawn in the colormap Turbo, a segmentation in the colors of its classes, points as dots.
     """
     frame = frame_at(lt.open_store(store).recording(recording), entity, at)
     place = _tile_place(tile)

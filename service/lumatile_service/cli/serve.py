@@ -13,36 +13,50 @@ from lumatile_service.endpoint import Endpoint, port_range
 
 def serve(
     *,
-    store: Annotated[str, typer.Option(metavar="URI", help="Where values are stored: a directory or a bucket.")],
+    store: Annotated[str, typer.Option(metavar="URI", help="The store: a directory, or s3://BUCKET/PREFIX.")],
     listen: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="The address that clients are given.")
     ] = "127.0.0.1:9876",
     data_ports: Annotated[
-        str | None, typer.Option(metavar="A-B", help="Ports of the actors, one each; by default any.")
+        str | None, typer.Option(metavar="A-B", help="Ports of the actors, one for each; by default any free ones.")
     ] = None,
     advertise: Annotated[
-        str | None, typer.Option(metavar="HOST", help="Where clients find the actors, if not where they listen.")
+        str | None,
+        typer.Option(
+            metavar="HOST", help="The host at which clients reach the actors, if it is not the one where they listen."
+        ),
     ] = None,
     http: Annotated[
         str | None,
-        typer.Option(metavar="HOST:PORT", help="Where /metrics and /healthz are, without a token; by default nowhere."),
+        typer.Option(
+            metavar="HOST:PORT",
+            help="The address of /metrics and /healthz, which need no token; by default there is none.",
+        ),
     ] = None,
     actors: Annotated[
-        int | None, typer.Option(metavar="N", help="Ingest actors; by default one a GPU, else one for two cores.")
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="The number of ingest actors; by default one for each GPU, without GPUs one for two cores.",
+        ),
     ] = None,
     token_file: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Tokens that may write and read; without, loopback only.")
+        str | None,
+        typer.Option(
+            metavar="FILE", help="The file of tokens that may write and read; without it, only loopback is allowed."
+        ),
     ] = None,
     tls_cert: Annotated[str | None, typer.Option(metavar="FILE", help="PEM certificate chain, for TLS.")] = None,
     tls_key: Annotated[str | None, typer.Option(metavar="FILE", help="PEM private key of the certificate.")] = None,
     ray_address: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Of a Ray to join; by default one is started.")
+        str | None,
+        typer.Option(metavar="ADDRESS", help="The Ray to join: auto or HOST:PORT; by default a new one is started."),
     ] = None,
 ) -> None:
-    """Take values over the network and store them, in ingest actors on Ray.
+    """Receive values over the network and store them, in ingest actors on Ray.
 
-    Prints one line with its addresses once it takes values. SIGTERM or SIGINT: makes durable what was received, and
-    ends.
+    Prints one line with its addresses once it takes values. On SIGTERM or SIGINT it makes all received values durable,
+    then ends.
     """
     from lumatile_service.cluster.serve import ServeOptions
     from lumatile_service.cluster.serve import serve as run
@@ -68,5 +82,5 @@ def serve(
 
 
 def _absolute(path: str | None) -> str | None:
-    """Actors run elsewhere."""
+    """Return an absolute path: actors run in other directories."""
     return None if path is None else str(Path(path).absolute())

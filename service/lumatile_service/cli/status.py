@@ -1,4 +1,4 @@
-"""`lumatile status`: what a service's actors do."""
+"""`lumatile status`: show the actors of a service."""
 
 from __future__ import annotations
 
@@ -26,15 +26,17 @@ def status(
     ] = "grpc://127.0.0.1:9876",
     as_json: Json = False,
 ) -> None:
-    """Show a service's actors, their queues and rates.
+    """Show the actors of a service, with their queues and rates.
 
-    Exits 1 where the service, or one of its actors, does not answer.
+    Exits with 1 if the service, or one of its actors, does not answer.
     """
     try:
         report = ask(url)
+    except (flight.FlightUnauthenticatedError, flight.FlightUnauthorizedError) as e:
+        print(f"lumatile: the service at {url} refused: {_reason(e)}; set LUMATILE_TOKEN", file=sys.stderr)
+        raise typer.Exit(1) from None
     except (pa.ArrowException, OSError) as e:
-        reason = str(e).partition(". Detail:")[0].partition(" gRPC client debug context")[0]
-        print(f"lumatile: the service at {url} does not answer: {reason}", file=sys.stderr)
+        print(f"lumatile: the service at {url} does not answer: {_reason(e)}", file=sys.stderr)
         raise typer.Exit(1) from None
     if as_json:
         print_json(report)
@@ -44,7 +46,7 @@ def status(
 
 
 def ask(url: str) -> dict[str, Any]:
-    """A service's status. Raises ArrowException, OSError where it does not answer."""
+    """Return the status of a service. Raises ArrowException, OSError where it does not answer."""
     scheme, _, rest = url.partition("://")
     if scheme not in ("grpc", "grpc+tls"):
         raise InvalidValueError(f"a service's address must be grpc://HOST:PORT or grpc+tls://HOST:PORT, not {url!r}")
@@ -56,6 +58,11 @@ def ask(url: str) -> dict[str, Any]:
         return report
     finally:
         client.close()
+
+
+def _reason(error: Exception) -> str:
+    """Return the message of the service, without what gRPC adds to it."""
+    return str(error).partition(". Detail:")[0].partition(" gRPC client debug context")[0]
 
 
 def _show(report: dict[str, Any]) -> None:

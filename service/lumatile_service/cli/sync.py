@@ -1,4 +1,4 @@
-"""`lumatile sync`: what waits in spools on this machine goes to its service."""
+"""`lumatile sync`: send the values that wait in spools on this machine to their service."""
 
 from __future__ import annotations
 
@@ -16,13 +16,16 @@ from lumatile_service.cli.output import Json, console, print_json, size
 
 Directory = Annotated[
     Path | None,
-    typer.Argument(metavar="[DIR]", help="A spool, or a directory of spools; by default the one that this user has."),
+    typer.Argument(metavar="[DIR]", help="A spool, or a directory of spools; by default the directory of this user."),
 ]
 Url = Annotated[str | None, typer.Option("--url", metavar="URL", help="Send to this service, grpc://HOST:PORT.")]
 
 
 def sync(directory: Directory = None, url: Url = None, *, as_json: Json = False) -> None:
-    """Send what waits in spools to the service it is for; exits with 1 where something is left, or was damaged."""
+    """Send the values that wait in spools to their service.
+
+    Exits with 1 if values are left or were damaged.
+    """
     root = directory or spool_options("")[1].root
     if root is None:
         raise SpoolError("spools are turned off here ($LUMATILE_SPOOL): name a directory")
@@ -56,12 +59,12 @@ def _show(pushed: list[Pushed], busy: list[Path]) -> None:
     for each in pushed:
         out.print(f"{escape(str(each.path))}: {each.values} values sent to {escape(each.url)}", soft_wrap=True)
         if each.damaged:
-            out.print(f"  [red]{each.damaged} values are damaged[/], and their segments set aside", soft_wrap=True)
+            out.print(f"  [red]{each.damaged} values are damaged[/]; their segments were set aside", soft_wrap=True)
         if each.refused:
             out.print(f"  [red]{each.refused} values were refused[/] by the service", soft_wrap=True)
         if each.left:
             out.print(f"  [red]{size(each.left)} are left[/]: {escape(each.why)}", soft_wrap=True)
     for path in busy:
-        out.print(f"{escape(str(path))}: its process is alive, and sends it itself", soft_wrap=True)
+        out.print(f"{escape(str(path))}: its process is running and sends the values itself", soft_wrap=True)
     if not pushed and not busy:
-        out.print("no spools here: nothing waits")
+        out.print("no spools here: no values wait")

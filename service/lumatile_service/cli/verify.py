@@ -1,4 +1,4 @@
-"""`lumatile verify`: whether all bytes are what was written."""
+"""`lumatile verify`: check that all bytes of a store are those that were written."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from lumatile_service.cli.output import Json, StorePath, console, print_json, si
 
 
 def verify(store: StorePath, *, as_json: Json = False) -> None:
-    """Compare all checksums; name what is broken and exit with 1."""
+    """Compare all checksums of a store.
+
+    Names everything that is broken, and exits with 1 then.
+    """
     report = verify_store(store)
     if as_json:
         print_json(_as_json(store, report))
@@ -52,7 +55,9 @@ def _show(store: str, report: Report) -> None:
     for problem in report.problems:
         out.print(f"[red]broken[/] {escape(str(problem))}", soft_wrap=True)
     for path in report.garbage:
-        unfinished = f"[yellow]unfinished[/] {escape(str(path))}: of a writer that died, or that is at work; no harm"
+        unfinished = (
+            f"[yellow]unfinished[/] {escape(str(path))}: left by a writer that died, or that is still working; harmless"
+        )
         out.print(unfinished, soft_wrap=True)
     out.print(
         f"{escape(store)}: {report.recordings} recordings, {report.segments} segments, {report.frames} frames, "

@@ -167,7 +167,7 @@ def test_sync_sends_a_spool_to_its_service_or_to_another(tmp_path, root, port, u
         code, out, _ = cli("sync", "--url", server.url)  # all that the user has
         assert code == 0
         assert f"{second}: 30 values sent to {server.url}" in out
-        assert cli("sync") == (0, "no spools here: nothing waits\n", "")
+        assert cli("sync") == (0, "no spools here: no values wait\n", "")
         check(tmp_path / "store", said, url=server.url)
 
 

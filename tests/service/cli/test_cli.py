@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import lumatile as lt
+import lumatile_kernels
 from lumatile_service.cli import main
 from lumatile_service.show.point_view import PointView, draw_points
 
@@ -98,7 +99,7 @@ def test_ls_shows_paths_as_they_are(run, store):
     code, out, err = run("ls", store)
     assert (code, err) == (0, "")
     assert "camera/[bold]ids" in out
-    assert "1 values are errors" in out
+    assert "  1 error\n" in out
 
 
 def test_ls_of_an_empty_directory_is_fine(run, run_json, tmp_path):
@@ -268,7 +269,7 @@ def test_a_damaged_segment_is_said_and_the_rest_is_shown(run, store, tmp_path):
     frames.write_bytes(frames.read_bytes()[:-1])
     code, out, err = run("ls", broken)
     assert code == 0
-    assert "1 segments are damaged" in out
+    assert "  1 damaged segment\n" in out
     assert err.startswith("lumatile: warning: ")
 
 
@@ -283,6 +284,20 @@ def test_doctor_says_what_runs_here_and_why_the_rest_does_not(run, run_json):
     assert code == (1 if report["problems"] else 0)
     out = run("doctor")[1]
     assert backends["cuda"]["reason"] in out
+
+
+def test_doctor_shows_brackets_in_reasons_and_problems(run, monkeypatch):
+    real = lumatile_kernels.select_backend
+
+    def select(name):
+        if name == "numba":
+            raise ImportError("pip install 'lumatile[gpu-cu13]'")
+        return real("numpy")
+
+    monkeypatch.setattr("lumatile_service.cli.doctor.select_backend", select)
+    out = run("doctor")[1]
+    lines = [line.split()[0] for line in out.splitlines() if "'lumatile[gpu-cu13]'" in line]
+    assert lines == ["backend", "problem:"], out
 
 
 def test_doctor_finds_a_backend_that_does_not_do_what_numpy_does(run_json, monkeypatch):
