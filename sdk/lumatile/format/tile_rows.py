@@ -34,7 +34,7 @@ class TileRows:
     raw_size: NDArray[np.int64]
     """(n,): the bytes of the payload before its codec."""
     offsets: NDArray[np.int64]
-    """(n+1,): the first and last byte (exclusive) of each row in `payload`; offsets[0] is 0."""
+    """(n+1,): row i has the bytes offsets[i] to offsets[i+1] (exclusive) of `payload`; offsets[0] is 0."""
     payload: NDArray[np.uint8]
     """(offsets[-1],): the stored bytes, row after row; contiguous."""
     value_range: NDArray[np.float64] | None = None

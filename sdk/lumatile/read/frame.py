@@ -133,10 +133,10 @@ class Frame(FrameRow):
         """Compare the checksum of a tile, which `tile` does not do.
 
         Args:
-            level: As in `tile`.
-            x: As in `tile`.
-            y: As in `tile`.
-            plane: As in `tile`.
+            level: The level; 0 is the finest.
+            x: The column of the tile; for points the chunk within the level.
+            y: The row of the tile; for points 0.
+            plane: A plane that `tile` takes, or "label" or "source"; None: pixels, ids or position.
 
         Raises:
             CorruptStoreError: The tile has other bytes than were written.

@@ -103,7 +103,7 @@ class FrameTiles:
         the checksum of all that is read.
         """
         self._found = found
-        """Where the bytes are now, replaced as one."""
+        """The tiles at their present location, replaced as one."""
         self._find_again = find_again
         self._checks = checks
 

@@ -26,11 +26,11 @@ class PointCloud:
     radii: NDArray[np.float32] | None
     """(N,), in the unit of the positions."""
     class_ids: NDArray[np.uint16] | None
-    """(N,)."""
+    """(N,): the class of each point."""
     keypoint_ids: NDArray[np.uint16] | None
-    """(N,)."""
+    """(N,): the keypoint of each point within its class."""
     identifiers: NDArray[np.uint64] | None
-    """(N,)."""
+    """(N,): the 64-bit number that is shown with each point."""
     labels: list[str | None] | None
     """N labels as logged; None for a point without one."""
     display_labels: list[str | None] | None

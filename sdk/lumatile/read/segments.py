@@ -11,15 +11,15 @@ from lumatile.format.segment_names import FramesFile
 from lumatile.storage.recording_storage import RecordingStorage
 
 ATTEMPTS = 5
-"""How often files that vanish while they are read are looked for again."""
+"""The number of looks for files that vanish while they are read."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Look:
-    """What one look at the storage has found."""
+    """The segments that one look at the storage has found."""
 
     names: frozenset[str]
-    """All committed segments."""
+    """The names of all committed segments."""
     frames: Mapping[str, Frames]
     """The content of the frames files that were not known yet, by segment, oldest first."""
 
@@ -36,7 +36,7 @@ class CommittedSegments:
         self._first = first
         """The segments that the next look is limited to; None: no limit."""
         self._names: frozenset[str] = frozenset()
-        """All segments of the last look that was learned."""
+        """The names of all segments at the last look that was learned."""
         self._replaces: dict[str, tuple[str, ...]] = {}
         """Which segments each known segment replaces."""
 

@@ -1,1 +1,1 @@
-"""Where the bytes of a store lie: local directories and buckets."""
+"""The storage of a store's bytes: local directories and buckets."""

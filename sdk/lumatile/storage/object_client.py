@@ -28,7 +28,7 @@ REQUEST_SECONDS = 30
 
 RETRIES = 8
 RETRY_SECONDS = 30
-"""How often, and for how many seconds, a request is tried again."""
+"""The most times that a request is tried again, and the most seconds."""
 
 COALESCE_BYTES = 64 << 10
 """Ranges that are at most this far apart are fetched as one."""

@@ -24,7 +24,7 @@ from lumatile.storage.object_tiles import ObjectTiles
 from lumatile.storage.write_behind import WriteBehind
 
 COMMITS = 3
-"""How often a commit whose answer is lost is tried, each time with the client library's own retries."""
+"""The number of tries of a commit whose answer is lost, each with the client library's own retries."""
 
 LISTING_SECONDS = 60.0
 """A watch lists the whole recording this often, and only the new segments in between."""
@@ -43,7 +43,7 @@ class ObjectDirectory:
         self._unanswered: set[str] = set()
         """The segments whose commit was asked for, and may still happen."""
         self.missed = 0
-        """How often a listed object was missing."""
+        """The number of listed objects that turned out to be missing."""
 
     def __str__(self) -> str:
         """Return its URL."""

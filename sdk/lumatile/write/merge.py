@@ -31,7 +31,7 @@ FAN_IN = 16
 """The number of small segments of one generation that become one of the next."""
 
 KEEP_SECONDS = 60.0
-"""How long replaced segments stay, for readers that know them already."""
+"""The time that replaced segments stay, for readers that know them already."""
 
 
 class Merger:
