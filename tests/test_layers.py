@@ -130,23 +130,54 @@ def test_the_import_contracts_hold(tree):
     assert code == 0, out
 
 
+KERNELS, SDK, SERVICE = PACKAGES
+STANDS_ON = "the service stands on the SDK, the SDK on the kernels"
+
+
 @pytest.mark.parametrize(
-    ("package", "line", "contract"),
+    ("file", "line", "contract"),
     [
-        ("kernels/lumatile_kernels", "import pyarrow", "kernels are arrays only"),
-        ("kernels/lumatile_kernels", "import lumatile", "kernels are arrays only"),
-        ("kernels/lumatile_kernels", "import lumatile_service", "kernels are arrays only"),
-        ("kernels/lumatile_kernels/host", "import lumatile_kernels.cuda.work", "layers of the kernels"),
-        ("kernels/lumatile_kernels/cuda", "import lumatile_kernels.decode.png", "layers of the kernels"),
-        ("sdk/lumatile", "import lumatile_service", "the SDK does not know the service"),
-        ("sdk/lumatile", "import ray", "the SDK does not know the service"),
-        ("sdk/lumatile", "import numba", "the SDK does not know the service"),
-        ("sdk/lumatile", "import benchmarks", "nothing imports tests, benchmarks or deploy"),
-        ("service/lumatile_service", "import tests", "nothing imports tests, benchmarks or deploy"),
+        (f"{KERNELS}/layout.py", "import lumatile", STANDS_ON),
+        (f"{KERNELS}/layout.py", "import lumatile_service", STANDS_ON),
+        (f"{SDK}/errors.py", "import lumatile_service", STANDS_ON),
+        (f"{KERNELS}/tables.py", "import lumatile_kernels.pyramid", "layers of the kernels"),
+        (f"{KERNELS}/host/numba_jit.py", "import lumatile_kernels.cuda.work", "layers of the kernels"),
+        (f"{KERNELS}/cuda/work.py", "import lumatile_kernels.decode.png", "layers of the kernels"),
+        (f"{KERNELS}/cuda/loans.py", "import lumatile_kernels.selection", "layers of the kernels"),
+        (f"{SDK}/errors.py", "import lumatile.content.arrays", "layers of the SDK"),
+        (f"{SDK}/content/arrays.py", "import lumatile.format.schema", "layers of the SDK"),
+        (f"{SDK}/format/schema.py", "import lumatile.storage.direct_file", "layers of the SDK"),
+        (f"{SDK}/storage/direct_file.py", "import lumatile.write.segment", "layers of the SDK"),
+        (f"{SDK}/read/frame.py", "import lumatile.write.segment", "layers of the SDK"),
+        (f"{SDK}/sink/queue.py", "import lumatile.log.timelines", "layers of the SDK"),
+        (f"{SDK}/log/timelines.py", "import lumatile.wire.decoding", "layers of the SDK"),
+        (f"{SDK}/wire/decoding.py", "import lumatile.spool.spool", "layers of the SDK"),
+        (f"{SDK}/spool/record.py", "import lumatile.delivery.window", "layers of the SDK"),
+        (f"{SERVICE}/embedded/contexts.py", "import lumatile_service.metrics.histogram", "layers of the service"),
+        (f"{SERVICE}/ingest/tokens.py", "import lumatile_service.cluster.placement", "layers of the service"),
+        (f"{SERVICE}/export/ply.py", "import lumatile_service.batch.plan", "layers of the service"),
+        (f"{SERVICE}/batch/plan.py", "import lumatile_service.cli.output", "layers of the service"),
+        (f"{SDK}/log/timelines.py", "def late():\n    import lumatile.log.recording", "no import circles"),
+        (f"{KERNELS}/host/numba_jit.py", "import lumatile_kernels.host.numba_backend", "no import circles"),
+        (f"{SERVICE}/batch/log_call.py", "import lumatile_service.batch.run", "no import circles"),
+        (f"{KERNELS}/layout.py", "import pyarrow", "kernels are arrays only"),
+        (f"{SDK}/errors.py", "import ray", "the SDK has no heavy packages"),
+        (f"{SDK}/errors.py", "import numba", "the SDK has no heavy packages"),
+        (f"{SDK}/errors.py", "import benchmarks", "nothing imports tests, benchmarks or deploy"),
+        (f"{SERVICE}/endpoint.py", "import tests", "nothing imports tests, benchmarks or deploy"),
     ],
 )
-def test_a_broken_import_contract_fails_the_check(tree, package, line, contract):
-    (tree / package / "intruder.py").write_text(f"{line}\n")
+def test_a_broken_import_contract_fails_the_check(tree, file, line, contract):
+    with (tree / file).open("a") as source:
+        source.write(f"\n{line}\n")
     code, out = lint(tree)
     assert code == 1, out
-    assert re.search(rf"{contract} BROKEN", out), out
+    assert re.search(rf"^{contract} BROKEN", out, re.MULTILINE), out
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_module_that_no_layer_lists_fails_the_check(tree, package):
+    (tree / package / "intruder.py").write_text("")
+    code, out = lint(tree)
+    assert code == 1, out
+    assert "intruder" in out
