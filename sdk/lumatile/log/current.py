@@ -10,11 +10,11 @@ from lumatile.errors import shown, warn
 from lumatile.log.stream import Stream
 from lumatile.sink.sinks import Durable
 
-if TYPE_CHECKING:  # for annotations only: a recording's `with` block uses this module
-    from lumatile.log.recording import RecordingStream
+if TYPE_CHECKING:
+    from lumatile.log.recording import RecordingStream  # for annotations only: a recording's block uses this module
 
 
-class _OfThread(threading.local):
+class _ThreadRecording(threading.local):
     recording: RecordingStream | None = None
 
     def __init__(self) -> None:
@@ -22,12 +22,12 @@ class _OfThread(threading.local):
         """The thread's recordings outside the `with` blocks that it is in."""
 
 
-class _OfProcess:
+class _GlobalRecording:
     recording: RecordingStream | None = None
 
 
-_THREAD = _OfThread()
-_PROCESS = _OfProcess()
+_THREAD = _ThreadRecording()
+_PROCESS = _GlobalRecording()
 
 
 def get_data_recording(recording: RecordingStream | None = None) -> RecordingStream | None:
