@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 
 help:
 	@echo "make demo    log real pictures, depth, segmentation and points; write pictures of what is stored"
-	@echo "make test    run the tests        make check   lint, types, layers, CUDA kernels, deploy/"
+	@echo "make test    run the tests        make check   lint, types, layers, CUDA kernels, deploy/, examples, reference"
 	@echo "make chaos   kill what logs and what stores, a thousand times"
 	@echo "make bench   run the benchmarks   make lock    pin new versions"
 	@echo "make examples   run the examples  make docs    write docs/reference.md from the docstrings"
@@ -43,7 +43,7 @@ check: $(VENV)/dev.stamp
 	$(BIN)/lint-imports
 	$(BIN)/python -m lumatile_kernels.cuda.compile
 	$(BIN)/python -m pytest -q tests/test_deploy.py -k "not by_hand and not batch_program"
-	$(BIN)/python -m pytest -q tests/test_examples.py tests/test_release.py
+	$(BIN)/python -m pytest -q tests/test_examples.py tests/test_reference.py tests/test_release.py
 
 examples: $(VENV)/dev.stamp
 	$(BIN)/python -m pytest -q tests/test_examples.py

@@ -32,9 +32,9 @@ Written by `make docs` from the docstrings; to change it, change them. [Logging 
 
 
 def public_objects(package: str) -> list[griffe.Object]:
-    """Return what `__all__` of the package names."""
+    """Return the functions, classes and types that `__all__` of the package names."""
     module = _modules()[package]
-    found = [module.members[str(name)] for name in module.exports or ()]
+    found = [module.members[str(name)] for name in module.exports or () if not str(name).startswith("_")]
     return [member.final_target if isinstance(member, griffe.Alias) else member for member in found]
 
 
@@ -53,17 +53,27 @@ def _modules() -> griffe.ModulesCollection:
 
 
 def public_members(owner: griffe.Class) -> list[griffe.Object]:
-    """Return the methods, properties and fields of a class that have a docstring, its public bases' included."""
+    """Return the methods, properties and fields of a class that have a docstring, those of its bases included."""
     members = {**owner.inherited_members, **owner.members}
     objects = [member.final_target if isinstance(member, griffe.Alias) else member for member in members.values()]
-    return [each for each in objects if each.is_public and each.has_docstring]
+    return [each for each in objects if not each.name.startswith("_") and each.has_docstring]
+
+
+def constructor(owner: griffe.Class) -> griffe.Function | None:
+    """Return the `__init__` of a class if its arguments are documented: users call only those."""
+    made = owner.all_members.get("__init__")
+    target = made.final_target if isinstance(made, griffe.Alias) else made
+    if not isinstance(target, griffe.Function) or target.docstring is None:
+        return None
+    kinds = {section.kind for section in target.docstring.parsed}
+    return target if griffe.DocstringSectionKind.parameters in kinds else None
 
 
 def page() -> str:
     """Return the text of the page."""
-    lines = [HEAD]
+    lines = [HEAD.rstrip()]
     for package in PACKAGES:
-        lines += [f"## {package}", ""]
+        lines += ["", f"## {package}", ""]
         for each in sorted(public_objects(package), key=lambda each: (each.is_class, each.name)):
             lines += _described(each, "###")
     return "\n".join(line.rstrip() for line in lines).rstrip() + "\n"
@@ -77,12 +87,20 @@ def _described(each: griffe.Object, heading: str) -> Iterator[str]:
     elif isinstance(each, griffe.Class):
         yield from ("```", *_class_signature(each), "```", "")
     yield from _sections(each)
+    if isinstance(each, griffe.Class) and (made := constructor(each)) is not None:
+        yield from _sections(made)
     if isinstance(each, griffe.Class):
-        fields = [m for m in public_members(each) if isinstance(m, griffe.Attribute)]
+        listed = _names(each, griffe.DocstringSectionKind.attributes)
+        fields = [m for m in public_members(each) if isinstance(m, griffe.Attribute) and m.name not in listed]
         yield from _listed("Attributes", [(m.name, _annotation(m), m.docstring.value) for m in fields if m.docstring])
         for member in public_members(each):
             if isinstance(member, griffe.Function):
                 yield from _described(member, "####")
+
+
+def _names(each: griffe.Object, kind: griffe.DocstringSectionKind) -> list[str]:
+    sections = each.docstring.parsed if each.docstring is not None else []
+    return [item.name for section in sections if section.kind is kind for item in section.value]
 
 
 def _sections(each: griffe.Object) -> Iterator[str]:
@@ -124,12 +142,10 @@ def _annotation(each: griffe.Attribute) -> str:
 
 
 def _class_signature(each: griffe.Class) -> list[str]:
+    if (made := constructor(each)) is not None:
+        return [f"class {line}" if i == 0 else line for i, line in enumerate(_signature(made, each.name))]
     bases = ", ".join(str(base) for base in each.bases)
-    if (made := each.all_members.get("__init__")) is None or "dataclass" in each.labels or not made.is_function:
-        return [f"class {each.name}({bases})" if bases else f"class {each.name}"]
-    target = made.final_target if isinstance(made, griffe.Alias) else made
-    assert isinstance(target, griffe.Function)
-    return [f"class {line}" if i == 0 else line for i, line in enumerate(_signature(target, each.name))]
+    return [f"class {each.name}({bases})" if bases else f"class {each.name}"]
 
 
 def _signature(each: griffe.Function, name: str | None = None) -> list[str]:
