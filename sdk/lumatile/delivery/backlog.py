@@ -1,9 +1,10 @@
 """The values that a service has not acknowledged yet, and the rules of what happens to each of them.
 
-A value waits in the queue, is taken into the window, and is sent. It leaves the window when the service has decided on
-it, or when it is durable in the spool; from there it is sent as well. When a link dies, everything that is neither
-acknowledged nor refused counts as not sent. Nothing here knows of connections or threads: the sink's thread calls
-`take`, `next` and `save_some`, threads that read from a service call `heard`, and flushes look at `state`.
+A value waits in the queue, is taken into the window, and is sent. It leaves the window when the service has
+acknowledged or refused it, or when it is durable in the spool, from which it is sent as well. When a link dies,
+everything that is neither acknowledged nor refused counts as not sent. Nothing here knows of connections or threads:
+the sink's thread calls `take`, `next` and `save_some`, threads that read from a service call `heard`, and flushes look
+at `state`.
 
 (Longer than 300 lines: all of it is one state behind one lock, and each rule looks at most of it.)
 """
@@ -32,9 +33,10 @@ SATURATED_SECONDS = 0.01
 """Longest wait, while there is no room in flight, before the queue is looked at again for values to spool."""
 
 GATHER_BYTES = 1 << 20
-"""Small values are sent together up to this size."""
+"""Small values are sent together up to this size, in bytes."""
 
 GATHER_ROWS = 256
+"""The most values that are sent together."""
 
 
 class Backlog:
@@ -60,15 +62,15 @@ class Backlog:
             intake: the queue that values are taken from, of half of `settings.queue_bytes`.
             settings: of the recording; bound the bytes in memory.
             spool: queue on disk, for when the service is away or slow; None: there is none.
-            clock: gives the time in seconds.
+            clock: returns the time in seconds.
         """
         self._url = url
         self._intake = intake
         self._queue = intake.queue
         self._flight_bytes = max(1, settings.queue_bytes * 7 // 16)
-        """Bytes of values that may be sent and not acknowledged."""
+        """The most bytes of values that are sent and not acknowledged."""
         self._spill = None if spool is None else Spill(spool, settings.queue_bytes // 16, clock)
-        """Its bytes, those in flight and those in the queue are queue_bytes together."""
+        """The spool. Bytes that wait for it, are in flight or are in the queue are together at most queue_bytes."""
         self._clock = clock
         self._lock = threading.RLock()
         """Guards the fields below. Not `with _changed`: Ctrl-C between the steps of that leaves it locked."""
@@ -81,11 +83,11 @@ class Backlog:
         self._given = False
         """The link that is open now was given all values of the window; before them, all of the spool."""
         self._taken = 0
-        """Number of the last value that was taken from the queue."""
+        """The number of the last value that was taken from the queue."""
         self._wanted = self._spool_wanted = 0
-        """Numbers of the last values that a flush wants to be durable at all, and in the spool."""
+        """The numbers of the last values that a flush wants to be durable anywhere, and in the spool."""
         self._asked = 0
-        """Number of the last value that this link's server was asked to commit."""
+        """The number of the last value that this link's server was asked to commit."""
         self._up = True
         self._attempts = 0
         self._failures = 0
@@ -93,7 +95,7 @@ class Backlog:
         self._progress = 0.0
         self._stopped = False
 
-    # what others may know
+    # for any thread: the state
 
     @property
     def stopped(self) -> bool:
@@ -102,11 +104,11 @@ class Backlog:
 
     @property
     def attempts(self) -> int:
-        """Failed attempts to connect since the service has last decided on a value."""
+        """The number of failed attempts to connect since the service has last acknowledged or refused a value."""
         return self._attempts
 
     def state(self) -> BacklogState:
-        """Return how everything stands now."""
+        """Return the state as it is now."""
         with self._lock:
             first = self._window.first
             safe = self._taken if first is None else min(self._taken, first - 1)
@@ -136,21 +138,21 @@ class Backlog:
         return self._intake.take_lost()
 
     def _notify(self) -> None:
-        """Tell those who wait that something has changed; the lock is held."""
+        """Wake the threads that wait for a change; called with the lock held."""
         self._version += 1
         self._changed.notify_all()
 
-    # what flushes want
+    # for any thread: what flushes want
 
     def want(self, number: int) -> None:
-        """Make the values up to `number` durable soon, wherever that is."""
+        """Ask for the values up to `number` to become durable soon, in the store or in the spool."""
         with self._lock:
             self._wanted = max(self._wanted, number)
             self._queue.wake()
             self._notify()
 
     def want_spooled(self, number: int) -> None:
-        """Make the values up to `number` durable in the spool, without waiting for the service."""
+        """Ask for the values up to `number` to go to the spool, without waiting for the service."""
         with self._lock:
             if self._spool_wanted < number:
                 self._spool_wanted = number
@@ -158,15 +160,15 @@ class Backlog:
                 self._notify()
 
     def stop(self) -> None:
-        """Let the sink end."""
+        """Ask the sink's thread to end."""
         with self._lock:
             self._stopped = True
             self._notify()
 
-    # what the service says
+    # for any thread: what the service says
 
     def heard(self, message: Acknowledgement) -> None:
-        """Take note of a message of the service, of a link that is open or was."""
+        """Apply a message of the service; it may have arrived on a link that is dead by now."""
         with self._lock:
             for producer, first, last in message.durable:
                 for seq in range(first, min(last, first + self._most()) + 1):
@@ -182,11 +184,11 @@ class Backlog:
             self._notify()
 
     def _most(self) -> int:
-        """Return how many values a message can be about."""
+        """Return the most values that a message can be about."""
         return self._taken + (0 if self._spill is None else self._spill.spool.sent_values)
 
     def _settle(self, producer: bytes, seq: int) -> bool:
-        """Forget a value that the service has decided on; return whether it was waiting for that."""
+        """Remove a value that the service has acknowledged or refused; return whether it was still here."""
         value = self._window.forget((producer, seq))
         if value is not None:
             self._remember(value)
@@ -201,10 +203,10 @@ class Backlog:
         if value.kind == "annotation_context":
             self._contexts[value.entity_path, value.time.timeless] = value
 
-    # the sink's thread: links
+    # for the sink's thread: links
 
     def connected(self) -> list[LoggedValue]:
-        """Begin a link: what is not acknowledged counts as not sent. Return the values to be sent before any other."""
+        """Begin a link, on which nothing has been sent; return the values that are to be sent before any other."""
         if self._spill is not None:
             self._spill.spool.rewind()
         with self._lock:
@@ -213,7 +215,7 @@ class Backlog:
             return list(self._contexts.values())
 
     def answered(self, *, heard_of: bool) -> None:
-        """Note whether the server of this link was heard of; until then it is trusted if no attempt failed before."""
+        """Note whether the server of this link was heard of; before, it counts as up unless an attempt has failed."""
         with self._lock:
             self._up = heard_of or not self._attempts
 
@@ -230,9 +232,9 @@ class Backlog:
         return attempts
 
     def next(self, wait: float) -> Unit | Sequence[LoggedValue]:
-        """Return what is to be sent now, and count it as sent; nothing, after `wait` seconds at the latest.
+        """Return the values that are to be sent now, and count them as sent; () if none come in `wait` seconds.
 
-        The spool comes first, then the window, then the queue.
+        Values in the spool come first, then those of the window, then those of the queue.
         """
         if not self._up:
             self.take(wait)
@@ -240,7 +242,7 @@ class Backlog:
         if self._spill is not None:
             self._spill.spool.tidy()
         if self._pressed() and not self._given:
-            self.take(0)  # it goes to the spool
+            self.take(0)  # save_some moves them to the spool
         if self._in_flight() >= self._flight_bytes:
             with self._lock:
                 self._changed.wait(wait if self._spill is None else min(wait, SATURATED_SECONDS))
@@ -249,7 +251,7 @@ class Backlog:
         if unit is not None:
             return unit
         if self._spill is not None and not self._spill.spool.all_sent:
-            self.take(wait)  # it cannot be read now
+            self.take(wait)  # the spool cannot be read now
             return ()
         with self._lock:
             values = [] if self._given else self._window.values()
@@ -257,7 +259,7 @@ class Backlog:
         return values or self.take(wait)
 
     def commit_wanted(self) -> bool:
-        """Return whether the server is to be asked, now, to commit everything that was sent."""
+        """Return whether the server is to be asked now to commit everything that was sent; true once a request."""
         with self._lock:
             wanted = self._given and self._asked < self._wanted <= self._taken
             if wanted:
@@ -265,7 +267,7 @@ class Backlog:
             return wanted
 
     def rest(self, wait: float) -> None:
-        """Let at most `wait` seconds pass while there is no link; what waits in memory goes to the spool when due."""
+        """Let at most `wait` seconds pass while there is no link; values go to the spool when that is due."""
         if self._spill is None:
             with self._lock:
                 self._changed.wait_for(lambda: self._stopped, wait)
@@ -273,7 +275,7 @@ class Backlog:
             self.take(wait)
 
     def take(self, wait: float) -> list[LoggedValue]:
-        """Move some values from the queue to the window, and return them; none where there is no room in it.
+        """Move some values from the queue to the window, and return them; none if there is no room in the window.
 
         Args:
             wait: seconds to wait for a value, or for room.
@@ -308,7 +310,7 @@ class Backlog:
         return there
 
     def _next_unit(self) -> Unit | None:
-        """Return what comes next from the spool."""
+        """Return the next values from the spool, if the link has not been given all of it."""
         if self._spill is None or self._given:
             return None
         unit = self._spill.next()
@@ -322,13 +324,13 @@ class Backlog:
         return sent if self._spill is None else sent + self._spill.spool.sent_bytes
 
     def _pressed(self) -> bool:
-        """Return whether the queue fills, and there is a spool for what comes."""
+        """Return whether the queue fills, and there is a spool for more values."""
         return self._spill is not None and 2 * self._queue.nbytes > self._queue.capacity
 
-    # the sink's thread: the spool
+    # for the sink's thread: the spool
 
     def save_some(self) -> bool:
-        """Move values to the spool, if it is time to; return whether something has come of it."""
+        """Move values to the spool if that is due; return whether any were moved, or taken to be moved."""
         spill = self._spill
         if spill is None:
             return False
@@ -345,22 +347,22 @@ class Backlog:
         return False
 
     def save_all(self) -> None:
-        """Move everything that is left to the spool, as far as that takes it."""
+        """Move all values that are left to the spool, as far as it has room."""
         while self._spill is not None and (self._window or self.take(0)):
             if not self._save(self._spill):
                 return
 
     def close(self) -> None:
-        """Close the spool; values that are left in it are named in the log."""
+        """Close the spool; the log says how much is left in it."""
         if self._spill is not None:
             self._spill.close()
 
     def _save(self, spill: Spill) -> bool:
-        """Move the window to the spool, as much of it as there is room for; return whether there was any."""
+        """Move the window to the spool, as far as it has room; return whether something has left the window."""
         with self._lock:
             values = self._window.values()
         if not values:
-            return True  # they were acknowledged a moment ago
+            return True  # all were acknowledged a moment ago
         try:
             count = spill.append(values, sent=self._given)
         except UnsendableError as e:
@@ -369,7 +371,7 @@ class Backlog:
         with self._lock:
             for value in values[:count]:
                 if self._window.forget((value.producer, value.seq)) is None:
-                    spill.spool.acknowledge(value.producer, value.seq)  # the service has decided on it by now
+                    spill.spool.acknowledge(value.producer, value.seq)  # acknowledged while it was written
                 else:
                     self._remember(value)
             self._given = self._given and bool(self._window)

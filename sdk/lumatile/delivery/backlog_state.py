@@ -1,4 +1,4 @@
-"""What a flush sees of a backlog: all that its decisions depend on, as it was at one moment."""
+"""The state of a backlog at one moment: everything that the decisions of a flush depend on."""
 
 from __future__ import annotations
 
@@ -9,42 +9,42 @@ from lumatile.spool.reader import Position
 
 @dataclass(frozen=True, kw_only=True)
 class SpoolState:
-    """How a backlog's spool stands at one moment."""
+    """The state of a backlog's spool at one moment."""
 
     end: Position
     """Everything before it is durable in the spool."""
     done: Position
     """Everything before it is acknowledged."""
     failures: int
-    """Failures to write, since the beginning."""
+    """The number of failed writes since the beginning."""
     failure: str
     """Why the last one failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class BacklogState:
-    """How a backlog stands at one moment."""
+    """The state of a backlog at one moment."""
 
     version: int
-    """Changes with every change that a flush may wait for."""
+    """A number that differs after every change that a flush may wait for."""
     accepted: int
-    """Number of the last value that the queue has accepted."""
+    """The number of the last value that the queue has accepted."""
     safe: int
-    """No value up to this number is in memory only."""
+    """A number up to which no value is in memory only, except for gaps."""
     gaps: bool
-    """Some gaps are neither durable nor in the window."""
+    """Whether some gaps are neither durable nor in the window."""
     undelivered: int
-    """Values that are in memory only."""
+    """The number of values that are in memory only."""
     up: bool
-    """The service takes values, as far as is known."""
+    """Whether the service takes values, as far as is known."""
     failures: int
-    """Failures of the service since the beginning: to connect, or to write to its store."""
+    """The number of failures of the service since the beginning: to connect, or to write to its store."""
     failure: str
     """What the last failure was; empty: there was none."""
     progress: float
-    """When the service has last decided on a value, in seconds of the clock."""
+    """The time at which the service has last acknowledged or refused a value, in seconds of the clock."""
     stopped: bool
-    """The sink has ended, or is to end."""
+    """Whether the sink has ended, or is to end."""
     error: BaseException | None
     """What has ended the sink, if an error has."""
     spool: SpoolState | None

@@ -1,4 +1,4 @@
-"""Flushes: they wait until a backlog's values are durable, and know when to wait no longer."""
+"""Flushes wait until the values of a backlog are durable, or until waiting makes no sense."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lumatile.sink.sinks import Durable
 from lumatile.spool.reader import Position
 
 ATTEMPTS = 3
-"""Failures, of connecting or of the service's store, after which a flush says so instead of waiting on."""
+"""After so many failures, to connect or of the service's store, a flush raises instead of waiting on."""
 
 TICK_SECONDS = 0.1
 """A flush checks at least this often whether it has to wait on."""
@@ -23,26 +23,26 @@ STALLED_SECONDS = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class FlushOutcome:
-    """What came of a flush."""
+    """The outcome of a flush."""
 
     where: Durable | None
-    """Where everything that was put before it is durable; None: some of it is not."""
+    """The place where everything that was put before the flush is durable; None: some of it is not."""
     undelivered: int
-    """Values that are in memory only; put before or after it began."""
+    """The number of values that are in memory only, whether they were put before the flush or after it began."""
     lost: int
-    """Values that were dropped, refused or damaged since the last flush."""
+    """The number of values that were dropped, refused or damaged since the last flush."""
     why: str
-    """Why values are not durable or, if all that are left are, why values were lost."""
+    """Why values are not durable; if all are, why values were lost."""
 
 
 class PendingFlush:
     """A flush of the values that were put before it was constructed."""
 
     def __init__(self, backlog: Backlog, timeout: float | None, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin; `timeout`: the longest wait in seconds, None: unlimited; `clock`: gives the time in seconds."""
+        """Begin; `timeout`: the longest wait in seconds, None: unlimited; `clock`: returns the time in seconds."""
         begun = backlog.state()
         self.number = begun.accepted
-        """Number of the last value before it."""
+        """The number of the last value that was put before it."""
         self._backlog = backlog
         self._timeout = timeout
         self._clock = clock
@@ -50,7 +50,7 @@ class PendingFlush:
         self._failures = begun.failures
         self._spool_failures = 0 if begun.spool is None else begun.spool.failures
         self._mark: Position | None = None
-        """The end, in the spool, of what it waits for, as soon as that is known."""
+        """The position in the spool after the last of its values, as soon as that is known."""
 
     def wait(self) -> FlushOutcome:
         """Wait until all values are durable in the store, or it makes no sense to wait on."""
@@ -66,7 +66,7 @@ class PendingFlush:
         return FlushOutcome(where=where, undelivered=state.undelivered, lost=lost, why=why)
 
     def _where(self, state: BacklogState) -> Durable | None:
-        """Return where all its values are durable; None: wait on. Values go to the spool when the service is slow."""
+        """Return where all its values are durable, or None; ask for the spool if the service is away or slow."""
         held = state.held(self.number)
         if state.spool is None:
             return "store" if held else None
@@ -84,7 +84,7 @@ class PendingFlush:
 
     @property
     def _left(self) -> float:
-        """Seconds that it may still wait."""
+        """The seconds that it may still wait."""
         return float("inf") if self._timeout is None else max(0.0, self._began + self._timeout - self._clock())
 
     def _stalled(self, state: BacklogState) -> bool:

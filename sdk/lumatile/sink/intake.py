@@ -11,7 +11,7 @@ from lumatile.sink.queue import ByteQueue, QueueClosedError
 from lumatile.values import LoggedValue
 
 DROPPED = "dropped since the last flush, for want of room in the queue"
-"""Why values are lost that the queue has dropped."""
+"""The reason for the loss of values that the queue has dropped."""
 
 
 class Intake:
@@ -42,7 +42,7 @@ class Intake:
         self._lock = threading.RLock()
         """Guards the fields below."""
         self._lost = 0
-        """Values lost after the queue since `take_lost` returned their number."""
+        """The number of values lost after they left the queue, since the last `take_lost`."""
         self._why_lost = ""
         self._told = 0
         """The value of `queue.dropped` at the last `take_lost`."""
@@ -51,7 +51,7 @@ class Intake:
 
     @property
     def error(self) -> BaseException | None:
-        """The error that ended the sink; None: it lives, or was closed."""
+        """The error that ended the sink; None: it is alive, or was closed without an error."""
         return self._error
 
     def put(self, value: LoggedValue) -> None:
@@ -71,7 +71,7 @@ class Intake:
             self._warn_once()
 
     def lose(self, count: int, why: str) -> None:
-        """Count values that were taken from the queue and are lost all the same; `why` completes "they were ..."."""
+        """Count values that were lost after they were taken from the queue; `why` completes "they were ..."."""
         with self._lock:
             self._lost += count
             self._why_lost = why
@@ -89,7 +89,7 @@ class Intake:
         """Take no further values; those in the queue can still be taken from it.
 
         Args:
-            error: what has ended the sink; the first one is kept.
+            error: the error that has ended the sink; the first one is kept.
         """
         with self._lock:
             self._error = self._error or error
