@@ -81,21 +81,21 @@ class CudaDevice:
             raise DeviceError(str(e)) from e
 
     def allocate(self, nbytes: int) -> Memory:
-        """See Device."""
+        """Allocate device memory; see `Device.allocate`."""
         with self._current():
             return _CudaMemory(self._cupy.cuda.memory.Memory(nbytes), nbytes)
 
     def stream(self) -> Stream:
-        """See Device."""
+        """Make a stream; see `Device.stream`."""
         with self._current():
             return self._cupy.cuda.Stream(non_blocking=True)
 
     def borrowed_stream(self, handle: int) -> Stream:
-        """See Device."""
+        """Wrap the stream of another library; see `Device.borrowed_stream`."""
         return self._cupy.cuda.ExternalStream(handle, self.number)
 
     def borrow(self, value: Any, stream: Stream) -> Borrowed:
-        """See Device; CuPy makes the array C-contiguous if it is not."""
+        """Borrow an array of another library; see `Device.borrow`. CuPy makes it C-contiguous."""
         cupy = self._cupy
         with self._current(), stream:
             array = cupy.from_dlpack(value) if hasattr(value, "__dlpack__") else cupy.asarray(value)
@@ -103,17 +103,17 @@ class CudaDevice:
             return Borrowed(pointer=int(array.data.ptr), shape=array.shape, dtype=array.dtype, owner=array)
 
     def upload(self, to: int, array: NDArray[Any], stream: Stream) -> None:
-        """See Device."""
+        """Copy a host array to the device; see `Device.upload`."""
         with self._current():
             self._copy(to, array.ctypes.data, array.nbytes, self._cupy.cuda.runtime.memcpyHostToDevice, stream)
 
     def download(self, to: NDArray[np.uint8], source: int, stream: Stream) -> None:
-        """See Device."""
+        """Fill a host array from the device; see `Device.download`."""
         with self._current():
             self._copy(to.ctypes.data, source, to.nbytes, self._cupy.cuda.runtime.memcpyDeviceToHost, stream)
 
     def copy(self, to: int, source: int, nbytes: int, stream: Stream) -> None:
-        """See Device."""
+        """Copy within the device; see `Device.copy`."""
         with self._current():
             self._copy(to, source, nbytes, self._cupy.cuda.runtime.memcpyDeviceToDevice, stream)
 
@@ -122,12 +122,12 @@ class CudaDevice:
             self._cupy.cuda.runtime.memcpyAsync(to, source, nbytes, kind, stream.ptr)
 
     def zero(self, to: int, nbytes: int, stream: Stream) -> None:
-        """See Device."""
+        """Fill device memory with zeros; see `Device.zero`."""
         with self._current():
             self._cupy.cuda.runtime.memsetAsync(to, 0, nbytes, stream.ptr)
 
     def launch(self, kernel: Kernel, arguments: NDArray[Any], blocks: int, stream: Stream) -> None:
-        """See Device."""
+        """Run a kernel; see `Device.launch`."""
         with self._current():
             try:
                 function, resident = self._function(kernel)
@@ -147,7 +147,7 @@ class CudaDevice:
             return self._functions[kernel]
 
     def argsort(self, to: int, keys: int, count: int, stream: Stream) -> None:
-        """See Device."""
+        """Sort keys stably; see `Device.argsort`."""
         cupy = self._cupy
         with self._current(), stream:
             memory = cupy.cuda.UnownedMemory(keys, 8 * count, self, self.number)
@@ -156,24 +156,24 @@ class CudaDevice:
             self._copy(to, order.data.ptr, 8 * count, cupy.cuda.runtime.memcpyDeviceToDevice, stream)
 
     def record(self, stream: Stream) -> Event:
-        """See Device."""
+        """Record an event; see `Device.record`."""
         with self._current():
             event = self._cupy.cuda.Event(block=True, disable_timing=True)  # a waiting thread does not keep a core busy
             event.record(stream)
             return event
 
     def wait(self, stream: Stream, event: Event) -> None:
-        """See Device."""
+        """Make a stream wait for an event; see `Device.wait`."""
         with self._current():
             stream.wait_event(event)
 
     def synchronize(self, event: Event) -> None:
-        """See Device."""
+        """Wait for an event; see `Device.synchronize`."""
         with self._current():
             event.synchronize()
 
     def pin(self, memory: memoryview) -> Callable[[], None]:
-        """See Device."""
+        """Lock host memory in place; see `Device.pin`."""
         address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
         with self._current():
             self._cupy.cuda.runtime.hostRegister(address, len(memory), 1)  # 1: for all devices of the process

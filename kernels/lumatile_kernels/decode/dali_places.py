@@ -68,15 +68,15 @@ class HostPlace:
         self.batch_files = self.check_threads = threads
 
     def check(self, file: bytes) -> ImageHeader:
-        """See Place."""
+        """Check a file; see `Place.check`."""
         return check_whole(file)
 
     def stream(self, file: bytes, header: ImageHeader) -> bytes | None:  # noqa: ARG002
-        """See Place."""
+        """Return the bytes that DALI reads; see `Place.stream`."""
         return file
 
     def take(self, tensors: Any, headers: Sequence[ImageHeader], allocate: Allocate) -> list[Picture]:
-        """See Place."""
+        """Copy the pictures; see `Place.take`."""
         return [place(np.asarray(tensors[i]), header, allocate) for i, header in enumerate(headers)]
 
 
@@ -107,15 +107,15 @@ class GpuPlace:
         return self._device.stream()
 
     def check(self, file: bytes) -> ImageHeader:
-        """See Place."""
+        """Check a file; see `Place.check`."""
         return read_jpeg_header(file)
 
     def stream(self, file: bytes, header: ImageHeader) -> bytes | None:
-        """See Place."""
+        """Return the bytes that DALI reads; see `Place.stream`."""
         return None if looks_cut(file) else nvjpeg_input(file, header)
 
     def take(self, tensors: Any, headers: Sequence[ImageHeader], allocate: Allocate) -> list[DeviceArray]:  # noqa: ARG002
-        """See Place. All pictures share one piece of memory, which is reused when the last of them is garbage."""
+        """Copy the pictures into one piece of memory, reused when the last is garbage; see `Place.take`."""
         starts = np.cumsum([0, *(-(-header.nbytes // 256) * 256 for header in headers)]).tolist()
         stream = self._stream
         memory = loans_of(self._device).take(starts[-1], stream)
