@@ -36,7 +36,7 @@ class TarMember:
     name: str
     """The name as the archive has it: it may be absolute or have ".."; bytes that are not UTF-8 are escaped."""
     size: int
-    """In bytes."""
+    """The size of the content in bytes."""
     read: Callable[[], bytes]
     """Returns the content; only before the next member is taken. Raises BrokenArchiveError, OSError."""
 
@@ -48,7 +48,7 @@ def tar_members(stream: Any) -> Iterator[TarMember]:
     """
     last = ""
     try:
-        # "r|": never sought in
+        # "r|": read front to back only
         with _Archive.open(fileobj=stream, mode="r|*", bufsize=BUFFER, errors="backslashreplace") as archive:
             while (found := archive.next()) is not None:
                 archive.members = []  # it would keep all of them

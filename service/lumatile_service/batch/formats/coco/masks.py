@@ -110,10 +110,10 @@ def _runs_of_rle(rle: Mapping[str, Any], height: int, width: int) -> Runs:
 
 
 def _decompressed(text: bytes) -> list[int]:
-    """The counts of a compressed RLE, as maskApi.c's rleToString writes them.
+    """Return the counts of a compressed RLE, which maskApi.c's rleToString writes.
 
-    A character less 48 has 5 bits of a number, the lowest first, and 32 where more follow; the highest bit is the sign.
-    From the fourth on a number is what a count has more than the one two before.
+    A character minus 48 has 5 bits of a number, the lowest first, plus 32 if more follow; the highest bit is the sign.
+    From the fourth number on, it is the difference between a count and the one two before it.
     """
     counts: list[int] = []
     number = bits = 0
