@@ -22,7 +22,8 @@ def log_demo(store: str, *, recording_id: str, step: Callable[[str], None]) -> N
 
     `step` is called with an entity path before each value. Raises FlushError where the store cannot be written.
     """
-    recording = lt.new_recording("lumatile_demo", recording_id, sink=store, strict=True)
+    recording = lt.new_recording("lumatile_demo", recording_id, strict=True)
+    recording.save(store, backend="numpy")  # the first frames by numba take longer than all of these: it compiles
     try:
         recording.set_time_sequence("frame", 0)
         scene = real_data.stereo()
