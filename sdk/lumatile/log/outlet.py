@@ -20,7 +20,10 @@ class Outlet:
     """The sink of a stream, opened at the first value; may be used from several threads."""
 
     def __init__(self, factory: SinkFactory, name: str) -> None:
-        """`factory`: opens the sink. `name`: of the recording, for what is said when the process ends."""
+        """Begin without a sink.
+
+        `factory`: opens the sink. `name`: the id of the recording, for the messages when the process ends.
+        """
         self.name = name
         """The id of the recording."""
         self._lock = threading.RLock()
@@ -30,7 +33,9 @@ class Outlet:
         self._refusal = ""
         """Why values are not taken; empty while they are."""
         self._lost = 0
+        """Values that no sink took, and that no flush has reported yet."""
         self._why_lost = ""
+        """The reason why the last of them was lost."""
 
     def renew(self) -> None:
         """Start again in a forked child, with the same factory; the parent's sink is not touched."""

@@ -1,4 +1,4 @@
-"""Where a recording's values go: what a sink is, and how one is opened for a URL."""
+"""Sinks, which take the values of a recording, and how one is opened for a URL."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from lumatile.urls import absolute, scheme_of
 from lumatile.values import LoggedValue
 
 Durable = Literal["store", "spool"]
+"""Where values are durable: in the store, or in the queue on disk."""
 
 STORE_SCHEMES = ("file", *OBJECT_SCHEMES)
-"""Schemes of sinks that write a store in this process; a path is one of "file"."""
+"""Schemes of the sinks that write a store in this process; a path has the scheme "file"."""
 
 SINKS = {
     **dict.fromkeys(STORE_SCHEMES, "lumatile_service.embedded.sink:open_embedded"),
@@ -26,23 +27,24 @@ SINKS = {
     "memory": "lumatile.sink.memory:open_memory",
     "ray": "lumatile_service.cluster.ray_sink:open_ray",
 }
-"""scheme -> "module:function"; the function takes (url, settings), of a store also `backend`, and returns a Sink."""
+"""Scheme -> "module:function"; the function takes (url, settings), that of a store also `backend`, and opens a Sink."""
 
 
 class Sink(Protocol):
-    """Takes logged values, in the background. All methods may be called from several threads."""
+    """Takes logged values, and stores or sends them in the background; used from several threads."""
 
     def put(self, value: LoggedValue) -> None:
-        """Take a value; waits for room, or drops, as the recording's queue policy says.
+        """Take a value; wait for room, or drop values, as the recording's queue policy says.
 
-        Raises SinkError if the sink has died.
+        Raises SinkError if the sink has died or is closed.
         """
         ...
 
     def flush(self, timeout: float | None = None) -> Durable:
-        """Wait until everything put before is durable, and say where.
+        """Wait until everything put before is durable, and return where.
 
-        Raises FlushError with the number of values that are not, after `timeout` seconds at the latest.
+        Raises FlushError with the number of values that are not, after `timeout` seconds at the latest (None: as long
+        as it takes).
         """
         ...
 
@@ -52,7 +54,7 @@ class Sink(Protocol):
 
 
 SinkFactory: TypeAlias = Callable[[RecordingSettings], Sink]
-"""Opens the sink of a recording with these settings. A recording that is pickled needs one that can be pickled."""
+"""Opens the sink of a recording with these settings. A recording can be pickled if its factory can."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,13 +79,14 @@ class SinkAt:
 
 
 DEFAULT_SINK = SinkAt()
+"""The factory of the sink that the environment names."""
 
 
 def sink_at(location: str | os.PathLike[str], *, backend: str = "auto") -> SinkAt:
-    """Return what opens the sink at a path, as seen from the current directory, or at a URL.
+    """Return the factory of the sink at a path, as seen from the current directory, or at a URL.
 
-    `backend`: "auto" or what makes the tiles of a store that this process writes. Raises InvalidTypeError for neither
-    a path nor a URL.
+    `backend`: "auto", or the backend that makes the tiles of a store that this process writes. Raises InvalidTypeError
+    for anything but a path or a URL.
     """
     if not isinstance(location, str | os.PathLike):
         raise InvalidTypeError(f"a sink must be a path or a URL, not {shown(location)}")
