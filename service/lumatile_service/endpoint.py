@@ -1,4 +1,4 @@
-"""Where a server listens: a host and a port, or a range of ports."""
+"""The addresses at which servers listen: a host and a port, or a range of ports."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """A host and a port of it."""
+    """A host and one of its ports."""
 
     host: str
-    """Name or address, without brackets."""
+    """A name or an address, without brackets."""
     port: int
-    """0: any that is free."""
+    """The port; 0: any free one."""
 
     @staticmethod
     def parse(text: str) -> Endpoint:
-        """HOST:PORT; an IPv6 address in brackets. Raises InvalidValueError."""
+        """Parse HOST:PORT, an IPv6 address in brackets. Raises InvalidValueError."""
         match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+)\]|([^\s:/\[\]]+)):(\d{1,5})", text)
         if match is None or int(match[3]) > 65535:
             raise InvalidValueError(f"an address must be HOST:PORT, not {text!r}")
@@ -33,7 +33,7 @@ class Endpoint:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine can reach it. A name other than localhost may be anything."""
+        """Whether only this machine can reach the endpoint; False for a name other than localhost, which may be any."""
         try:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
@@ -41,7 +41,7 @@ class Endpoint:
 
     @property
     def is_wildcard(self) -> bool:
-        """Whether it is all addresses of the machine, and so none that a client can be given."""
+        """Whether the host stands for all addresses of the machine, and so is none that a client can use."""
         try:
             return ipaddress.ip_address(self.host).is_unspecified
         except ValueError:
@@ -52,12 +52,12 @@ class Endpoint:
 
     @property
     def url(self) -> str:
-        """grpc://HOST:PORT."""
+        """The endpoint as grpc://HOST:PORT."""
         return f"grpc://{self}"
 
     @property
     def why_taken(self) -> str | None:
-        """Why nothing can listen there now; None: it can."""
+        """Why no server can listen at the endpoint now; None: one can."""
         try:
             family, kind, protocol, _, address = socket.getaddrinfo(self.host, self.port, type=socket.SOCK_STREAM)[0]
             with socket.socket(family, kind, protocol) as probe:
@@ -70,27 +70,27 @@ class Endpoint:
 
 
 def own_address() -> str:
-    """An address of this machine that others can reach: that of its default route, else what its name says.
+    """Return an address of this machine that others can reach: that of its default route, else that of its name.
 
-    Raises InvalidValueError where there is none but loopback (of which a name may be one, as on Debian).
+    Raises InvalidValueError if all are loopback (on Debian, the machine's name is).
     """
     for find in (_route, lambda: socket.gethostbyname(socket.gethostname())):
         with suppress(OSError):
             address = find()
             if not ipaddress.ip_address(address).is_loopback:
                 return address
-    raise InvalidValueError("this machine has no address that others can reach: say one with --advertise")
+    raise InvalidValueError("this machine has no address that others can reach: give one with --advertise")
 
 
 def _route() -> str:
-    """The address that packets to elsewhere would come from; none is sent. 192.0.2.1 is nobody's (RFC 5737)."""
+    """Return the source address of packets to other networks; none is sent. 192.0.2.1 is unassigned (RFC 5737)."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(("192.0.2.1", 9))
         return str(probe.getsockname()[0])
 
 
 def port_range(text: str | None) -> Sequence[int]:
-    """The ports of "A-B", or of "A" alone; None: (0,), any that is free. Raises InvalidValueError."""
+    """Return the ports of "A-B" or "A"; for None (0,), any free one. Raises InvalidValueError."""
     if text is None:
         return (0,)
     match = re.fullmatch(r"(\d{1,5})(?:-(\d{1,5}))?", text)

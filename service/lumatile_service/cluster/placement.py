@@ -1,4 +1,4 @@
-"""How many ingest actors a cluster gets, and what each reserves there."""
+"""The number of ingest actors in a cluster, and the resources that each reserves."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 CPUS = 2
-"""Cores of an actor that has no GPU: one for Arrow Flight and the store, one for kernels."""
+"""The cores of an actor that has no GPU: one for Arrow Flight and the store, one for kernels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """Actors and their resources."""
+    """The number of actors and the resources of each."""
 
     actors: int
     cpus: float
-    """Cores that each reserves."""
+    """The cores that each actor reserves."""
     gpus: float
-    """GPUs that each reserves."""
+    """The GPUs that each actor reserves."""
 
 
 def place(nodes: Sequence[Mapping[str, float]], actors: int | None = None) -> Placement:
-    """Ray's resources of each node -> one actor a GPU; without any one for two cores, at least one.
+    """Return one actor for each GPU of `nodes`; without GPUs one for two cores, at least one.
 
-    `actors`: so many instead; where that is more, they share.
+    `nodes`: Ray's resources of each node. `actors`: the number of actors instead; if it is larger, they share.
     """
     gpus = sum(int(node.get("GPU", 0)) for node in nodes)
     if gpus:
@@ -36,5 +36,5 @@ def place(nodes: Sequence[Mapping[str, float]], actors: int | None = None) -> Pl
 
 
 def _share(whole: float, count: int, room: int) -> float:
-    """What each of `count` gets where `room` of them would get `whole`, in Ray's steps of 1/10000."""
+    """Return the share of each of `count`, if `room` of them would get `whole`, in Ray's steps of 1/10000."""
     return math.floor(whole / math.ceil(count / room) * 10_000) / 10_000

@@ -1,4 +1,4 @@
-"""Ingest nodes as Ray actors: `IngestNode` as it is, named, restarted for ever, spread over the nodes of a cluster."""
+"""Ingest nodes as Ray actors: each `IngestNode` is named, restarted for ever, and they are spread over a cluster."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from lumatile_service.ingest.ingest_node import IngestNode
 log = logging.getLogger(__name__)
 
 SERVICE = "lumatile"
-"""Name of a service: its actors are called SERVICE-ingest-0 and so on."""
+"""The name of a service: its actors are called SERVICE-ingest-0 and so on."""
 
 ASK_SECONDS = 1.0
 """An actor that takes longer to answer is left out."""
 
 CACHE_SECONDS = 1.0
-"""Answers are asked for again after this time."""
+"""The actors are asked again after this time."""
 
 START_SECONDS = 60.0
-"""Longest wait for the actors of a service that starts."""
+"""The longest wait for the actors of a service that starts."""
 
 GONE_SECONDS = 20.0
-"""Longest wait for actors to disappear."""
+"""The longest wait for actors to disappear."""
 
 THREADS = 8
-"""Calls that an actor takes at once: one that drains still says where it is."""
+"""The calls that an actor takes at once: while it drains it still answers with its address."""
 
 
 class IngestActors:
@@ -54,14 +54,15 @@ class IngestActors:
         ports: Sequence[int],
         access: Access,
     ) -> None:
-        """Create them, `actors` or as `place` says, and wait until they answer; the other arguments as IngestNode's.
+        """Create the actors and wait until they answer.
 
-        Raises SinkError where none comes up.
+        `actors`: their number; None: as `place` says. The other arguments are those of IngestNode.
+        Raises SinkError where none of them starts.
         """
         nodes = [entry for entry in ray.nodes() if entry["Alive"]]
         machines = {entry["NodeManagerAddress"] for entry in nodes}
         if len(machines) > 1 and host == LOOPBACK:
-            raise SinkError(f"this Ray has {len(machines)} machines, and actors that listen on loopback are for one")
+            raise SinkError(f"this Ray has {len(machines)} machines, and actors that listen on loopback serve only one")
         placement = place([entry["Resources"] for entry in nodes], actors)
         self._names = [f"{SERVICE}-ingest-{number}" for number in range(placement.actors)]
         _wait_until_gone(self._names)
@@ -84,10 +85,10 @@ class IngestActors:
         self._addresses: list[str] = []
         answers = _ask(self._actors, "address", START_SECONDS)
         if not any(isinstance(answer, str) for answer in answers):
-            raise SinkError(f"no ingest actor came up: {answers[0]}")
+            raise SinkError(f"no ingest actor started: {answers[0]}")
 
     def addresses(self) -> list[str]:
-        """Where those are that answer; asked again after CACHE_SECONDS."""
+        """Return the addresses of the actors that answer; they are asked again after CACHE_SECONDS."""
         with self._lock:
             if time.monotonic() - self._asked >= CACHE_SECONDS:
                 answers = _ask(self._actors, "address", ASK_SECONDS)
@@ -96,7 +97,7 @@ class IngestActors:
             return self._addresses
 
     def statuses(self) -> list[dict[str, Any]]:
-        """What each says of itself; of one that does not answer, why."""
+        """Return the status of each actor; for one that does not answer, why."""
         answers = _ask(self._actors, "status", ASK_SECONDS)
         return [
             answer if isinstance(answer, dict) else {"name": name, "error": str(answer)}
@@ -104,8 +105,8 @@ class IngestActors:
         ]
 
     def drain(self, timeout: float) -> None:
-        """Have them make durable what they received, and end them. Raises FlushError where that fails in time."""
-        answers = _ask(self._actors, "drain", timeout, max(0.0, timeout - ASK_SECONDS))  # with time to say so
+        """Make all received values durable, and end the actors. Raises FlushError if that fails or takes too long."""
+        answers = _ask(self._actors, "drain", timeout, max(0.0, timeout - ASK_SECONDS))  # with time left for the answer
         for actor in self._actors:
             ray.kill(actor)
         _wait_until_gone(self._names)
@@ -114,11 +115,16 @@ class IngestActors:
             if isinstance(answer, Exception):
                 log.error("%s did not drain: %s", name, answer)
         if failures:
-            raise FlushError(len(failures), "actors that did not drain, what they had not acknowledged is sent again")
+            raise FlushError(
+                len(failures), "actors did not drain; clients send again the values that these had not acknowledged"
+            )
 
 
 def named_addresses(service: str) -> list[str]:
-    """Where the live ingest actors of a service of this Ray are. Raises SinkError where there is none, or no Ray."""
+    """Return the addresses of the live ingest actors of a service of this Ray.
+
+    Raises SinkError where there is none, or no Ray.
+    """
     if not ray.is_initialized():
         raise SinkError("a ray:// sink is for processes of a Ray job: call ray.init first, or use grpc://HOST:PORT")
     prefix = f"{service}-ingest-"
@@ -135,7 +141,7 @@ def named_addresses(service: str) -> list[str]:
 
 
 def _ask(actors: Sequence[Any], method: str, timeout: float, *arguments: Any) -> list[Any]:
-    """What each answers within `timeout` seconds; an exception of those that don't."""
+    """Return the answer of each actor; for those that do not answer within `timeout` seconds, an exception."""
     references = [getattr(actor, method).remote(*arguments) for actor in actors]
     if references:
         ray.wait(references, num_returns=len(references), timeout=timeout)
@@ -150,7 +156,7 @@ def _answer(reference: Any) -> Any:
 
 
 def _last_line(error: BaseException) -> str:
-    """What a Ray error says last: that of a remote one ends with its traceback."""
+    """Return the last line of a Ray error: the text of a remote error is its traceback, which ends with the message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return lines[-1] if lines else type(error).__name__
 

@@ -1,4 +1,4 @@
-"""Ray, started or joined. `import ray` waits until it is needed: what it reads of the environment is set before."""
+"""Starting or joining Ray. Ray is imported late: it reads environment variables that are set here before."""
 
 from __future__ import annotations
 
@@ -15,22 +15,24 @@ from lumatile.errors import InvalidValueError, SinkError
 from lumatile_service.endpoint import Endpoint
 
 NAMESPACE = "lumatile"
+"""The Ray namespace of the actors."""
 
 CONNECT_SECONDS = 5.0
+"""The longest wait for a Ray to accept a connection."""
 
 OBJECT_STORE_BYTES = 80_000_000
-"""About the least that Ray takes; what the ingest actors get does not go through it."""
+"""About the least that Ray accepts; the values for the ingest actors do not pass through its object store."""
 
 LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
-"""What makes Ray listen on loopback alone, on any system."""
+"""The environment that makes Ray listen only on loopback, on any system."""
 
 
 @contextmanager
 def ray_session(address: str | None, *, object_store_bytes: int = OBJECT_STORE_BYTES) -> Iterator[None]:
-    """Be connected to the Ray at `address`, "auto" or HOST:PORT, or to one of its own: None.
+    """Connect to the Ray at `address`, "auto" or HOST:PORT, within the block; None: start a new one.
 
-    `object_store_bytes`: memory of its object store, if it is its own.
-    Raises SinkError where there is none. Only a Ray that was started here ends with it.
+    `object_store_bytes`: the memory of the object store of a new Ray.
+    Raises SinkError where there is no Ray. Only a Ray that was started here ends with the block.
     """
     if address is None:
         with _local_ray(object_store_bytes):
@@ -58,7 +60,7 @@ def ray_session(address: str | None, *, object_store_bytes: int = OBJECT_STORE_B
 
 @contextmanager
 def _local_ray(object_store_bytes: int) -> Iterator[None]:
-    """A Ray of this process alone, on loopback; it dies with the process."""
+    """Run a Ray for this process only, on loopback; it ends with the process."""
     os.environ.update(LOOPBACK)
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     if "RAY_AUTH_MODE" not in os.environ and "ray" not in sys.modules:  # it has read the variables when imported

@@ -1,4 +1,4 @@
-"""The sink ray://NAME: a service that is found by the names of its actors, from inside a Ray job."""
+"""The sink ray://NAME: inside a Ray job, a service is found by the names of its actors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from lumatile_service.cluster.ray_actors import named_addresses
 
 
 def open_ray(url: str, settings: RecordingSettings) -> FlightSink:
-    """The sink of the service at `url`, ray://NAME. Raises InvalidValueError for HOST:PORT, SinkError without a Ray."""
+    """Open the sink of the service at `url`, ray://NAME.
+
+    Raises InvalidValueError for HOST:PORT, SinkError without a Ray.
+    """
     name = url.partition("://")[2].partition("?")[0].rstrip("/")
     if not name or any(c in name for c in ":/."):
         raise InvalidValueError(

@@ -1,4 +1,4 @@
-"""The service: a front at the advertised address, ingest actors behind it, until a signal says stop."""
+"""The service: a front at the advertised address, and ingest actors that it names, until a signal stops them."""
 
 from __future__ import annotations
 
@@ -26,25 +26,30 @@ if TYPE_CHECKING:
     from lumatile_service.metrics.http_server import HttpServer
 
 DRAIN_SECONDS = 60.0
-"""Longest time for making durable what was received before."""
+"""The longest time for making received values durable at the end."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ServeOptions:
-    """What `lumatile serve` is told. Raises InvalidValueError, StoreError where a package for the store is missing."""
+    """The options of `lumatile serve`.
+
+    Raises InvalidValueError, StoreError where a package for the store is missing.
+    """
 
     store: str
-    """Path or URL; every node must see a directory there."""
+    """A path or URL; every node must have access to the directory."""
     listen: Endpoint
+    """The address that clients are given."""
     data_ports: Sequence[int] = (0,)
-    """Ports of actors; (0,): any."""
+    """The ports of the actors; (0,): any free ones."""
     advertise: str | None = None
-    """Host where clients find the actors, if not where they listen."""
+    """The host at which clients reach the actors, if it is not the one where they listen."""
     actors: int | None = None
+    """The number of actors; None: as many as the cluster has room for."""
     ray_address: str | None = None
-    """Of a Ray to join; None: start one."""
+    """The address of a Ray to join; None: start one."""
     http: Endpoint | None = None
-    """Where metrics are, for everybody who reaches it; None: nowhere."""
+    """The address of the metrics, which need no token; None: there are none."""
 
     access: Access = Access()  # noqa: RUF009 - frozen
 
@@ -57,12 +62,12 @@ class ServeOptions:
 
     @property
     def data_host(self) -> str:
-        """Where actors listen: on loopback if the service does, else at all addresses of their machines."""
+        """The host at which actors listen: loopback if the service does, else all addresses of their machines."""
         return LOOPBACK if self.listen.is_loopback else "0.0.0.0"  # noqa: S104 - with a token
 
     @property
     def location(self) -> str:
-        """The store's; of a directory its absolute path: actors run elsewhere."""
+        """The location of the store; for a directory its absolute path: actors run in other directories."""
         return str(open_storage(self.store))
 
 
@@ -79,11 +84,11 @@ def serve(options: ServeOptions) -> None:
             raise _cannot_listen(options.listen, why)
         if options.ray_address is None:
             make_store(options.location)  # before actors are started: they would only say the same
-        stack.enter_context(contextlib.redirect_stdout(sys.stderr))  # where Ray says what actors say
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))  # Ray prints the output of the actors there
         try:
             actors, front = _start(options, stack)
         except (SystemExit, KeyboardInterrupt):
-            return  # told to stop while it started: what was started ends with the stack
+            return  # stopped during the start: the stack ends what was started
         wait_for_stop = _stop_signal()
         if http is not None:
             stack.enter_context(http.watching(actors.statuses))
@@ -98,7 +103,7 @@ def serve(options: ServeOptions) -> None:
 
 
 def _http(endpoint: Endpoint) -> HttpServer:
-    """A server that says, until it knows actors, that there are none. Raises SinkError."""
+    """Return a server that reports no actors until it watches some. Raises SinkError."""
     from lumatile_service.metrics.http_server import HttpServer
 
     try:
@@ -108,14 +113,14 @@ def _http(endpoint: Endpoint) -> HttpServer:
 
 
 def _line(options: ServeOptions, actors: IngestActors, front: Front, http: HttpServer | None) -> str:
-    """What is printed: all addresses."""
+    """Return the line that is printed: all addresses."""
     listening = options.access.url(Endpoint(host=options.listen.host, port=front.port))
     metrics = "" if http is None else f", and metrics at {http.url}"
     return f"lumatile takes values at {listening}, with actors at {', '.join(actors.addresses())}{metrics}"
 
 
 def _start(options: ServeOptions, stack: contextlib.ExitStack) -> tuple[IngestActors, Front]:
-    """Ray, which `stack` ends, and in it the actors, and the front."""
+    """Start Ray, which `stack` ends, in it the actors, and the front."""
     stack.enter_context(ray_session(options.ray_address))
     from lumatile_service.cluster.ray_actors import IngestActors
 
@@ -140,7 +145,10 @@ def _start(options: ServeOptions, stack: contextlib.ExitStack) -> tuple[IngestAc
 
 
 def _stop_signal() -> Callable[[], object]:
-    """What waits for SIGTERM or SIGINT; another one ends the process at once. Ray has set handlers of its own."""
+    """Return a function that waits for SIGTERM or SIGINT; a second signal ends the process at once.
+
+    Replaces the signal handlers that Ray has set.
+    """
     stop: SimpleQueue[int] = SimpleQueue()  # not an Event: a handler may interrupt the thread that holds its lock
     told = False
 

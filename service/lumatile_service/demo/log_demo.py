@@ -1,4 +1,4 @@
-"""Log the demo's real data: what a user's training script would do."""
+"""Logging the demo's real data, as a user's training script would."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from lumatile_kernels.decode.png import encode_png
 from lumatile_service.demo import real_data
 
 REACH = (2.3, 2.5, 3.0, 3.8, 4.4, 6.0)
-"""Frame k's depth and points are the real ones up to so many metres."""
+"""Depth and points of frame k are the real ones up to this distance, in metres."""
 
 STEPS = 8 + 3 * len(REACH)
-"""How often `log_demo` calls `step`."""
+"""The number of times that `log_demo` calls `step`."""
 
 
 def log_demo(store: str, *, recording_id: str, step: Callable[[str], None]) -> None:
@@ -70,7 +70,7 @@ def _log_coins(recording: lt.RecordingStream, step: Callable[[str], None]) -> No
 
 
 def _log_gallery(recording: lt.RecordingStream, frame: int) -> None:
-    """A photograph a frame: the first three as arrays, the others as JPEG files."""
+    """Log one photograph for each frame: the first three as arrays, the others as JPEG files."""
     names = ("astronaut", "chelsea", "coffee", "china.jpg", "flower.jpg", "hubble_deep_field.jpg")
     name = names[frame]
     if name.endswith(".jpg"):

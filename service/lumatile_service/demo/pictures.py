@@ -1,4 +1,4 @@
-"""Pictures of what is in the store after the demo: read back, nothing drawn from what was logged."""
+"""Pictures of the frames that are in the store after the demo; nothing is drawn from the logged arrays."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SINGLES = ("stereo/left", "stereo/depth", "stereo/points", "coins/instances", "c
 
 
 def write_pictures(store: str, recording_id: str, directory: Path) -> list[Path]:
-    """Write demo.png, a sheet of everything, and a PNG file of some entities' newest frames; gives their paths."""
+    """Write a sheet of everything, demo.png, and PNG files of the newest frames of some entities; return the paths."""
     recording = lt.open_store(store).recording(recording_id)
     directory.mkdir(parents=True, exist_ok=True)
     pictures = {"demo": draw_sheet(recording)}
@@ -42,7 +42,7 @@ def write_pictures(store: str, recording_id: str, directory: Path) -> list[Path]
 
 
 def draw_sheet(recording: RecordingReader) -> NDArray[np.uint8]:
-    """The contact sheet of a demo recording: (h, w, 3) uint8 sRGB."""
+    """Return the contact sheet of a demo recording: (h, w, 3) uint8 sRGB."""
     sheet = Sheet(width=741 + 371 + GAP + 2 * MARGIN)
     _draw_pyramid(sheet, recording)
     _draw_panels(sheet, recording)
@@ -58,7 +58,7 @@ def _newest(recording: RecordingReader, path: str) -> Frame:
 
 
 def _draw_pyramid(sheet: Sheet, recording: RecordingReader) -> None:
-    """All levels of an image at their size, with the borders of their tiles."""
+    """Draw all levels of an image at their own size, with the borders of their tiles."""
     frame = _newest(recording, "stereo/left")
     sheet.heading("stereo/left", f"image, {len(frame.levels)} levels of {frame.format}, tiles of 256 x 256")
     right = MARGIN + 741 + GAP
@@ -72,7 +72,7 @@ def _draw_pyramid(sheet: Sheet, recording: RecordingReader) -> None:
 
 
 def _draw_panels(sheet: Sheet, recording: RecordingReader) -> None:
-    """Depth, points and a segmentation beside each other, with their legends."""
+    """Draw depth, points and a segmentation next to each other, with their legends."""
     width, height = PANEL
     columns = [MARGIN + i * (width + 7) for i in range(3)]
     depth, points, sizes = (_newest(recording, path) for path in ("stereo/depth", "stereo/points", "coins/sizes"))
@@ -93,7 +93,7 @@ def _draw_panels(sheet: Sheet, recording: RecordingReader) -> None:
     coins[inside] = coins[inside] * 0.4 + shaded[inside] * 0.6
     sheet.picture(columns[2], y, coins, size=(round(coins.shape[1] * height / coins.shape[0]), height))
     y += height + 8
-    metres = depth.depth(level=len(depth.levels) - 1)  # what the colors range over
+    metres = depth.depth(level=len(depth.levels) - 1)  # the range of the colors
     low, high = metres[metres > 0].min(), metres.max()
     sheet.bar(columns[0], y, turbo(), f"{low:.2f} m", f"{high:.2f} m", width=width)
     x = columns[2]
@@ -104,7 +104,7 @@ def _draw_panels(sheet: Sheet, recording: RecordingReader) -> None:
 
 
 def _draw_photos(sheet: Sheet, recording: RecordingReader) -> None:
-    """The gallery's history, and two more."""
+    """Draw the history of the gallery, and two more photographs."""
     frames = [
         *recording.frames("photos/gallery"),
         _newest(recording, "photos/retina"),

@@ -41,7 +41,7 @@ class Stereo:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Coins:
-    """scikit-image's "coins" (Greek coins from Pompeii, Brooklyn Museum) and what a watershed finds in it."""
+    """scikit-image's "coins" (Greek coins from Pompeii, Brooklyn Museum) and its segmentation by a watershed."""
 
     photo: NDArray[np.uint8]
     """(303, 384): gray, sRGB gamma."""
@@ -52,14 +52,14 @@ class Coins:
 
 
 def photo(name: str) -> NDArray[np.uint8]:
-    """A photograph of `skimage.data`, by its function's name: (h, w, 3) uint8 sRGB."""
+    """Return the photograph of `skimage.data` with this function name: (h, w, 3) uint8 sRGB."""
     from skimage import data
 
     return cast("NDArray[np.uint8]", getattr(data, name)())
 
 
 def photo_file(name: str) -> Path:
-    """A photograph's file as the wheels ship it: china.jpg, flower.jpg, hubble_deep_field.jpg, retina.jpg ..."""
+    """Return the file of a photograph in the wheels: china.jpg, flower.jpg, hubble_deep_field.jpg, retina.jpg ..."""
     for package in ("sklearn.datasets.images", "skimage.data"):
         path = Path(str(resources.files(package) / name))
         if path.is_file():
@@ -68,7 +68,7 @@ def photo_file(name: str) -> Path:
 
 
 def stereo() -> Stereo:
-    """Depth from the ground truth disparity: baseline * focal length / (disparity + difference of principal points).
+    """Return the scene, with depth = baseline * focal length / (disparity + difference of principal points).
 
     Formula and calibration: the Middlebury 2014 data sheet, https://vision.middlebury.edu/stereo/data/scenes2014/
     """
@@ -82,9 +82,9 @@ def stereo() -> Stereo:
 
 
 def back_project(depth: NDArray[np.float32], rgb: NDArray[np.uint8]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """The valid pixels of the left camera's depth map as points.
+    """Return the valid pixels of the left camera's depth map as points.
 
-    Gives positions (N, 3) in metres, x right, y down, z forward of the left camera, and colors (N, 3) uint8 sRGB.
+    Positions are (N, 3) in metres, x right, y down, z forward of the left camera; colors are (N, 3) uint8 sRGB.
     """
     y, x = np.nonzero(depth)
     z = depth[y, x]
@@ -110,7 +110,7 @@ def coins() -> Coins:
 
 
 def moon16() -> NDArray[np.uint16]:
-    """scikit-image's "moon" with its contrast equalised locally, which needs 16 bits: (512, 512) gray."""
+    """Return scikit-image's "moon" with locally equalised contrast, which needs 16 bits: (512, 512) gray."""
     from skimage import data, exposure
 
     equalised: NDArray[np.float64] = exposure.equalize_adapthist(data.moon())

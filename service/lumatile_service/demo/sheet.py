@@ -1,4 +1,4 @@
-"""A sheet of pictures and words on a dark ground, drawn with Pillow."""
+"""A sheet of pictures and text on a dark background, drawn with Pillow."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ MARGIN = 24
 
 
 def over(rgba: NDArray[np.uint8], ground: tuple[int, int, int] = GROUND) -> NDArray[np.uint8]:
-    """An (h, w, 4) picture over a color: (h, w, 3). Blends the sRGB codes, which is enough for eyes."""
+    """Return an (h, w, 4) picture over a color: (h, w, 3). Blends the sRGB codes, which is good enough to look at."""
     alpha = rgba[..., 3:].astype(np.float32) / 255
     return np.rint(rgba[..., :3] * alpha + np.array(ground, np.float32) * (1 - alpha)).astype(np.uint8)
 
 
 class Sheet:
-    """A canvas that grows downwards; `y` is where the next row begins."""
+    """A canvas that grows downwards; `y` is the top of the next row."""
 
     def __init__(self, *, width: int) -> None:
-        """An empty sheet of `width` pixels."""
+        """Begin with an empty sheet of `width` pixels."""
         self.width = width
         self.y = MARGIN
         self._image = Image.new("RGB", (width, 4096), GROUND)
         self._draw = ImageDraw.Draw(self._image, "RGBA")
 
     def text(self, x: int, y: int, words: str, *, size: int = 13, color: tuple[int, int, int] = TEXT) -> int:
-        """Write one line with its top left corner at (x, y); gives the x where it ends."""
+        """Write one line with its top left corner at (x, y); return the x at which it ends."""
         font = ImageFont.load_default(size)
         self._draw.text((x, y), words, fill=color, font=font)
         return x + int(font.getlength(words))
 
     def heading(self, words: str, detail: str) -> None:
-        """A row with a heading and, after it, what it is about."""
+        """Write a row with a heading and, after it, a detail."""
         end = self.text(MARGIN, self.y, words, size=17)
         self.text(end + 12, self.y + 4, detail, color=MUTED)
         self.y += 30
@@ -48,7 +48,7 @@ class Sheet:
     ) -> tuple[int, int]:
         """Place an (h, w, 4) sRGB picture, scaled to `size` (width, height) where given.
 
-        `tile`: draw the borders of tiles of that edge. Gives the (width, height) it takes.
+        `tile`: the edge of tiles whose borders are drawn. Returns the (width, height) of the picture.
         """
         image: Any = Image.fromarray(over(rgba))
         if size is not None and size != image.size:
@@ -64,12 +64,12 @@ class Sheet:
         return width, height
 
     def swatch(self, x: int, y: int, color: tuple[int, ...], words: str) -> int:
-        """A legend's entry: a square of `color` and what it means; gives the x where it ends."""
+        """Draw an entry of a legend, a square of `color` and its meaning; return the x at which it ends."""
         self._draw.rectangle([x, y + 3, x + 11, y + 14], fill=color)
         return self.text(x + 18, y, words, color=MUTED) + 16
 
     def bar(self, x: int, y: int, colors: NDArray[np.uint8], low: str, high: str, *, width: int) -> None:
-        """A colormap's legend: (n, 3) colors as a bar between two words."""
+        """Draw the legend of a colormap: (n, 3) colors as a bar between two texts."""
         begin = self.text(x, y, low, color=MUTED) + 8
         end = x + width - int(ImageFont.load_default(13).getlength(high)) - 8
         image = Image.fromarray(colors[None]).resize((end - begin, 12), Image.Resampling.BILINEAR)
@@ -77,5 +77,5 @@ class Sheet:
         self.text(end + 8, y, high, color=MUTED)
 
     def pixels(self) -> NDArray[np.uint8]:
-        """The sheet as it is so far: (h, width, 3) uint8 sRGB."""
+        """Return the sheet down to the current row: (h, width, 3) uint8 sRGB."""
         return np.asarray(self._image.crop((0, 0, self.width, self.y + MARGIN)))

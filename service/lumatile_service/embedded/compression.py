@@ -1,4 +1,4 @@
-"""Tile rows through a codec, row by row, so that any one can be read alone."""
+"""Compression of tile rows, each row by itself, so that any one can be read without the others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lumatile_kernels.threads import Threads
 
 
 def compress(rows: TileRows, codec: Codec, threads: Threads) -> TileRows:
-    """`rows`, which are raw, with each payload compressed: lz4 (frame format) or zstd."""
+    """Return raw `rows` with each payload compressed: lz4 (frame format) or zstd."""
     if codec == "raw":
         return rows
     payloads = [rows.payload[first:last] for first, last in pairwise(rows.offsets.tolist())]

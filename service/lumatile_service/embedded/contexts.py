@@ -7,23 +7,23 @@ from lumatile.values import LoggedValue
 
 
 class KnownContexts:
-    """The newest context of each entity; timeless ones only where there is no other.
+    """The newest context of each entity; a timeless one counts only where there is no other.
 
-    What is baked with them is a cache: a reader colors again where the context it finds has another palette.
+    The colors baked with them are a cache: a reader colors again if the context it finds has another palette.
     """
 
     def __init__(self) -> None:
-        """None are known yet."""
+        """Begin with no contexts."""
         self._contexts: dict[tuple[str, bool], AnnotationContext] = {}
         self._none = AnnotationContext()
 
     def add(self, value: LoggedValue) -> None:
-        """Take note of a logged annotation context."""
+        """Add a logged annotation context."""
         if value.body is not None:
             self._contexts[value.entity_path, value.time.timeless] = AnnotationContext.from_json(value.body)
 
     def nearest(self, entity_path: str) -> AnnotationContext:
-        """The context of the entity or of its nearest ancestor that has one; an empty one if none has."""
+        """Return the context of the entity or of its nearest ancestor that has one; an empty one if none has."""
         path = entity_path
         while True:
             for timeless in (False, True):

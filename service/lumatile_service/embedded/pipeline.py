@@ -29,7 +29,7 @@ IMAGE_FORMATS = {"linear": "rgba16float", "srgb8": "rgba8unorm-srgb", "rgba32flo
 """WebGPU's names of the tile formats."""
 
 EXACT_DEPTH_METERS = (1e-30, 1e30)
-"""Between these, metres give integer depth back exactly."""
+"""The range of `meter` in which float32 metres give integer depth back exactly."""
 
 
 class Pipeline:
@@ -114,21 +114,21 @@ class Pipeline:
         yield from logged
 
     def _failed(self, decoded: DecodedValue, row: dict[str, Any], error: Exception) -> Iterator[TileRows]:
-        """Make it an error row; gives the rows of what was logged, as it is: it may be acknowledged."""
+        """Make `row` an error row, and return the logged bytes as source rows: the value may be acknowledged."""
         value = decoded.value
         log.error("%s at %r could not be converted", value.kind, value.entity_path, exc_info=error)
         row.update(dict.fromkeys(("shape", "tile_format", "levels", "point_origin", "palette_hash")), source="none")
         row["error"] = f"could not be converted: {type(error).__name__}: {error}"
         try:
             data = _logged_bytes(value)
-        except Exception as e:  # noqa: BLE001 - on a device that is lost, say
-            log.error("what was logged is lost: %s", e)  # noqa: TRY400 - the traceback has been logged
+        except Exception as e:  # noqa: BLE001 - for example on a lost device
+            log.error("the logged bytes are lost: %s", e)  # noqa: TRY400 - the traceback has been logged
             return iter(())
         row["source"] = "none" if data is None else "plane"
         return iter(()) if data is None else source_rows(data)
 
     def _start(self, decoded: DecodedValue, row: dict[str, Any]) -> Iterator[TileRows]:
-        """Ask for a value's tiles; nothing of it is looked at later but what its rows are made from."""
+        """Start the conversion of a value; later steps read only the arrays that its rows are made from."""
         value = decoded.value
         if decoded.error is not None:
             if value.encoded is None or not self._settings.keep_source:
@@ -232,7 +232,7 @@ class Pipeline:
             yield from self._source(encode_source(points.source))
 
     def _rows(self, block: TileBlock) -> TileRows:
-        """The rows of a block."""
+        """Return the tile rows of a block, compressed."""
         tiles = block.tiles
         rows = TileRows(
             plane=block.plane,
@@ -251,7 +251,7 @@ class Pipeline:
         return self._compressed(rows)
 
     def _compressed(self, rows: TileRows) -> TileRows:
-        """Raw rows, compressed as their plane is."""
+        """Return raw rows, compressed as the settings or their plane say."""
         by_plane: Codec = "lz4" if rows.plane in ("ids", "colors") else "raw"
         return compress(rows, self._settings.compression or by_plane, self._threads)
 
@@ -261,7 +261,7 @@ class Pipeline:
 
 
 def _logged_bytes(value: LoggedValue) -> NDArray[np.uint8] | None:
-    """What `source` rows hold of a value; None: nothing. Raises what a device does."""
+    """Return the bytes of a value for `source` rows; None: it has none. Raises the errors of a device."""
     if value.encoded is not None:
         return np.frombuffer(value.encoded, np.uint8)
     if value.points is not None:

@@ -17,30 +17,30 @@ from lumatile.wire.protocol import Refused
 log = logging.getLogger(__name__)
 
 GATHER_SECONDS = 0.005
-"""Acknowledgements that come this close together share a message."""
+"""Acknowledgements of values that become durable within this time share a message."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Health:
-    """How a recording is, or a server."""
+    """The health of a recording, or of a server."""
 
     failures: int = 0
-    """Failed attempts to write since some time; it is tried on."""
+    """Failed attempts to write since some time; the writer goes on trying."""
     failure: str = ""
     """Why the last one failed."""
     ended: str = ""
-    """Why no more values are taken; empty: they are."""
+    """Why no more values are taken; empty while they are."""
 
 
 class Acknowledger:
-    """Sends acknowledgements, and heartbeats, from a thread of its own: who is told must not wait for a client."""
+    """Sends acknowledgements and heartbeats from its own thread: the writing thread must never wait for a client."""
 
     def __init__(self, writer: flight.MetadataRecordBatchWriter) -> None:
-        """`writer`: of the stream."""
+        """Send with `writer`, that of the stream."""
         self._writer = writer
         self._health: Callable[[], Health] = Health
         self._told = 0
-        """Failures that were told."""
+        """The number of failures that the client has been told."""
         self._changed = threading.Condition()
         self._durable: list[tuple[bytes, int]] = []
         self._refused: list[Refused] = []
@@ -48,7 +48,7 @@ class Acknowledger:
         self._thread = threading.Thread(target=self._run, name="lumatile-acknowledge", daemon=True)
 
     def watch(self, health: Callable[[], Health]) -> None:
-        """Tell of `health` from now on, with every heartbeat."""
+        """Send `health` with every heartbeat from now on; failures before now do not count."""
         before = health().failures
 
         def since() -> Health:
@@ -58,13 +58,13 @@ class Acknowledger:
         self._health = since
 
     def acknowledge(self, producer: bytes, seq: int) -> None:
-        """A value is durable."""
+        """Acknowledge a durable value."""
         with self._changed:
             self._durable.append((producer, seq))
             self._changed.notify()
 
     def refuse(self, refused: Refused) -> None:
-        """A value will never be."""
+        """Tell the client that a value will never be stored."""
         log.warning("a value was refused: %s", refused.reason)
         with self._changed:
             self._refused.append(refused)

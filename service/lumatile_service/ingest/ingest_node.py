@@ -1,4 +1,4 @@
-"""One process of a service that takes values: an ingest and the server in front of it. No Ray in here."""
+"""One process of a service that takes values: an ingest and the server in front of it, without Ray."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from lumatile_service.ingest.recordings import Ingest
 
 
 class IngestNode:
-    """Takes values from construction on. May be used from several threads."""
+    """An ingest and its server, which take values from construction on. May be used from several threads."""
 
     def __init__(
         self,
@@ -32,10 +32,12 @@ class IngestNode:
         ports: Sequence[int],
         access: Access = Access(),  # noqa: B008 - frozen
     ) -> None:
-        """`store`: a path or URL. `host`: to listen at; `advertise`: where clients find it, if not there.
+        """Start the server.
 
-        `ports`: the first that is free is taken; 0: any. Raises SinkError where the store cannot be written, or no port
-        is free, InvalidValueError where a file of `access` cannot be read.
+        `store`: a path or URL. `host`: the host to listen at; `advertise`: the host at which clients reach the node, if
+        it is another. `ports`: the first free one is used; 0: any free one.
+        Raises SinkError where the store cannot be written or no port is free, InvalidValueError where a file of
+        `access` cannot be read.
         """
         self._name = name
         make_store(store)
@@ -48,11 +50,11 @@ class IngestNode:
         self._address = access.url(Endpoint(host=advertise, port=self._server.port))
 
     def address(self) -> str:
-        """Where clients find it, a grpc:// URL."""
+        """Return the URL at which clients reach the node: grpc:// or grpc+tls://."""
         return self._address
 
     def status(self) -> dict[str, Any]:
-        """What it is and does now, as JSON."""
+        """Return the state of the node now, as JSON values."""
         recordings = self._ingest.recordings
         return {
             "name": self._name,
@@ -68,7 +70,7 @@ class IngestNode:
         }
 
     def drain(self, timeout: float) -> None:
-        """Take no new streams, make durable what was received, and stop writing. Raises FlushError."""
+        """Take no new streams, make all received values durable, and stop writing. Raises FlushError."""
         deadline = time.monotonic() + timeout
         try:
             self._server.drain(timeout)
@@ -77,7 +79,7 @@ class IngestNode:
 
 
 def make_store(store: str) -> None:
-    """Make the directory `store` if there is none; a bucket is not looked at. Raises SinkError."""
+    """Create the directory `store` if it is missing; for a bucket, do nothing. Raises SinkError."""
     storage = open_storage(store)
     if not isinstance(storage, LocalStore):
         return
@@ -90,6 +92,7 @@ def make_store(store: str) -> None:
 
 
 def _listening(host: str, ports: Sequence[int], ingest: Ingest, access: Access) -> IngestServer:
+    """Return a server at the first free port. Raises SinkError where none is free."""
     options = access.server_options()
     for port in ports:
         endpoint = Endpoint(host=host, port=port)
@@ -97,5 +100,5 @@ def _listening(host: str, ports: Sequence[int], ingest: Ingest, access: Access) 
             try:
                 return IngestServer(access.url(endpoint), ingest, **options)
             except (pa.ArrowException, OSError):
-                continue  # somebody was faster
+                continue  # another process has taken the port
     raise SinkError(f"no port of {host} is free in {ports[0]}-{ports[-1]}")

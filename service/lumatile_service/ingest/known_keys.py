@@ -1,4 +1,4 @@
-"""Which values of a recording are in the store, whoever wrote them: so that none is stored twice."""
+"""The keys of the values that a recording has in the store, whichever process wrote them: none is stored twice."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from lumatile.storage.recording_storage import RecordingStorage
 log = logging.getLogger(__name__)
 
 READERS = 16
-"""Segments that are read at the same time: in a bucket each costs a round trip."""
+"""The number of segments that are read at the same time: in a bucket each costs a round trip."""
 
 
 class Spans:
     """A set of integers, as ranges that neither overlap nor touch."""
 
     def __init__(self) -> None:
-        """The empty set."""
+        """Begin with the empty set."""
         self._first: list[int] = []
         self._last: list[int] = []
 
@@ -34,7 +34,7 @@ class Spans:
         return i >= 0 and number <= self._last[i]
 
     def add(self, first: int, last: int) -> None:
-        """Add `first` ... `last`."""
+        """Add the integers `first` ... `last`."""
         low = bisect_right(self._last, first - 2)  # ranges before it end below first - 1
         high = bisect_right(self._first, last + 1)  # ranges from it on begin above last + 1
         if low < high:
@@ -42,23 +42,23 @@ class Spans:
         self._first[low:high], self._last[low:high] = [first], [last]
 
     def ranges(self) -> list[tuple[int, int]]:
-        """(first, last) of each range, ascending."""
+        """Return (first, last) of each range, ascending."""
         return list(zip(self._first, self._last, strict=True))
 
 
 class KnownKeys:
-    """The keys, (producer, seq), of what is durable in one recording. For one thread at a time."""
+    """The keys, (producer, seq), of the durable values of one recording. For one thread at a time."""
 
     def __init__(self, storage: RecordingStorage) -> None:
-        """Nothing is known before `refresh`."""
+        """Begin with no keys; `refresh` reads them."""
         self._storage = storage
         self._committed = storage.committed  # all: what a slow writer commits may be older than what is known
         self._read: set[str] = set()
-        """Segments that have been read."""
+        """The names of the segments that have been read."""
         self._spans: defaultdict[bytes, Spans] = defaultdict(Spans)
 
     def refresh(self) -> None:
-        """Learn what others have committed since. Raises OSError where the store cannot be read."""
+        """Read the segments that others have committed since. Raises OSError where the store cannot be read."""
         while new := [file for file in self._committed() if file.segment not in self._read]:
             self._storage.settle()
             vanished = False
@@ -72,24 +72,25 @@ class KnownKeys:
                 return
 
     def add(self, producer: bytes, first: int, last: int) -> None:
-        """Take note of values that this process has committed."""
+        """Add values that this process has committed."""
         self._spans[producer].add(first, last)
 
     def holds(self, producer: bytes, seq: int) -> bool:
-        """Whether a value is durable, as far as is known here."""
+        """Return whether a value is durable, as far as is known here."""
         return producer in self._spans and seq in self._spans[producer]
 
     def _keys(self, file: FramesFile) -> list[tuple[bytes, int, int]] | None:
-        """(producer, first, last) of what a segment holds, as few as possible; nothing where it cannot be read.
+        """Return the ranges (producer, first, last) of the keys in a segment; none where it cannot be read.
 
-        None where it has been merged meanwhile: what it held is in another one, which may be newer than the listing.
+        Returns None where the segment has been merged in the meantime: its values are in another one, which may be
+        newer than the listing.
         """
         try:
             table = self._storage.read_frames(file).table
         except FileNotFoundError:
             return None
         except (CorruptStoreError, StoreFormatError) as e:
-            log.warning("a segment cannot be read, what it holds may be stored again: %s", e)
+            log.warning("a segment cannot be read, its values may be stored again: %s", e)
             return []
         return _ranges(table)
 

@@ -1,4 +1,4 @@
-"""What a service does with the values it receives: each is stored once, and acknowledged when it is durable."""
+"""The recordings of a service: each received value is stored once, and acknowledged when it is durable."""
 
 from __future__ import annotations
 
@@ -27,26 +27,27 @@ from lumatile_service.metrics.traffic import Traffic
 log = logging.getLogger(__name__)
 
 QUEUE_BYTES = 1 << 28
-"""Bound of the values of a recording that wait for its pipeline, in bytes."""
+"""The bound of the values of a recording that wait for its pipeline, in bytes."""
 
 IDLE_SECONDS = 60.0
-"""A recording without a stream is closed after this long."""
+"""A recording without a stream is closed after this time."""
 
 RECORDINGS = 256
-"""Most recordings that are open at a time: each has threads, and a queue of QUEUE_BYTES."""
+"""The most recordings that are open at a time: each has threads, and a queue of QUEUE_BYTES."""
 
 DISCARD_SECONDS = 5.0
+"""The longest wait for a recording that is discarded."""
 
 Acknowledge = Callable[[bytes, int], None]
-"""Told (producer, seq) of a value that is durable; must not block."""
+"""Called with (producer, seq) of a durable value; must not block."""
 
 
 class BusyError(SinkError):
-    """There is no room now; later, or elsewhere, there may be."""
+    """There is no room now; there may be later, or on another server."""
 
 
 class RecordingIngest:
-    """One recording that is written here. May be used from several threads."""
+    """One recording that this process writes. May be used from several threads."""
 
     def __init__(
         self,
@@ -56,7 +57,7 @@ class RecordingIngest:
         queue_bytes: int,
         traffic: Traffic,
     ) -> None:
-        """`queue_bytes`: as QUEUE_BYTES. Raises SinkError where the store cannot be written."""
+        """Open the recording; `queue_bytes`: as QUEUE_BYTES. Raises SinkError where the store cannot be written."""
         settings = replace(settings, queue_bytes=queue_bytes, queue_policy="block", max_block=None)
         self._traffic = traffic
         self.settings = settings
@@ -64,7 +65,7 @@ class RecordingIngest:
         """Guards the two below."""
         self._keys = KnownKeys(open_storage(store).recording(settings.recording_id))
         self._pending: defaultdict[tuple[bytes, int], list[Acknowledge]] = defaultdict(list)
-        """Whom to tell of values that are taken and not durable yet."""
+        """The functions to call for values that are taken and not durable yet."""
         self._sink = EmbeddedSink(
             SegmentWriter(store, settings),
             Pipeline(settings, backend=backend),
@@ -74,23 +75,24 @@ class RecordingIngest:
 
     @property
     def dead(self) -> bool:
-        """Nothing more can be written here; another RecordingIngest may."""
+        """Whether this object can write no more; another RecordingIngest may."""
         return self._sink.dead is not None
 
     @property
     def health(self) -> Health:
-        """How it is."""
+        """The health of the recording."""
         failures, failure = self._sink.failures
         return Health(failures=failures, failure=failure, ended="the store cannot be written" if self.dead else "")
 
     def begin(self) -> None:
-        """A stream begins: learn what others have stored meanwhile."""
+        """Begin a stream: read which values others have stored in the meantime."""
         with self._lock:
             self._keys.refresh()
 
     def put(self, value: LoggedValue, acknowledge: Acknowledge) -> bool:
-        """Take a value, waiting for room; whether it is new. It is acknowledged when it is durable: if it is, at once.
+        """Take a value, waiting for room, and return whether it is new.
 
+        The value is acknowledged when it is durable: at once if it is already.
         Raises SinkError where the recording cannot be written any more.
         """
         key = value.producer, value.seq
@@ -118,29 +120,29 @@ class RecordingIngest:
 
     @property
     def pending(self) -> int:
-        """Values that are taken and not durable yet."""
+        """The number of values that are taken and not durable yet."""
         return len(self._pending)
 
     @property
     def queued_bytes(self) -> int:
-        """Bytes of values and tiles that wait in its queues."""
+        """The size of the values and tiles that wait in the queues, in bytes."""
         return self._sink.queued_bytes
 
     def commit_soon(self) -> None:
-        """Make what was taken durable without waiting for more."""
+        """Make all taken values durable without waiting for more."""
         self._sink.commit_soon()
 
     def flush(self, timeout: float | None = None) -> None:
-        """Make what was taken durable. Raises FlushError."""
+        """Wait until all taken values are durable. Raises FlushError."""
         self._sink.flush(timeout)
 
     @property
     def busy(self) -> bool:
-        """It has something to write yet."""
+        """Whether there are values still to be written."""
         return bool(self._pending) and not self.dead
 
     def discard(self) -> None:
-        """Stop, where nobody waits for what may not be durable."""
+        """Stop; for a recording whose streams have ended, so that no client waits for an acknowledgement."""
         with suppress(SinkError, OSError):
             self.close(DISCARD_SECONDS)
 
@@ -166,18 +168,18 @@ class RecordingIngest:
 
 @dataclass(kw_only=True, eq=False)
 class _Open:
-    """A recording that has streams, or had some lately."""
+    """A recording that has streams, or had some recently."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
-    """Held while it is opened, which may take a while."""
+    """Held while the recording is opened, which may take long."""
     ingest: RecordingIngest | None = None
     streams: int = 0
     idle_since: float = 0.0
-    """When the last stream ended, on the monotonic clock."""
+    """The time at which the last stream ended, on the monotonic clock."""
 
 
 class Ingest:
-    """All recordings that are written here."""
+    """All recordings that this process writes."""
 
     def __init__(
         self,
@@ -188,7 +190,7 @@ class Ingest:
         idle_seconds: float = IDLE_SECONDS,
         most: int = RECORDINGS,
     ) -> None:
-        """`backend`: makes one for each recording.
+        """Begin with no recordings; `backend`: makes a backend for each.
 
         `queue_bytes`, `idle_seconds`, `most`: as QUEUE_BYTES, IDLE_SECONDS, RECORDINGS.
         """
@@ -206,7 +208,7 @@ class Ingest:
 
     @contextmanager
     def stream(self, settings: RecordingSettings) -> Iterator[RecordingIngest]:
-        """The recording that `settings` name, for one stream; the first that names it decides how it is stored.
+        """Give one stream the recording that `settings` name; its first stream decides how it is stored.
 
         Raises SinkError where the store cannot be written, BusyError where too many recordings are open.
         """
@@ -234,23 +236,25 @@ class Ingest:
                 entry.streams -= 1
                 entry.idle_since = time.monotonic()
                 if entry.ingest is None and not entry.streams and self._open.get(settings.recording_id) is entry:
-                    del self._open[settings.recording_id]  # it could not be opened, and takes nobody's place
+                    del self._open[
+                        settings.recording_id
+                    ]  # it could not be opened, and must not take the place of another
 
     @property
     def recordings(self) -> list[RecordingIngest]:
-        """Those that are open."""
+        """The open recordings."""
         with self._lock:
             return [entry.ingest for entry in self._open.values() if entry.ingest is not None]
 
     def close(self, timeout: float | None = None) -> None:
-        """Flush and stop all of them; raises the first FlushError when all have stopped."""
+        """Flush and stop all recordings; raise the first FlushError when all have stopped."""
         deadline = None if timeout is None else time.monotonic() + timeout
         self._closed.set()
         failures: list[BaseException] = []
         for recording in self.recordings:
             try:
                 recording.close(None if deadline is None else max(0.0, deadline - time.monotonic()))
-            except Exception as e:  # noqa: BLE001 - the others want to be closed too
+            except Exception as e:  # noqa: BLE001 - the other recordings are closed too
                 failures.append(e)
         with self._lock:
             self._open.clear()
@@ -258,7 +262,7 @@ class Ingest:
             raise failures[0]
 
     def _close_idle(self) -> None:
-        """Close what nobody writes any more: a recording has threads and memory."""
+        """Close recordings without streams: each has threads and memory."""
         while not self._closed.wait(min(self._idle_seconds / 4, 5.0)):
             before = time.monotonic() - self._idle_seconds
             with self._lock:

@@ -1,13 +1,13 @@
-"""Bearer tokens: who may write values and read what a service does.
+"""Bearer tokens: permission to write values, and to read the status of a service.
 
-A token file has a line a token: the token, what it may do (`write`, `read`, or both with a comma), and, if it ends one
-day, when (ISO 8601 with a zone):
+A token file has one line for each token: the token, what it may do (`write`, `read`, or both with a comma), and, if it
+expires, when (ISO 8601 with a zone):
 
     # two at a time, so that clients can change over
     wJ8...  write,read
     Zk2...  write       2027-01-31T00:00:00Z
 
-It is read again when it changes, so a token is given or taken without a restart; a stream ends with its token.
+The file is read again when it changes, so tokens are added and removed without a restart; a stream ends with its token.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from lumatile.errors import InvalidValueError
 log = logging.getLogger(__name__)
 
 LEAST_CHARACTERS = 16
-"""Of a token: shorter ones can be guessed."""
+"""The shortest token: shorter ones can be guessed."""
 
 CHECK_SECONDS = 1.0
-"""A stream ends so long after its token at the latest, if values come."""
+"""A stream that receives values ends at most this long after its token."""
 
 SCOPES = ("write", "read")
 
@@ -45,24 +45,24 @@ NEEDED = {
     flight.FlightMethod.DO_EXCHANGE: ("write",),
     flight.FlightMethod.GET_FLIGHT_INFO: ("write", "read"),
 }
-"""The scopes, one of which a call needs; all others need `read`."""
+"""The scopes of each call, one of which it needs; all other calls need `read`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Token:
-    """What the file says of one."""
+    """One token of the file."""
 
     digest: bytes
-    """SHA-256 of the token: comparing them takes as long whatever is sent."""
+    """SHA-256 of the token: comparing digests takes the same time whatever is sent."""
     scopes: frozenset[str]
     expires: datetime | None = None
 
 
 class TokenFile:
-    """The tokens of a file, as it is now. May be used from several threads."""
+    """The tokens that a file has now. May be used from several threads."""
 
     def __init__(self, path: Path) -> None:
-        """Raises InvalidValueError where the file cannot be read, is open to others, or says something else."""
+        """Read the file. Raises InvalidValueError if it cannot be read, is open to others, or breaks a rule."""
         self._path = path
         self._lock = threading.Lock()
         self._stamp: tuple[int, int, int] | None = None
@@ -70,12 +70,12 @@ class TokenFile:
         self._refresh()
 
     def scopes(self, token: str) -> frozenset[str]:
-        """What a token may do: nothing, if it is not one, or was one. Compares with all, in constant time."""
+        """Return the scopes of a token: none if it is unknown or expired. Compares with all, in constant time."""
         with self._lock:
             try:
                 self._refresh()
             except InvalidValueError as e:
-                log.error("the tokens stay as they were: %s", e)  # noqa: TRY400 - the message says it all
+                log.error("the tokens remain as they were: %s", e)  # noqa: TRY400 - the message says it all
             tokens = self._tokens
         digest = hashlib.sha256(token.encode(errors="surrogateescape")).digest()
         now = datetime.now(UTC)
@@ -98,7 +98,7 @@ class TokenFile:
             raise InvalidValueError(f"the token file {self._path} must not be open to others: chmod 600 it")
         tokens = [_token(line, number) for number, line in enumerate(text.splitlines(), 1) if _says_something(line)]
         if not tokens:
-            raise InvalidValueError(f"the token file {self._path} must have a token")
+            raise InvalidValueError(f"the token file {self._path} must contain a token")
         self._tokens, self._stamp = tokens, stamp
 
 
@@ -107,7 +107,7 @@ def _says_something(line: str) -> bool:
 
 
 def _token(line: str, number: int) -> Token:
-    rule = f"line {number} of a token file must be TOKEN {','.join(SCOPES)} [UNTIL]"  # never the token itself
+    rule = f"line {number} of a token file must be TOKEN {','.join(SCOPES)} [UNTIL]"  # without the token
     fields = line.split()
     if len(fields) not in (2, 3):
         raise InvalidValueError(f"{rule}, and it has {len(fields)} words")
@@ -126,19 +126,19 @@ def _token(line: str, number: int) -> Token:
 
 
 class CallToken(flight.ServerMiddleware):  # type: ignore[misc]
-    """The token of a call, which may take so long that it ends meanwhile."""
+    """The token of a call, which may take so long that the token expires in the meantime."""
 
     def __init__(self, tokens: TokenFile, token: str, needed: Sequence[str]) -> None:
-        """`needed`: the scopes, one of which the call needs."""
+        """Keep the token; `needed`: the scopes, one of which the call needs."""
         super().__init__()
         self._tokens = tokens
         self._token = token
         self._needed = needed
         self._again = -math.inf
-        """When to look again, on the monotonic clock."""
+        """The time of the next look at the file, on the monotonic clock."""
 
     def check(self) -> None:
-        """Whether the token is good; looks at most every CHECK_SECONDS.
+        """Check the token, at most every CHECK_SECONDS.
 
         Raises FlightUnauthenticatedError without a valid token, FlightUnauthorizedError without its scope.
         """
@@ -156,15 +156,18 @@ class CallToken(flight.ServerMiddleware):  # type: ignore[misc]
 
 
 class TokenCheck(flight.ServerMiddlewareFactory):  # type: ignore[misc]
-    """Lets a call through whose bearer token may do what it asks."""
+    """Admits a call whose bearer token has the scope that the call needs."""
 
     def __init__(self, tokens: TokenFile) -> None:
-        """`tokens`: the valid ones."""
+        """Admit the calls with one of `tokens`."""
         super().__init__()
         self._tokens = tokens
 
     def start_call(self, info: flight.CallInfo, headers: Mapping[str, Sequence[Any]]) -> CallToken:
-        """Raises FlightUnauthenticatedError without a valid token, FlightUnauthorizedError without its scope."""
+        """Return the token of a call.
+
+        Raises FlightUnauthenticatedError without a valid token, FlightUnauthorizedError without its scope.
+        """
         values = [value for name, entries in headers.items() if name.lower() == "authorization" for value in entries]
         sent = values[0].decode(errors="replace") if values and isinstance(values[0], bytes) else "".join(values[:1])
         kind, _, token = sent.partition(" ")
@@ -176,5 +179,5 @@ class TokenCheck(flight.ServerMiddlewareFactory):  # type: ignore[misc]
 
 
 def token_middleware(tokens: TokenFile | None) -> dict[str, TokenCheck]:
-    """What a FlightServerBase takes as `middleware`."""
+    """Return the `middleware` of a FlightServerBase that admits calls with one of `tokens`; None: all calls."""
     return {} if tokens is None else {"tokens": TokenCheck(tokens)}

@@ -1,4 +1,4 @@
-"""How durations are spread, in the buckets of a Prometheus histogram."""
+"""The distribution of durations, in the buckets of a Prometheus histogram."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Histogram:
     """Counts durations. May be used from several threads."""
 
     def __init__(self, bounds: Sequence[float]) -> None:
-        """`bounds`: upper bounds of the buckets in seconds, ascending; a last one without a bound is added."""
+        """Begin at zero; `bounds`: upper bounds of the buckets in seconds, ascending; an infinite one is added."""
         self._bounds = tuple(bounds)
         self._nanoseconds = [round(bound * 1e9) for bound in bounds]
         self._lock = threading.Lock()
@@ -22,14 +22,17 @@ class Histogram:
         """Nanoseconds."""
 
     def count(self, durations: Iterable[int]) -> None:
-        """Durations in nanoseconds; a negative one counts as 0."""
+        """Count durations in nanoseconds; a negative one counts as 0."""
         with self._lock:
             for duration in durations:
                 self._counts[bisect_left(self._nanoseconds, duration)] += 1
                 self._sum += max(0, duration)
 
     def read(self) -> dict[str, Any]:
-        """As JSON. buckets: [upper bound in seconds, durations up to it], the last bound "+Inf"; sum: seconds."""
+        """Return the counts as JSON values.
+
+        buckets: [upper bound in seconds, number of durations up to it], the last bound "+Inf"; sum: seconds.
+        """
         with self._lock:
             counts = accumulate(self._counts)
             return {

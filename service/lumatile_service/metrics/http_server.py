@@ -1,4 +1,4 @@
-"""The service over HTTP: metrics for Prometheus at /metrics, and whether it lives at /healthz."""
+"""The service over HTTP: metrics for Prometheus at /metrics, and its health at /healthz."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ from lumatile_service.metrics.prometheus import metrics_app
 log = logging.getLogger(__name__)
 
 CACHE_SECONDS = 1.0
-"""The actors are asked again after this time, however many requests come."""
+"""The shortest time between two questions to the actors, however many requests come."""
 
 REQUEST_SECONDS = 10.0
-"""A client that says nothing for so long is left."""
+"""A client that sends nothing for this long is disconnected."""
 
 Statuses = Callable[[], Sequence[Mapping[str, Any]]]
+"""Returns the status of each actor."""
 
 
 class HttpServer:
-    """Serves from construction to `close`, everybody who reaches it; while nothing is watched it knows no actors."""
+    """An HTTP server that answers all clients, from construction to `close`; outside `watching` it has no actors."""
 
     def __init__(self, endpoint: Endpoint) -> None:
         """Listen at `endpoint`, port 0 for any (see `url`). Raises OSError where that cannot be done."""
@@ -39,17 +40,17 @@ class HttpServer:
         self._ask: Statuses = tuple
         self._answers: Sequence[Mapping[str, Any]] = ()
         self._asked = -math.inf
-        """When, on the monotonic clock."""
+        """The time of the last question, on the monotonic clock."""
         self._metrics = metrics_app(self._statuses)
         self._server = _ThreadingServer(endpoint, self._answer)
         self.url = f"http://{Endpoint(host=endpoint.host, port=self._server.server_port)}/metrics"
-        """Of the metrics."""
+        """The URL of the metrics."""
         self._thread = threading.Thread(target=self._server.serve_forever, name="lumatile-http", daemon=True)
         self._thread.start()
 
     @contextmanager
     def watching(self, statuses: Statuses) -> Iterator[None]:
-        """Within the block, `statuses` says what the actors say of themselves; it is not called afterwards."""
+        """Serve what `statuses` returns within the block; it is not called afterwards."""
         self._watch(statuses)
         try:
             yield
@@ -57,7 +58,7 @@ class HttpServer:
             self._watch(tuple)
 
     def close(self) -> None:
-        """Serve no more."""
+        """Stop serving."""
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -108,18 +109,18 @@ class _ThreadingServer(socketserver.ThreadingMixIn, WSGIServer):
     allow_reuse_port = False
 
     def __init__(self, endpoint: Endpoint, application: Callable[..., Iterable[bytes]]) -> None:
-        """Raises OSError where it cannot listen there."""
+        """Listen at `endpoint`. Raises OSError where that cannot be done."""
         where = socket.getaddrinfo(endpoint.host, endpoint.port, type=socket.SOCK_STREAM)[0]
         self.address_family = where[0]
         super().__init__((endpoint.host, endpoint.port), _RequestHandler)
         self.set_app(application)
 
     def server_bind(self) -> None:
-        """Without the look-up of a name that WSGIServer does, which may take long."""
+        """Bind, without the name look-up of WSGIServer, which may take long."""
         socketserver.TCPServer.server_bind(self)
         self.server_name, self.server_port = self.server_address[:2]  # type: ignore[assignment] # of AF_INET, AF_INET6
         self.setup_environ()
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002
-        """A client has gone, or says nothing."""
+        """Log that a client has disconnected or sends nothing."""
         log.debug("a request ended early: %s", sys.exception())

@@ -1,4 +1,4 @@
-"""How many values have passed a point, and how fast."""
+"""A counter of values, with their rate."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable
 
 RATE_SECONDS = 5.0
-"""A rate is an average over about the last so many seconds: what is older counts exponentially less."""
+"""A rate is an average over about this many seconds: older values count exponentially less."""
 
 
 class Meter:
     """Counts values and their bytes. May be used from several threads."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        """`clock`: seconds."""
+        """Begin at zero; `clock`: returns seconds."""
         self._clock = clock
         self._lock = threading.Lock()
         self._last = clock()
@@ -23,7 +23,7 @@ class Meter:
         self._recent_values, self._recent_bytes = 0.0, 0.0
 
     def count(self, values: int, nbytes: int) -> None:
-        """Values have passed."""
+        """Count values and their bytes."""
         with self._lock:
             self._fade()
             self._values += values
@@ -32,7 +32,7 @@ class Meter:
             self._recent_bytes += nbytes
 
     def read(self) -> dict[str, float]:
-        """What has passed since the beginning, and passes each second now."""
+        """Return the values and bytes since the beginning, and their rates now, per second."""
         with self._lock:
             self._fade()
             return {

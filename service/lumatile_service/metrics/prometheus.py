@@ -1,4 +1,4 @@
-"""What the actors of a service say of themselves, as Prometheus metrics."""
+"""The statuses of a service's actors, as Prometheus metrics."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.registry import Collector
 
 Status = Mapping[str, Any]
-"""What `IngestNode.status` gives; of an actor that does not answer: name and error."""
+"""The result of `IngestNode.status`; for an actor that does not answer: name and error."""
 
 LATENCY = "lumatile_log_to_durable_seconds"
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Family:
-    """Numbers of statuses, under one name."""
+    """A metric: one number of each status, under one name."""
 
     name: str
-    """Without a counter's _total; its last word is the unit."""
+    """The name without a counter's _total; its last word is the unit."""
     text: str
-    """For HELP."""
+    """The text of HELP."""
     key: tuple[str, ...]
-    """Where a status has the number, or a mapping from reasons to numbers."""
+    """The keys that lead to the number in a status, or to a mapping from reasons to numbers."""
     gauge: bool = False
-    """It may fall."""
+    """The number may fall."""
     reasons: bool = False
     """There is a number for each reason."""
 
     def filled(self, statuses: Sequence[Status]) -> Metric:
-        """With the numbers of these actors."""
+        """Return the metric with the numbers of these actors."""
         kind = GaugeMetricFamily if self.gauge else CounterMetricFamily
         labels = ["actor", "reason"] if self.reasons else ["actor"]
         family = kind(self.name, self.text, labels=labels, unit=_unit(self.name))
@@ -51,7 +51,7 @@ class _Family:
 FAMILIES = (
     _Family(
         name="lumatile_accepted_values",
-        text="Values received whole; one that was sent twice counts twice.",
+        text="Values received completely; a value that was sent twice counts twice.",
         key=("accepted", "values"),
     ),
     _Family(
@@ -61,7 +61,7 @@ FAMILIES = (
     ),
     _Family(
         name="lumatile_acknowledged_values",
-        text="Values that a client was told are durable; one that was sent twice counts twice.",
+        text="Values acknowledged to a client as durable; a value that was sent twice counts twice.",
         key=("acknowledged", "values"),
     ),
     _Family(
@@ -71,7 +71,7 @@ FAMILIES = (
     ),
     _Family(
         name="lumatile_stored_values",
-        text="Values that became durable, each once; a range of dropped values is stored as one.",
+        text="Values that became durable, each counted once; a range of dropped values is stored as one value.",
         key=("stored", "values"),
     ),
     _Family(
@@ -86,7 +86,7 @@ FAMILIES = (
     ),
     _Family(
         name="lumatile_dropped_values",
-        text="Values that processes dropped before they sent them, as the gaps say that are stored in their place.",
+        text="Values that processes dropped before sending them, by the gaps that are stored in their place.",
         key=("dropped_values",),
     ),
     _Family(
@@ -97,7 +97,7 @@ FAMILIES = (
     ),
     _Family(
         name="lumatile_errors",
-        text="What went wrong; nothing of it loses a value that was acknowledged.",
+        text="Faults by reason; none of them loses an acknowledged value.",
         key=("errors",),
         reasons=True,
     ),
@@ -108,7 +108,7 @@ FAMILIES = (
     ),
     _Family(
         name="lumatile_segment_bytes",
-        text="Size of the files of committed segments, without those that small segments are merged into later.",
+        text="Size of the files of committed segments, without the files that small segments are merged into later.",
         key=("segment_bytes",),
     ),
     _Family(
@@ -139,30 +139,30 @@ FAMILIES = (
 
 
 class ServiceCollector(Collector):
-    """The actors' numbers, read when they are asked for. Labels are names of actors and reasons, nothing else."""
+    """Reads the numbers of the actors when a client asks. Labels are only the names of actors and reasons."""
 
     def __init__(self, statuses: Callable[[], Sequence[Status]]) -> None:
-        """`statuses`: what each actor says of itself now."""
+        """Collect from `statuses`, which returns the status of each actor now."""
         self._statuses = statuses
 
     def describe(self) -> Iterable[Metric]:
-        """The families, empty."""
+        """Return the metrics without numbers."""
         return _families(())
 
     def collect(self) -> Iterable[Metric]:
-        """The families; an actor that does not answer is in `lumatile_actor_up` alone."""
+        """Return the metrics; an actor that does not answer is only in `lumatile_actor_up`."""
         return _families(self._statuses())
 
 
 def metrics_app(statuses: Callable[[], Sequence[Status]]) -> Callable[..., Iterable[bytes]]:
-    """A WSGI application that shows `ServiceCollector`'s metrics: as text, or OpenMetrics for who asks for it."""
+    """Return a WSGI application that serves the metrics of `ServiceCollector`, as text or, if asked, as OpenMetrics."""
     registry = CollectorRegistry()
     registry.register(ServiceCollector(statuses))
     return make_wsgi_app(registry)
 
 
 def _families(statuses: Sequence[Status]) -> Iterator[Metric]:
-    up = GaugeMetricFamily("lumatile_actor_up", "Whether the actor answers: 1, or 0.", labels=["actor"])
+    up = GaugeMetricFamily("lumatile_actor_up", "Whether the actor answers: 1 or 0.", labels=["actor"])
     for status in statuses:
         up.add_metric([status["name"]], 0 if "error" in status else 1)
     yield up
@@ -174,8 +174,8 @@ def _families(statuses: Sequence[Status]) -> Iterator[Metric]:
 
 def _latency(answers: Sequence[Status]) -> Metric:
     text = (
-        "Time from the log call to when the value was durable, of stored values. The first by the clock of the machine "
-        "that logged, the second by the actor's: less than 0 counts as 0."
+        "Time from the log call until the value was durable, of stored values. The call is timed by the clock of "
+        "the machine that logged, the end by the clock of the actor; a negative time counts as 0."
     )
     latency = HistogramMetricFamily(LATENCY, text, labels=["actor"], unit=_unit(LATENCY))
     for status in answers:
@@ -186,5 +186,5 @@ def _latency(answers: Sequence[Status]) -> Metric:
 
 
 def _unit(name: str) -> str:
-    """Of a metric: the last word of its name."""
+    """Return the unit of a metric: the last word of its name."""
     return name.rpartition("_")[2]

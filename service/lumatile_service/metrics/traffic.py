@@ -1,4 +1,4 @@
-"""What an ingest was sent and what became of it: counted here, once, for `lumatile status` and for metrics."""
+"""Counters of the values that an ingest receives and stores, for `lumatile status` and for metrics."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from lumatile_service.metrics.histogram import Histogram
 from lumatile_service.metrics.meter import Meter
 
 LATENCY_BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
-"""Seconds. An open segment waits for half a second; what a spool sends late may be hours old."""
+"""Upper bounds in seconds: an open segment waits for half a second; a value from a spool may be hours old."""
 
 
 class Traffic:
-    """Numbers since the process started. May be used from several threads.
+    """Counters since the process started. May be used from several threads.
 
     A value that was sent twice is accepted and acknowledged twice, stored once, and once a duplicate. Bytes of values
     are the memory that they hold.
     """
 
     def __init__(self, clock: Callable[[], int] = time.time_ns) -> None:
-        """`clock`: nanoseconds since the epoch."""
+        """Begin at zero; `clock`: returns nanoseconds since the epoch."""
         self._clock = clock
         self.accepted, self.acknowledged, self._stored = Meter(), Meter(), Meter()
         self._latency = Histogram(LATENCY_BOUNDS)
-        """From a value's log_time, by its machine's clock, to when it was durable, by this one's."""
+        """Times from a value's log_time, by its machine's clock, until it was durable, by this machine's clock."""
         self._lock = threading.Lock()
         """Guards the fields below."""
         self._duplicates = 0
@@ -39,22 +39,22 @@ class Traffic:
         self._errors: dict[str, int] = dict.fromkeys(get_args(ErrorReason), 0)
 
     def duplicate(self) -> None:
-        """A value has come that had been taken before."""
+        """Count a value that had been received before."""
         with self._lock:
             self._duplicates += 1
 
     def refuse(self, reason: RefusedReason) -> None:
-        """A value has come that will never be stored."""
+        """Count a value that will never be stored."""
         with self._lock:
             self._refused[reason] += 1
 
     def fail(self, reason: ErrorReason) -> None:
-        """Something went wrong."""
+        """Count a fault."""
         with self._lock:
             self._errors[reason] += 1
 
     def commit(self, values: Sequence[LoggedValue], nbytes: int) -> None:
-        """`values` are durable, in a segment whose files have `nbytes` bytes."""
+        """Count durable `values`, in a segment whose files have `nbytes` bytes."""
         now = self._clock()
         gaps = [value for value in values if value.kind == "gap"]
         self._stored.count(len(values), sum(value.nbytes for value in values))
@@ -65,7 +65,7 @@ class Traffic:
             self._dropped += sum(1 if gap.seq_last is None else max(0, gap.seq_last - gap.seq + 1) for gap in gaps)
 
     def read(self) -> dict[str, Any]:
-        """All of it, as JSON."""
+        """Return all counters as JSON values."""
         with self._lock:
             counts = {
                 "duplicate_values": self._duplicates,

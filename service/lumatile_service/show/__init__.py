@@ -1,1 +1,1 @@
-"""Pictures and summaries of what is stored, for people."""
+"""Pictures and summaries of stored recordings, for people."""

@@ -1,4 +1,4 @@
-"""A frame as a picture for eyes."""
+"""Frames as pictures for people."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ WHITE = 255
 def frame_picture(
     frame: Frame, *, level: int = 0, tile: tuple[int, int] | None = None, view: PointView | None = None
 ) -> NDArray[np.uint8]:
-    """(h, w, 4) uint8 sRGB with straight alpha.
+    """Return a picture of a frame: (h, w, 4) uint8 sRGB with straight alpha.
 
-    Images, depth (through the colormap Turbo) and segmentations (through their colors) as their level `level` is, or
-    its tile (x, y) alone; points as `view` sees them, white where they have no color.
+    An image, depth (in the colormap Turbo) or a segmentation (in its colors) is drawn at `level`, or only its `tile`
+    (x, y) there; points are drawn as `view` shows them, white where they have no color.
 
     Raises NotFoundError for a level or tile that the frame does not have.
     """

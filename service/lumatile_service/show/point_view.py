@@ -1,4 +1,4 @@
-"""A picture of a point cloud: an orthographic view that fits the picture, nearer points over farther ones."""
+"""Pictures of point clouds: an orthographic view that fits the picture, with nearer points over farther ones."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 TINY = 1e-300
-"""Stands for an extent of 0 in divisions."""
+"""Replaces an extent of 0 as a divisor."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PointView:
-    """How points are looked at: along +z, with x to the right and y downwards, after turning the scene."""
+    """A view of points: along +z, with x to the right and y downwards, after rotating the scene."""
 
     height: int = 600
-    """Pixels."""
+    """The height of the picture, in pixels."""
     width: int = 800
-    """Pixels."""
+    """The width of the picture, in pixels."""
     yaw: float = 0.0
-    """The scene's turn about the vertical axis, in degrees."""
+    """The rotation of the scene about the vertical axis, in degrees."""
     pitch: float = 0.0
-    """Then about the horizontal one."""
+    """The rotation after it about the horizontal axis, in degrees."""
     dot: int = 2
-    """Edge of a point's square, in pixels."""
+    """The edge of the square that a point is drawn as, in pixels."""
 
     def rotation(self) -> NDArray[np.float64]:
-        """(3, 3): turns positions."""
+        """Return the matrix that rotates positions: (3, 3)."""
         a, b = np.radians([self.yaw, self.pitch])
         about_y = np.array([[np.cos(a), 0, np.sin(a)], [0, 1, 0], [-np.sin(a), 0, np.cos(a)]])
         about_x = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
@@ -37,7 +37,7 @@ class PointView:
 
 
 def draw_points(positions: NDArray[Any], colors: NDArray[np.uint8], view: PointView) -> NDArray[np.uint8]:
-    """Draw points so that all fit: (height, width, 4) uint8 sRGB with straight alpha, 0 where there is none.
+    """Draw points so that all fit in: (height, width, 4) uint8 sRGB with straight alpha, 0 where there is no point.
 
     `positions`: (N, 2 or 3); non-finite ones are not drawn. `colors`: (N, 4) uint8 sRGB; points with alpha 0 are not
     drawn, others are drawn opaque.

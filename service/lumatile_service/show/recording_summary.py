@@ -1,4 +1,4 @@
-"""What a recording holds, from its frames rows alone."""
+"""A summary of a recording, from its frames rows only."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lumatile.read.recording_reader import RecordingReader
 
 
 def summarise(recording: RecordingReader) -> dict[str, Any]:
-    """Counts, errors and time ranges of a recording, as JSON values; times are nanoseconds since the epoch."""
+    """Return counts, errors and time ranges of a recording as JSON values; times are nanoseconds since the epoch."""
     rows = recording.frames_table()
     is_gap = pc.equal(rows["kind"], "gap")
     gaps, values = rows.filter(is_gap), rows.filter(pc.invert(is_gap))
@@ -28,7 +28,7 @@ def summarise(recording: RecordingReader) -> dict[str, Any]:
 
 
 def _entities(values: pa.Table) -> list[dict[str, Any]]:
-    """One entry for each kind of each entity."""
+    """Return one entry for each kind of each entity."""
     counted = values.group_by(["entity_path", "kind"]).aggregate([("seq", "count"), ("error", "count")])
     names = {"entity_path": "entity_path", "kind": "kind", "seq_count": "values", "error_count": "errors"}
     ordered = counted.sort_by([("entity_path", "ascending"), ("kind", "ascending")])
@@ -36,7 +36,7 @@ def _entities(values: pa.Table) -> list[dict[str, Any]]:
 
 
 def _timelines(values: pa.Table) -> list[dict[str, Any]]:
-    """First and last instant of every timeline that has any."""
+    """Return the first and the last instant of every timeline that has one."""
     on = values.filter(pc.invert(values["timeless"]))
     found = [_range("log_time", "time", on["log_time"]), _range("log_tick", "sequence", on["log_tick"])]
     for column, kind in (("sequences", "sequence"), ("times", "time")):

@@ -152,7 +152,7 @@ def test_a_machine_is_never_advertised_at_loopback(monkeypatch):
 
     monkeypatch.setattr("lumatile_service.endpoint._route", no_route)
     monkeypatch.setattr(socket, "gethostbyname", lambda _: "127.0.1.1")  # as on Debian
-    with pytest.raises(lt.LumatileError, match="say one with --advertise"):
+    with pytest.raises(lt.LumatileError, match="give one with --advertise"):
         own_address()
     monkeypatch.setattr(socket, "gethostbyname", lambda _: "10.1.2.3")
     assert own_address() == "10.1.2.3"

@@ -113,7 +113,7 @@ def test_a_file_that_becomes_bad_leaves_the_tokens_as_they_were(token_file, capl
     write(token_file, "nonsense\n")
     os.utime(token_file, ns=(1, 1))
     assert tokens.scopes(WRITER) == {"write"}
-    assert "the tokens stay as they were" in caplog.text
+    assert "the tokens remain as they were" in caplog.text
     token_file.unlink()
     assert tokens.scopes(WRITER) == {"write"}
 
@@ -121,8 +121,8 @@ def test_a_file_that_becomes_bad_leaves_the_tokens_as_they_were(token_file, capl
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "must have a token"),
-        ("# none\n", "must have a token"),
+        ("", "must contain a token"),
+        ("# none\n", "must contain a token"),
         (f"{WRITER}\n", "line 1 of a token file must be TOKEN write,read .*, and it has 1 words"),
         ("short write\n", "with a token of 16 characters or more, not 5"),
         (f"\n{WRITER} write,root\n", "line 2 of a token file must be .* not 'write,root'"),
