@@ -18,6 +18,7 @@ from benchmarks.harness.frames import HEIGHT_HD, WIDTH_HD, photos
 from benchmarks.harness.options import Options
 from benchmarks.harness.rounds import Contender, SkippedError, Timings, clock, take_turns
 from benchmarks.harness.table import Bar, Table
+from lumatile_kernels.threads import usable_cores
 from lumatile_service.batch import ingest
 
 ROUNDS = 3
@@ -154,7 +155,7 @@ def _ray() -> Iterator[None]:
 
 
 def _cores() -> int:
-    return len(os.sched_getaffinity(0))
+    return usable_cores()
 
 
 def _dzsave(source: Path, out: Path) -> None:

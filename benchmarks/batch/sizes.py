@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -18,6 +17,7 @@ from benchmarks.harness.frames import HEIGHT_HD, WIDTH_HD, cloud, depths, photos
 from benchmarks.harness.options import Options
 from benchmarks.harness.rounds import Contender, take_turns
 from benchmarks.harness.table import Table
+from lumatile_kernels.threads import usable_cores
 from lumatile_service.batch import LogCall, SourceFiles, ingest
 from lumatile_service.batch.formats.contents import depth_png, segmentation_png
 from lumatile_service.batch.formats.kitti import log_scan
@@ -57,7 +57,7 @@ def sizes(options: Options, folder: Path) -> Table:
         ],
         options.rounds(ROUNDS),
     )
-    cores = len(os.sched_getaffinity(0))
+    cores = usable_cores()
     for source in sources.values():
         shutil.rmtree(source)
     return Table(
