@@ -1,12 +1,10 @@
 """The rules of the backlog, without a thread, a network or a wait: each verb is called as the sink's thread would."""
 
-import contextlib
-import signal
-import sys
 import threading
 
 import numpy as np
 import pytest
+from tests.support.interrupts import interrupted
 
 from lumatile.delivery.backlog import Backlog
 from lumatile.delivery.flushes import ATTEMPTS, STALLED_SECONDS, PendingFlush
@@ -290,10 +288,6 @@ def test_what_is_left_goes_to_the_spool_at_the_end(spooled):
     assert spooled.backlog.state().undelivered == 0
 
 
-class Interrupted(BaseException):
-    """What the signal raises, and nothing else."""
-
-
 @pytest.mark.parametrize("call", ["state", "want", "heard", "wait"])
 def test_ctrl_c_at_any_moment_leaves_the_backlog_usable(bench, call):
     calls = {
@@ -303,32 +297,11 @@ def test_ctrl_c_at_any_moment_leaves_the_backlog_usable(bench, call):
         "wait": lambda: bench.backlog.wait(bench.backlog.state().version, 1e-4),
     }
 
-    def interrupt(*_):
-        raise Interrupted
-
-    def interrupt_main(begun):
-        begun.wait()
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
-
     def usable():
         other = threading.Thread(target=bench.backlog.state, daemon=True)
         other.start()
         other.join(10)
         return not other.is_alive()
 
-    before, interval = signal.signal(signal.SIGUSR1, interrupt), sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        for _ in range(200):
-            begun = threading.Event()
-            interrupter = threading.Thread(target=interrupt_main, args=(begun,))
-            interrupter.start()
-            with contextlib.suppress(Interrupted):
-                while True:
-                    begun.set()
-                    calls[call]()
-            interrupter.join()
-            assert usable(), "it is locked for ever"
-    finally:
-        signal.signal(signal.SIGUSR1, before)
-        sys.setswitchinterval(interval)
+    for _ in interrupted(calls[call], 200):
+        assert usable(), "it is locked for ever"

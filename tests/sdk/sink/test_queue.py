@@ -1,10 +1,8 @@
-import contextlib
-import signal
-import sys
 import threading
 import time
 
 import pytest
+from tests.support.interrupts import interrupted
 
 from lumatile.sink.queue import ByteQueue, QueueClosedError
 
@@ -80,10 +78,6 @@ def test_a_closed_queue_refuses_puts_wakes_waiters_and_empties():
         queue.get()
 
 
-class Interrupted(BaseException):
-    """What Ctrl-C raises, but nobody else's."""
-
-
 def _usable(queue):
     """Whether another thread can put and get."""
     got = []
@@ -94,34 +88,12 @@ def _usable(queue):
 
 
 def test_ctrl_c_at_any_moment_of_a_put_leaves_the_queue_usable():
-    def interrupt(*_):
-        raise Interrupted
-
-    def interrupt_main(puts):
-        puts.wait()
-        signal.pthread_kill(main, signal.SIGUSR1)
-
-    before, interval = signal.signal(signal.SIGUSR1, interrupt), sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    main = threading.main_thread().ident
-    try:
-        queue = ByteQueue(1000, "drop_oldest")
-        for _ in range(1000):
-            puts = threading.Event()
-            interrupter = threading.Thread(target=interrupt_main, args=(puts,))
-            interrupter.start()
-            with contextlib.suppress(Interrupted):
-                while True:
-                    puts.set()
-                    queue.put("a", 10)
-            interrupter.join()
-            assert _usable(queue), "it is locked for ever"
-            assert queue.nbytes == 10 * len(queue)
-            while queue.get_nowait() is not None:
-                pass
-    finally:
-        signal.signal(signal.SIGUSR1, before)
-        sys.setswitchinterval(interval)
+    queue = ByteQueue(1000, "drop_oldest")
+    for _ in interrupted(lambda: queue.put("a", 10), 1000):
+        assert _usable(queue), "it is locked for ever"
+        assert queue.nbytes == 10 * len(queue)
+        while queue.get_nowait() is not None:
+            pass
 
 
 @pytest.mark.parametrize(("policy", "dropped"), [("drop_oldest", "a"), ("drop_newest", "b"), ("block", "b")])

@@ -1,0 +1,38 @@
+"""Ctrl-C at any moment of a call, in the main thread."""
+
+import contextlib
+import signal
+import sys
+import threading
+
+
+class Interrupted(BaseException):
+    """What the signal raises, and nothing else."""
+
+
+def interrupted(call, times):
+    """Yield `times` times, each time after `call`, made over and over, was interrupted somewhere."""
+
+    def interrupt(*_):
+        raise Interrupted
+
+    def interrupt_main(begun):
+        begun.wait()
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGUSR1)
+
+    before, interval = signal.signal(signal.SIGUSR1, interrupt), sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    try:
+        for _ in range(times):
+            begun = threading.Event()
+            interrupter = threading.Thread(target=interrupt_main, args=(begun,))
+            interrupter.start()
+            with contextlib.suppress(Interrupted):
+                while True:
+                    begun.set()
+                    call()
+            interrupter.join()
+            yield
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        sys.setswitchinterval(interval)
