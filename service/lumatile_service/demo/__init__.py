@@ -1,1 +1,1 @@
-"""What `lumatile demo` logs, and the pictures it draws of what is stored then."""
+"""The data that `lumatile demo` logs, and the pictures that it draws of the stored frames."""

@@ -12,7 +12,7 @@ ATTEMPTS = 3
 
 
 class Progress:
-    """What is durable, wanted, pending and failed in one sink. May be used from several threads."""
+    """The account of durable, wanted and failed values of one sink. May be used from several threads."""
 
     def __init__(self, intake: Intake) -> None:
         """Begin with no values; `intake` has those that wait, and the gaps, for which a flush waits too."""

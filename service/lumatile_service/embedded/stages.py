@@ -48,7 +48,7 @@ class Stage(Protocol):
         ...
 
     def close(self) -> None:
-        """Release what the stage alone uses, and let the next stage end."""
+        """Release what only this stage uses, and let the next stage end."""
         ...
 
 

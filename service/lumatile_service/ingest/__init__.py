@@ -1,1 +1,1 @@
-"""What a server does with the values it receives: Arrow Flight, tokens and the recordings they go to."""
+"""The server of a service: Arrow Flight, tokens, and the recordings that received values go to."""

@@ -1,1 +1,1 @@
-"""What a service counts and measures, and how that is served."""
+"""The counters and measurements of a service, and the HTTP server that shows them."""
