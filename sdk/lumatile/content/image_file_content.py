@@ -17,6 +17,9 @@ from lumatile.errors import (
 )
 from lumatile.settings import RecordingSettings
 from lumatile.values import Content
+from lumatile_kernels import fork
+from lumatile_kernels.decode.errors import DecodeError, DecoderUnavailableError
+from lumatile_kernels.decode.image_header import check_pixel_limit, read_header
 
 
 class ImageFormat(enum.Enum):
@@ -41,20 +44,19 @@ def image_file_content(img_bytes: Any, img_path: Any, img_format: Any, settings:
 
 
 def _decoded(data: bytes, stated: ImageFormat | None, settings: RecordingSettings) -> Content:
-    from lumatile_kernels.decode.errors import DecodeError, DecoderUnavailableError
-    from lumatile_kernels.decode.image_header import check_pixel_limit, read_header
-
     try:
         header = read_header(data)
         if stated is not None and stated.value != header.format:
             raise InvalidValueError(f"img_format is {stated.name}, but the file is {header.format.upper()}")
         check_pixel_limit(header, settings.pixel_limit)
         if header.format == "png":
-            from lumatile_kernels.decode.png import decode_png
+            with fork.LOCK:  # a child could never import what this thread was importing
+                from lumatile_kernels.decode.png import decode_png
 
             return image_content(decode_png(data))
         if settings.strict:
-            from lumatile_kernels.decode.jpeg import select_jpeg_decoder
+            with fork.LOCK:
+                from lumatile_kernels.decode.jpeg import select_jpeg_decoder
 
             (picture,) = select_jpeg_decoder("turbo").decode([data])  # all decoders on the host refuse the same files
             if isinstance(picture, DecodeError):
