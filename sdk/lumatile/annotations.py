@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lumatile_kernels.tables import automatic_class_color, class_palette
+
 MAX_ID = 65535
 """The largest class id and keypoint id."""
 
@@ -97,8 +99,6 @@ class AnnotationContext:
         `size`: 256 or 65536. Class 0 is transparent where it is not annotated.
         """
         if size not in self._palettes:
-            from lumatile_kernels.tables import automatic_class_color, class_palette
-
             colors = {
                 id_: each.info.color or tuple(automatic_class_color(np.array([id_]))[0].tolist())
                 for id_, each in self.classes.items()
@@ -114,8 +114,6 @@ class AnnotationContext:
         A point has the color of its keypoint annotation, else of its class annotation, else the automatic color of
         its class.
         """
-        from lumatile_kernels.tables import automatic_class_color
-
         colors = self.palette(MAX_ID + 1)[class_ids]
         if 0 not in self.classes:
             colors[class_ids == 0] = automatic_class_color(np.array([0]))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from lumatile_kernels.decode.errors import DecodeError, DecoderUnavailableError
 from lumatile_kernels.decode.image_header import png_chunks, read_header
 from lumatile_kernels.decode.orientation import upright
+from lumatile_kernels.fork import LOCK
 
 _CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 _CRITICAL_BIT = 0x20  # of the first letter of a chunk type; clear if a decoder must know the chunk
@@ -84,7 +85,8 @@ def _check_chunks(data: bytes) -> None:
 
 def _imagecodecs() -> ModuleType:
     try:
-        import imagecodecs
+        with LOCK:  # a child could never import what this thread was importing
+            import imagecodecs
     except ImportError as e:
         raise DecoderUnavailableError(f"PNG needs the package imagecodecs (pip install 'lumatile[local]'): {e}") from e
     return imagecodecs

@@ -15,6 +15,7 @@ from lumatile_kernels.backend import Allocate, allocate_array
 from lumatile_kernels.decode.errors import DecodeError, DecoderUnavailableError
 from lumatile_kernels.decode.image_header import ImageHeader, read_header
 from lumatile_kernels.decode.orientation import upright
+from lumatile_kernels.fork import LOCK
 from lumatile_kernels.threads import usable_cores
 
 SCAN_LIMIT = 500
@@ -54,7 +55,8 @@ class TurboDecoder:
 def simplejpeg() -> ModuleType:
     """Import and return the module simplejpeg. Raises DecoderUnavailableError."""
     try:
-        import simplejpeg
+        with LOCK:  # a child could never import what this thread was importing
+            import simplejpeg
     except ImportError as e:
         raise DecoderUnavailableError(f"JPEG needs the package simplejpeg (pip install 'lumatile[local]'): {e}") from e
     return simplejpeg  # type: ignore[no-any-return]

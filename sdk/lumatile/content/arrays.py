@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from lumatile.buffers import POOL
 from lumatile.errors import InvalidTypeError, InvalidValueError, shown
+from lumatile_kernels import fork
 
 if TYPE_CHECKING:
     from lumatile_kernels.cuda.arrays import DeviceArray
@@ -53,7 +54,8 @@ def as_tensor(name: str, value: Any, *, ids: bool = False) -> tuple[NDArray[Any]
     `ids`: the values are class ids, and are narrowed to uint16 on the GPU; see `DeviceArray.check_ids`.
     """
     if not isinstance(value, np.ndarray) and _may_be_on_cuda(value):
-        from lumatile_kernels.cuda.tensors import on_cuda, snapshot
+        with fork.LOCK:  # a child could never import what this thread was importing
+            from lumatile_kernels.cuda.tensors import on_cuda, snapshot
 
         try:
             array = snapshot(value, ids=ids) if on_cuda(value) else None

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from lumatile.errors import InvalidValueError, warn
 from lumatile.settings import FloatColors
+from lumatile_kernels.tables import encode_srgb, encode_unorm8
 
 OPAQUE = 255
 
@@ -40,8 +41,6 @@ def _from_integers(name: str, rows: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _from_floats(name: str, rows: NDArray[Any], float_colors: FloatColors) -> NDArray[np.uint8]:
-    from lumatile_kernels.tables import encode_srgb, encode_unorm8
-
     if not (rows.min() >= 0 and rows.max() <= 1):
         warn(f"{name}: floats outside 0-1 were clamped (colors of 0-255 are uint8)")
         rows = np.where(rows > 0, np.minimum(rows, 1), 0)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lumatile_kernels.tables import encode_srgb, encode_unorm8, srgb_to_half, turbo, unit_interval
+
 if TYPE_CHECKING:
     from lumatile.annotations import AnnotationContext
 
@@ -15,8 +17,6 @@ def to_linear(texels: NDArray[Any]) -> NDArray[Any]:
     """Return the (h, w, 4) texels of an image as premultiplied linear light, float16 or float32."""
     if texels.dtype != np.uint8:
         return texels
-    from lumatile_kernels.tables import srgb_to_half, unit_interval
-
     linear: NDArray[np.float16] = srgb_to_half(np.dtype(np.uint8))[texels]
     linear[..., 3] = unit_interval(np.dtype(np.uint8))[texels[..., 3]]
     return linear
@@ -24,8 +24,6 @@ def to_linear(texels: NDArray[Any]) -> NDArray[Any]:
 
 def image_to_rgba8(texels: NDArray[Any]) -> NDArray[np.uint8]:
     """Return the (h, w, 4) texels of an image as sRGB with straight alpha."""
-    from lumatile_kernels.tables import encode_srgb, encode_unorm8
-
     linear = to_linear(texels).astype(np.float32)
     alpha = np.clip(linear[..., 3:], 0, 1)
     straight = np.divide(linear[..., :3], alpha, out=np.zeros_like(linear[..., :3]), where=alpha > 0)
@@ -37,8 +35,6 @@ def depth_to_rgba8(depth: NDArray[np.float32], whole: NDArray[np.float32]) -> ND
 
     Invalid depths are transparent.
     """
-    from lumatile_kernels.tables import turbo
-
     low, high = (whole[whole > 0].min(), whole.max()) if (whole > 0).any() else (0, 1)
     scaled = (depth.astype(np.float64) - low) / max(high - low, np.finfo(np.float32).tiny)
     shown = np.zeros((*depth.shape, 4), np.uint8)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lumatile.errors import CorruptStoreError
+from lumatile_kernels.tables import srgb_to_half
 
 
 def from_plane(data: NDArray[np.uint8], dtype: str, shape: Sequence[int]) -> NDArray[Any]:
@@ -43,8 +44,6 @@ def depth_from_tiles(metres: NDArray[np.float32], meter: float, dtype: str) -> N
 @cache
 def _codes_of_halves() -> NDArray[np.uint8]:
     """Return the uint8 sRGB code of each float16 that `srgb_to_half` gives, by the bits of the float16."""
-    from lumatile_kernels.tables import srgb_to_half
-
     halves = srgb_to_half(np.dtype(np.uint8))
     codes = np.zeros(1 << 16, np.uint8)
     codes[halves.view(np.uint16)] = np.arange(256)
