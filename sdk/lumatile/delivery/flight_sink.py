@@ -35,6 +35,9 @@ BACKOFF_SECONDS = 0.1, 5.0
 SAVE_SECONDS = 15.0
 """Longest wait, at the end, until the values that are left are in the spool."""
 
+_RANDOM = random.SystemRandom()
+"""The shared generator of `random` belongs to the program that logs, which may have seeded it."""
+
 
 class FlightSink:
     """A `Sink` that sends values to a service."""
@@ -157,7 +160,7 @@ class FlightSink:
         """Return the server to connect to: any at first, another after a failure; in a connection's thread."""
         addresses = self._addresses()
         attempts = self._backlog.attempts
-        return addresses[attempts % len(addresses)] if attempts else random.choice(addresses)  # noqa: S311
+        return addresses[attempts % len(addresses)] if attempts else _RANDOM.choice(addresses)
 
     def _drive(self, connection: FlightConnection) -> None:
         """Send values until the link is dead or the sink is stopped."""
@@ -195,7 +198,7 @@ class FlightSink:
         """Note a failed attempt, and wait before the next one: twice as long after each."""
         attempts = self._backlog.disconnected(failure)
         shortest, longest = BACKOFF_SECONDS
-        delay = min(longest, shortest * 2 ** min(attempts, 10)) * random.uniform(0.5, 1)  # noqa: S311
+        delay = min(longest, shortest * 2 ** min(attempts, 10)) * _RANDOM.uniform(0.5, 1)
         end = time.monotonic() + delay
         while not self._backlog.stopped and (left := end - time.monotonic()) > 0:
             self._backlog.rest(min(TICK_SECONDS, left))

@@ -1,6 +1,7 @@
 """Logging to a service: what arrives, what is said, and what a process may do meanwhile."""
 
 import io
+import random
 import subprocess
 import sys
 import textwrap
@@ -108,6 +109,20 @@ def test_a_value_larger_than_a_message_arrives_in_parts(server):
     recording.disconnect()
 
 
+def test_the_random_numbers_of_the_program_are_left_to_it(server, tmp_path):
+    random.seed(1)
+    before = random.getstate()
+    recording = lt.new_recording("app", "seeded", sink=server.url)
+    recording.log_image("a", image(0, 0))
+    assert recording.flush(30) == "store"
+    away = lt.new_recording("app", "away", sink=f"grpc://127.0.0.1:1?spool={tmp_path / 'spool'}")
+    away.log_image("a", image(0, 0))
+    assert away.flush(30) == "spool"
+    recording.disconnect()
+    away.disconnect(timeout=5)
+    assert random.getstate() == before
+
+
 def test_lenient_leaves_an_error_row_and_strict_raises(server):
     recording = lt.new_recording("app", "lenient", sink=server.url)
     with pytest.warns(LumatileWarning, match="bad"):
@@ -116,7 +131,8 @@ def test_lenient_leaves_an_error_row_and_strict_raises(server):
     with pytest.raises(lt.LumatileError):
         recording.log_image("bad", np.zeros(3))
     recording.flush(30)
-    assert "bad" in lt.open_store(server.store).recording("lenient").frames("bad")[0].error
+    (frame,) = lt.open_store(server.store).recording("lenient").frames("bad")[:1]
+    assert frame.error == "image must be HxW, HxWx1, HxWx3 or HxWx4, not (3,)"
     recording.disconnect()
 
 

@@ -139,7 +139,7 @@ def test_a_spool_is_left_to_its_writer_while_that_lives(tmp_path, root, port, ur
             assert (code, err) == (2, f"lumatile: {path} is the spool of a process that is alive\n")
             code, out, _ = cli("sync", root)
             assert code == 0
-            assert "its process is alive" in out
+            assert "its process is running" in out
             writer.thaw()
             poll(lambda: not any(path.glob("*.segment")))
             writer.process.send_signal(signal.SIGKILL)

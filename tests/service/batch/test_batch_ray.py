@@ -322,7 +322,7 @@ def test_the_command_with_a_ray_of_its_own_killed_and_run_again(tmp_path):
     command += ["--store", str(store), "--engine", "ray", "--json"]
     options = {"cwd": tmp_path, "text": True, "stdout": subprocess.PIPE, "start_new_session": True}
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, **options)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 150
     while not list(store.glob("*/frames/*.arrow")) and time.monotonic() < deadline:
         time.sleep(0.01)
     os.killpg(process.pid, signal.SIGKILL)
