@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("kernels", "sdk", "service")
-CODE = (*PACKAGES, "benchmarks", "examples")
+CODE = (*PACKAGES, "benchmarks", "examples", "tools")
 
 FILES = [
     ROOT / name
@@ -49,7 +49,9 @@ def test_a_file_of_more_than_300_lines_gives_its_reason_first():
 
 
 def test_no_class_name_stands_twice():
-    names = Counter(node.name for _, tree in trees(CODE) for node in ast.walk(tree) if isinstance(node, ast.ClassDef))
+    names = Counter(
+        node.name for _, tree in trees((*CODE, "tests")) for node in ast.walk(tree) if isinstance(node, ast.ClassDef)
+    )
     assert not {name for name, count in names.items() if count > 1}
 
 

@@ -1,4 +1,4 @@
-"""What class ids and keypoint ids mean: their labels and colors.
+"""The meaning of class ids and keypoint ids: their labels and colors.
 
 In the store an annotation context is JSON:
 

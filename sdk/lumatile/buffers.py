@@ -27,7 +27,7 @@ GRAIN = 1 << 16
 """Buffers are multiples of this many bytes, so that nearly equal sizes share them."""
 
 PINNED = 1 << 20
-"""Where there is a GPU, buffers of at least this many bytes are pinned; smaller ones are copied faster than pinned."""
+"""Buffers of at least this many bytes are pinned if there is a GPU; smaller ones are copied faster than pinned."""
 
 WIPEONFORK = 18
 """Linux' MADV_WIPEONFORK, which mmap does not name: a forked child reads zeros; the parent's pages are not touched.

@@ -42,11 +42,11 @@ class RecordingSettings:
     compression: Compression = None
     """"zstd": compress every plane; None: lz4 for ids and colors, nothing else."""
     float_colors: FloatColors = "linear"
-    """What float point colors are: linear light or sRGB gamma."""
+    """The meaning of float point colors: linear light or sRGB gamma."""
     queue_bytes: int = 2**28
     """The most bytes that values may hold while they wait for the sink."""
     queue_policy: QueuePolicy = "block"
-    """What a call does when the queue is full."""
+    """The reaction of a call to a full queue: it waits, drops its value, or drops the oldest."""
     max_block: float | None = 5.0
     """The longest wait of one call for room in the queue, in seconds; None: unlimited."""
     pixel_limit: int = 89_478_485

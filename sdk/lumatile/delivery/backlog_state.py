@@ -40,13 +40,13 @@ class BacklogState:
     failures: int
     """The number of failures of the service since the beginning: to connect, or to write to its store."""
     failure: str
-    """What the last failure was; empty: there was none."""
+    """The reason of the last failure; empty: there was none."""
     progress: float
     """The time at which the service has last acknowledged or refused a value, in seconds of the clock."""
     stopped: bool
     """Whether the sink has ended, or is to end."""
     error: BaseException | None
-    """What has ended the sink, if an error has."""
+    """The error that has ended the sink, if one has."""
     spool: SpoolState | None
     """None: there is no spool."""
 

@@ -24,7 +24,7 @@ OFF = "off"
 
 @dataclass(frozen=True, kw_only=True)
 class SpoolOptions:
-    """Where a sink's spool is, and how large it may become."""
+    """The directory of a sink's spool, and the most bytes that it may hold."""
 
     root: Path | None
     """The directory of spools; None: there is no spool."""

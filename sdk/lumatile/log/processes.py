@@ -1,4 +1,4 @@
-"""What happens to the streams and sinks of this process when it forks and when it ends."""
+"""The renewal of streams when this process forks, and the closing of their sinks when it ends."""
 
 from __future__ import annotations
 

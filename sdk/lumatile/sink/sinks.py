@@ -15,7 +15,7 @@ from lumatile.urls import absolute, scheme_of
 from lumatile.values import LoggedValue
 
 Durable = Literal["store", "spool"]
-"""Where values are durable: in the store, or in the queue on disk."""
+"""The place where values are durable: the store, or the queue on disk."""
 
 STORE_SCHEMES = ("file", *OBJECT_SCHEMES)
 """Schemes of the sinks that write a store in this process; a path has the scheme "file"."""

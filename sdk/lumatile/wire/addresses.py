@@ -1,4 +1,4 @@
-"""Where a service wants values to be sent, and how its servers are connected to."""
+"""The addresses to which a service wants values to be sent, and the options of connections to them."""
 
 from __future__ import annotations
 

@@ -19,4 +19,4 @@ class Exported:
     errors: int = 0
     """The number of frames left out because they are error rows or their stored bytes are damaged."""
     lossy: Mapping[str, int] = field(default_factory=dict)
-    """What was lost of frames that were written -> number of these frames."""
+    """Each kind of loss of the frames that were written -> the number of these frames."""

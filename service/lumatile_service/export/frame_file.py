@@ -49,7 +49,7 @@ class FrameFile:
     meter: float | None = None
     """The units per metre of the file's values; None: it is not depth."""
     lossy: str | None = None
-    """What is lost of the frame; None: nothing."""
+    """The part of the frame that is lost; None: nothing."""
 
 
 def frame_files(

@@ -163,11 +163,11 @@ runtime = types.SimpleNamespace(
     driverGetVersion=lambda: {driver},
     runtimeGetVersion=lambda: 13000,
 )
-class Device:
+class OneDevice:
     def __init__(self, number): pass
     def __enter__(self): pass
     def __exit__(self, *error): pass
-cupy.cuda.runtime, cupy.cuda.Device = runtime, Device
+cupy.cuda.runtime, cupy.cuda.Device = runtime, OneDevice
 {more}
 """
 

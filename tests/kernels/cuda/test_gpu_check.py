@@ -272,12 +272,12 @@ def test_a_section_that_hangs_is_stopped_and_leaves_what_it_had(tmp_path):
 import sys, time
 from pathlib import Path
 from benchmarks.gpu_check import __main__ as command
-class Slow:
+class SlowSection:
     name = "slow"
     def measure(self, findings, *, quick):
         findings.note("half of it")
         time.sleep(60)
-command.run_here(Slow(), Path(sys.argv[1]), quick=True, seconds=0.5)
+command.run_here(SlowSection(), Path(sys.argv[1]), quick=True, seconds=0.5)
 """
     done = ran("-c", slow, str(tmp_path / "findings"))
     assert done.returncode == -signal.SIGALRM

@@ -419,13 +419,13 @@ def test_a_child_forked_while_a_thread_imports_what_its_first_sink_needs_logs_to
 
         importing = threading.Event()
 
-        class Slow(importlib.abc.MetaPathFinder):
+        class SlowFinder(importlib.abc.MetaPathFinder):
             def find_spec(self, name, path=None, target=None):
                 if name == "lumatile.delivery.forks":
                     importing.set()
                     time.sleep(1)  # the fork has begun, and waits
 
-        sys.meta_path.insert(0, Slow())
+        sys.meta_path.insert(0, SlowFinder())
         recording = lt.new_recording("app", "imports")
 
         def log():

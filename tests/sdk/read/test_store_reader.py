@@ -412,13 +412,13 @@ def test_a_refresh_that_fails_is_made_good_by_the_next(tmp_path, monkeypatch):
 
 
 def test_entities_may_be_asked_for_while_another_thread_refreshes(tmp_path, monkeypatch):
-    class Codes(recording_reader.Codes):
+    class RefreshingCodes(recording_reader.Codes):
         def items(self):
             for item in super().items():
                 reader.refresh()
                 yield item
 
-    monkeypatch.setattr(recording_reader, "Codes", Codes)
+    monkeypatch.setattr(recording_reader, "Codes", RefreshingCodes)
     target = writer(tmp_path)
     target.append(row(0, entity_path="a"), [])
     target.append(row(1, entity_path="b"), [])
