@@ -1,4 +1,7 @@
-"""What deploys is well-formed, says what the command line understands, and starts; engines don't run here."""
+"""What deploys is well-formed, says what the command line understands, and starts; engines don't run here.
+
+Longer than other files: its tests share the readers of the files in deploy/.
+"""
 
 import ast
 import json

@@ -1,4 +1,7 @@
-"""Every name that the documents promise exists, with the documented signature, and works on a real store."""
+"""Every name that the documents promise exists, with the documented signature, and works on a real store.
+
+Longer than other files: it has the documented signature and an example of every public name.
+"""
 
 import ast
 import dataclasses

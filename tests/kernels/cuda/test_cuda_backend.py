@@ -1,6 +1,8 @@
 """The CUDA backend, on a device that is the CPU: batches, memory, streams and what happens when the device fails.
 
 What the kernels make is in test_cuda_kernels.py.
+
+Longer than other files: its tests share the devices on the CPU and what they measure.
 """
 
 import gc

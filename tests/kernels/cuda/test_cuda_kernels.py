@@ -2,6 +2,8 @@
 
 Random images of many shapes are in test_backends_agree.py. Here: each kernel there is, each code there is, several
 passes, several frames of one launch, and that what runs the kernels sees it when they are wrong.
+
+Longer than other files: its tests share the kernels that a fixture compiles.
 """
 
 import ctypes

@@ -2,6 +2,8 @@
 
 There is no GPU here: the device is the CPU (see cuda_on_cpu), and the libraries' tensors are stand-ins that say of
 themselves what torch's, CuPy's and JAX's do.
+
+Longer than other files: its tests share the stand-ins of four tensor libraries.
 """
 
 import logging

@@ -1,4 +1,7 @@
-"""`make gpu-check`: what of it needs no GPU runs here, on the CPU in its place."""
+"""`make gpu-check`: what of it needs no GPU runs here, on the CPU in its place.
+
+Longer than other files: its tests share the stand-in of the GPU and its clock.
+"""
 
 import os
 import signal

@@ -1,3 +1,8 @@
+"""JPEG files on the host: what decoders give, and how they refuse.
+
+Longer than other files: its tests share the decoders and their files.
+"""
+
 import importlib.resources
 import io
 import os

@@ -1,6 +1,8 @@
 """JPEG decode on a GPU. There is none here: DALI's host operator stands in for nvJPEG, and the CPU for the device.
 
 So all but DALI's "mixed" operator is real: checks, batches, retries, fallbacks, copies. Tests marked `gpu` run that.
+
+Longer than other files: its tests share the stand-in of nvJPEG.
 """
 
 import ctypes

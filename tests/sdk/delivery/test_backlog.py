@@ -1,4 +1,7 @@
-"""The rules of the backlog, without a thread, a network or a wait: each verb is called as the sink's thread would."""
+"""The rules of the backlog, without a thread, a network or a wait: each verb is called as the sink's thread would.
+
+Longer than other files: its tests share the bench, which plays the service and the clock.
+"""
 
 import threading
 

@@ -1,4 +1,7 @@
-"""Logging to a service: what arrives, what is said, and what a process may do meanwhile."""
+"""Logging to a service: what arrives, what is said, and what a process may do meanwhile.
+
+Longer than other files: its tests share one server.
+"""
 
 import io
 import random

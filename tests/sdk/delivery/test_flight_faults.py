@@ -1,4 +1,7 @@
-"""A service whose processes die, freeze, are cut off, run out of disk, or are lied to."""
+"""A service whose processes die, freeze, are cut off, run out of disk, or are lied to.
+
+Longer than other files: its tests share the network that is cut.
+"""
 
 import contextlib
 import os

@@ -1,4 +1,7 @@
-"""Images, depth images and segmentations, from a log call to the value a sink gets."""
+"""Images, depth images and segmentations, from a log call to the value a sink gets.
+
+Longer than other files: its tests share the tensors of other libraries, and three functions log much the same.
+"""
 
 import re
 import time

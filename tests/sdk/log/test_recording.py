@@ -1,4 +1,7 @@
-"""Recordings: which one a call goes to, where its values go, and what is told when they don't get there."""
+"""Recordings: which one a call goes to, where its values go, and what is told when they don't get there.
+
+Longer than other files: its tests share the sinks that break.
+"""
 
 import copy
 import inspect

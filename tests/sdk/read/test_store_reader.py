@@ -1,4 +1,7 @@
-"""Reading a store back, also while it is written."""
+"""Reading a store back, also while it is written.
+
+Longer than other files: its tests share the stores that they read.
+"""
 
 import os
 import shutil

@@ -1,4 +1,7 @@
-"""A spool: what is appended is read, exactly and in order, whatever happens to its writer, its disk and its bits."""
+"""A spool: what is appended is read, exactly and in order, whatever happens to its writer, its disk and its bits.
+
+Longer than other files: its tests share the values, and the comparison of what was kept.
+"""
 
 import errno
 import json

@@ -1,4 +1,7 @@
-"""Logging to a service that is away, slow or dies: what a flush called durable arrives, once, from the spool."""
+"""Logging to a service that is away, slow or dies: what a flush called durable arrives, once, from the spool.
+
+Longer than other files: its tests share a service that comes and goes.
+"""
 
 import json
 import os

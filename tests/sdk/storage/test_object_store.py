@@ -1,4 +1,7 @@
-"""Stores in buckets: what is written and read is what a directory would hold, whatever the network does."""
+"""Stores in buckets: what is written and read is what a directory would hold, whatever the network does.
+
+Longer than other files: its tests share one server of buckets and the proxy before it.
+"""
 
 import json
 import os

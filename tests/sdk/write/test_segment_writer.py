@@ -1,4 +1,7 @@
-"""What a segment writer leaves on disk, looked at with pyarrow and struct alone."""
+"""What a segment writer leaves on disk, looked at with pyarrow and struct alone.
+
+Longer than other files: its tests share a reader of files that uses no code of ours.
+"""
 
 import json
 import mmap

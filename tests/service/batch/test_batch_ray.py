@@ -1,6 +1,6 @@
 """`lumatile ingest --engine ray`: the same recording as by threads, whatever dies on the way.
 
-They are in one file because they share one Ray.
+Longer than other files: its tests share one Ray.
 """
 
 import json

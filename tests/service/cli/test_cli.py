@@ -1,4 +1,7 @@
-"""The command line: what it says about a store, and how it says that something is wrong."""
+"""The command line: what it says about a store, and how it says that something is wrong.
+
+Longer than other files: its tests share one store that is made once.
+"""
 
 import json
 import shutil

@@ -1,4 +1,7 @@
-"""`lumatile serve`, as it is run: real processes, a real Ray, real kills; what is acknowledged is stored once."""
+"""`lumatile serve`, as it is run: real processes, a real Ray, real kills; what is acknowledged is stored once.
+
+Longer than other files: its tests share the way in which a service is started and watched.
+"""
 
 import os
 import re

@@ -1,4 +1,7 @@
-"""The embedded sink: what a flush promises, whatever the disk and the process do."""
+"""The embedded sink: what a flush promises, whatever the disk and the process do.
+
+Longer than other files: its tests share the disks that fail.
+"""
 
 import contextlib
 import os

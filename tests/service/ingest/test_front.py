@@ -1,4 +1,7 @@
-"""The parts of a service that need no Ray: addresses, placement, meters, the front."""
+"""The parts of a service that need no Ray: addresses, placement, meters, the front.
+
+Longer than other files: its tests share the front and the nodes that it knows.
+"""
 
 import contextlib
 import json

@@ -1,4 +1,7 @@
-"""Metrics in Prometheus form: exact numbers of an ingest node that real values, gaps and faults have passed."""
+"""Metrics in Prometheus form: exact numbers of an ingest node that real values, gaps and faults have passed.
+
+Longer than other files: its tests share one node and the reader of its numbers.
+"""
 
 import contextlib
 import json

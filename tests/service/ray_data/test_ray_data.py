@@ -1,6 +1,6 @@
 """Stores as stages of Ray Data pipelines, in a real Ray: what goes in comes out, and each value once.
 
-They are in one file because they share one Ray.
+Longer than other files: its tests share one Ray.
 """
 
 import gc

@@ -1,4 +1,7 @@
-"""A device without a GPU: host memory, and the very same kernels compiled for the CPU."""
+"""A device without a GPU: host memory, and the very same kernels compiled for the CPU.
+
+Longer than other files: the device, its memory and its compiler are one stand-in.
+"""
 
 import ctypes
 import fcntl
