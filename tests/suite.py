@@ -1,7 +1,7 @@
 """Run the whole suite: `python -m tests.suite`, with any arguments of pytest.
 
-Most tests run in parallel processes, more than there are cores: much of their time they wait for processes and clocks.
-Then those marked `alone` run one after another, since a busy machine would falsify what they measure.
+Most tests run in parallel, in a process for each core. Then those marked `alone` run one after another, since a busy machine would falsify what they measure, or make Ray and
+many processes miss their time limits.
 """
 
 import os
@@ -20,7 +20,7 @@ def main(arguments):
     """Run both parts, print one line with the counts of both; return the exit code."""
     chosen = any((ROOT / argument.partition("::")[0]).exists() for argument in arguments)
     marked = [path for path in sorted((ROOT / "tests").rglob("test_*.py")) if "mark.alone" in path.read_text("utf-8")]
-    processes = str((os.cpu_count() or 1) + 1)
+    processes = str(os.cpu_count() or 1)
     parts = {
         "next to each other": ["-n", processes, "-m", "not alone"],
         "alone": ["-m", "alone", *([] if chosen else map(str, marked))],

@@ -434,6 +434,7 @@ STATUS = ["lumatile", "status"]
 LOG_ONE = compose()["services"]["check"]["command"]
 
 
+@pytest.mark.alone
 def test_the_processes_of_the_compose_file_run_by_hand(by_hand, tmp_path):
     services = compose()["services"]
     service = services["lumatile"]
@@ -459,6 +460,7 @@ def test_the_processes_of_the_compose_file_run_by_hand(by_hand, tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="needs openssl, as images do")
+@pytest.mark.alone
 def test_the_front_of_kubernetes_runs_by_hand_with_certificates_as_its_pod_makes_them(by_hand, tmp_path):
     for name in ("authority", "tls"):
         (tmp_path / name).mkdir()

@@ -40,6 +40,7 @@ from lumatile_service.batch.ledger import Ledger
 from lumatile_service.cluster.ray_session import ray_session
 
 pytestmark = [
+    pytest.mark.alone,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of Ray and what it imports
     pytest.mark.filterwarnings("ignore::FutureWarning"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),

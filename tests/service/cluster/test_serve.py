@@ -33,6 +33,8 @@ from tests.support.service_process import (
     wait_until,
 )
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).parents[3]
 
 CLUSTER = """

@@ -26,6 +26,8 @@ from lumatile.read.verify import verify
 from lumatile_kernels.host.numpy_backend import NumpyBackend
 from lumatile_service.embedded import sink as embedded
 
+pytestmark = pytest.mark.alone
+
 
 def picture(seed, height=70, width=90):
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)

@@ -5,10 +5,13 @@ import time
 
 import numpy as np
 import psutil
+import pytest
 from tests.support.flight_service import Child, Server, fresh, poll, quiet
 
 import lumatile as lt
 from lumatile.read.verify import verify
+
+pytestmark = pytest.mark.alone
 
 QUEUE = 16 << 20
 """Bound of either queue, in bytes."""

@@ -40,8 +40,11 @@ from lumatile_service.ray_data import FrameSource, TileSink, TileSource, tile_si
 from lumatile_service.ray_data.write_task import write_rows
 
 pytestmark = [
-    pytest.mark.filterwarnings(f"ignore::{kind}")  # Ray's own
-    for kind in ("DeprecationWarning", "FutureWarning", "ResourceWarning")
+    pytest.mark.alone,
+    *(
+        pytest.mark.filterwarnings(f"ignore::{kind}")  # Ray's own
+        for kind in ("DeprecationWarning", "FutureWarning", "ResourceWarning")
+    ),
 ]
 
 ROOT = Path(__file__).parents[3]
