@@ -1,7 +1,7 @@
 """Run the whole suite: `python -m tests.suite`, with any arguments of pytest.
 
-Most tests run in parallel, in a process for each core. Then those marked `alone` run one after another, since a busy machine would falsify what they measure, or make Ray and
-many processes miss their time limits.
+Most tests run in parallel, in a process for each core. Then those marked `alone` run one after another, since a busy
+machine would falsify what they measure, or make Ray and many processes miss their time limits.
 """
 
 import os

@@ -32,9 +32,7 @@ def interrupted(call, times):
                     call()
             except Interrupted:
                 pass
-            except (
-                RuntimeError
-            ) as e:  # of `with lock`: Condition.wait had released it, and did not come to take it again
+            except RuntimeError as e:  # of `with lock`: interrupted when Condition.wait had released it
                 if not isinstance(e.__context__, Interrupted):
                     raise
             interrupter.join()
