@@ -6,7 +6,8 @@ from PIL import Image
 from skimage import data
 
 import lumatile as lt
-from lumatile_service.batch import ingest
+from lumatile_service.batch import SourceFiles, ingest
+from lumatile_service.batch.formats import find_reader
 from lumatile_service.batch.formats.tum_rgbd import associate
 
 
@@ -140,3 +141,49 @@ def test_kitti(tmp_path, kitti):
     np.testing.assert_array_equal(recording.latest_at("image_03", frame=0).source(), data.stereo_motorcycle()[1])
     assert recording.latest_at("image_02", frame=0).times["time"] == np.datetime64("2011-09-26T13:02:25.594360375")
     assert recording.latest_at("image_02", frame=1).times["time"] == np.datetime64("2011-09-26T13:02:25.697")
+
+
+def stamped(root, numbers, lines):
+    """Write images of a raw drive with these numbers, and timestamps, of which None is an empty line."""
+    (root / "image_02/data").mkdir(parents=True)
+    for number in numbers:
+        Image.fromarray(np.full((4, 4), number, np.uint8)).save(root / f"image_02/data/{number:010d}.png")
+    text = "".join("\n" if second is None else f"1970-01-01 00:00:{second:02d}.5\n" for second in lines)
+    (root / "image_02/timestamps.txt").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "lines", "seconds"),
+    [
+        ([0, 2, 4], [0, 1, 2, 3, 4, 5], [0, 2, 4]),  # a part of the frames was kept
+        ([0, 1, 4], [0, 1, None, None, 4], [0, 1, 4]),  # lost frames, with empty lines as in drive 0009
+        ([1, 2, 5], [1, 2, 5], [1, 2, 5]),  # lost frames, whose lines are lost as well
+        ([0, 1, 7], [0, 1], [0, 1, None]),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::lumatile.LumatileWarning")
+def test_kitti_takes_the_line_of_a_files_number(tmp_path, numbers, lines, seconds):
+    stamped(tmp_path / "drive", numbers, lines)
+    calls = find_reader(SourceFiles(tmp_path / "drive"), None, None)[1](SourceFiles(tmp_path / "drive"))
+    found = [(call.sequences["frame"], call.times.get("time")) for call in calls]
+    nanos = [None if second is None else second * 10**9 + 5 * 10**8 for second in seconds]
+    assert found == list(zip(numbers, nanos, strict=True))
+
+
+def test_kitti_names_files_that_have_no_time(tmp_path):
+    stamped(tmp_path / "drive", [0, 1, 7], [0, 1])
+    with pytest.warns(lt.LumatileWarning, match=r"image_02/timestamps.txt: 1 files have no line .*0000000007.png"):
+        summary = ingest(tmp_path / "drive", tmp_path / "store")
+    assert (summary.logged, summary.errors) == (3, {})
+
+
+def test_kitti_objects_without_a_place_are_left_out(tmp_path, kitti):
+    car = "Car 0.00 0 -1.57 614.24 181.78 727.31 284.77 1.57 1.73 4.15 1.00 1.75 13.22 -1.62\n"
+    nowhere = "DontCare -1 -1 -10 503.89 169.71 590.61 190.13 -1 -1 -1 -1000 -1000 -1000 -10\n"
+    (kitti / "label_2/000000.txt").write_text(nowhere + car)
+    (kitti / "label_2/000001.txt").write_text(nowhere)
+    recording = recording_of(tmp_path / "store", ingest(kitti, tmp_path / "store"))
+    objects = recording.latest_at("label_2", frame=0).points()
+    assert objects.labels == ["Car"]
+    np.testing.assert_array_equal(objects.positions, np.float32([[1.00, 1.75, 13.22]]))
+    assert len(recording.latest_at("label_2", frame=1).points().positions) == 0
