@@ -80,8 +80,8 @@ class SourceFiles:
         """Leave out the list of files, which may be long: a process that needs it lists them again."""
         return {name: value for name, value in self.__dict__.items() if name != "sizes"}
 
-    def read(self, path: str) -> bytes:
-        """Return the content of a file.
+    def read(self, path: str, nbytes: int | None = None) -> bytes:
+        """Return the content of a file: its first `nbytes` bytes, or all of them if that is None.
 
         Raises:
             FileNotFoundError: There is no such file, it is hidden, or the path leads out of the source.
@@ -90,7 +90,7 @@ class SourceFiles:
         local = isinstance(self._fs, fs.LocalFileSystem)  # in a bucket it would ask for the size first
         opened = self._fs.open_input_file if local else self._fs.open_input_stream
         with opened(self._place(path)) as stream:
-            content: bytes = stream.read()
+            content: bytes = stream.read(nbytes)
         return content
 
     def open(self, path: str) -> pa.NativeFile:

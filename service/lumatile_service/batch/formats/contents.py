@@ -6,6 +6,7 @@ import io
 import re
 import warnings
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,19 @@ from numpy.typing import NDArray
 from lumatile.content.image_file_content import image_file_content
 from lumatile.errors import ImageFileError, LumatileWarning
 from lumatile.log.recording import RecordingStream
+from lumatile_kernels.decode.errors import DecodeError
 from lumatile_kernels.decode.image_header import check_pixel_limit, read_header
 from lumatile_kernels.decode.png import decode_png
 from lumatile_service.batch.log_call import DatasetWarning
+from lumatile_service.batch.source_files import SourceFiles
 
 JPEG, PNG = b"\xff\xd8", b"\x89PNG"
+
+HEAD_BYTES = 1 << 17
+"""The number of bytes at the beginning of a file in which its header and orientation usually are."""
+
+ORIENTATION_TAG = 0x0112
+"""EXIF's number of the orientation."""
 
 
 Ext = Mapping[str, Any] | None
@@ -51,6 +60,36 @@ def gray_png(content: bytes, pixel_limit: int) -> NDArray[Any]:
         found = f"{header.format.upper()} of {header.components} x {header.bit_depth} bits"
         raise ImageFileError(f"it must be a gray PNG of 8 or 16 bits, not {found}")
     return decode_png(content)[:, :, 0]
+
+
+def stored_picture(files: SourceFiles, path: str) -> tuple[tuple[int, int], int]:
+    """Return the (width, height) of an image file's pixels as stored, and its EXIF orientation.
+
+    The orientation is 1 where the file cannot be read: then the image itself becomes an error row.
+    """
+    with suppress(OSError, DecodeError):
+        head = files.read(path, HEAD_BYTES)
+        if not head.startswith((JPEG, PNG)):
+            return _stored_by_pillow(files.read(path))
+        try:
+            header = read_header(head)
+        except DecodeError:  # long metadata, or a broken file
+            header = read_header(files.read(path))
+        return (header.width, header.height), header.orientation
+    return (0, 0), 1
+
+
+def _stored_by_pillow(content: bytes) -> tuple[tuple[int, int], int]:
+    with suppress(Exception):  # Pillow raises many kinds
+        from PIL import Image
+
+        with Image.open(io.BytesIO(content)) as opened:
+            width, height = opened.size
+            orientation = opened.getexif().get(ORIENTATION_TAG, 1)
+            if opened.format == "TIFF" and orientation >= 5:  # Pillow gives its size as it is upright
+                width, height = height, width
+            return (width, height), orientation if orientation in range(1, 9) else 1
+    return (0, 0), 1
 
 
 def looks_like_image(content: bytes) -> bool:

@@ -8,6 +8,7 @@ Captions, panoptic and stuff annotations are not read, nor are keypoints.
 from __future__ import annotations
 
 import json
+import posixpath
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,9 +17,9 @@ from functools import partial
 from typing import Any
 
 from lumatile.errors import InvalidValueError, shown
-from lumatile.log.recording import RecordingStream
-from lumatile_service.batch.formats.coco.masks import check_pycocotools, paint
-from lumatile_service.batch.formats.contents import image_file
+from lumatile_service.batch.formats.coco.logs import log_categories, log_instances, log_names
+from lumatile_service.batch.formats.coco.masks import check_pycocotools
+from lumatile_service.batch.formats.contents import image_file, stored_picture
 from lumatile_service.batch.log_call import DatasetWarning, LogCall
 from lumatile_service.batch.source_files import SourceFiles
 
@@ -30,7 +31,7 @@ MOST = 16
 
 NUMBER = "image"
 
-Log = Callable[[RecordingStream, str, bytes], None]
+Log = Callable[..., None]
 
 
 def matches(files: SourceFiles) -> bool:
@@ -42,9 +43,11 @@ def read(files: SourceFiles) -> list[LogCall]:
     """List each image at the entity of its directory ("val2017"), with COCO's image id as sequence "image".
 
     The annotations of an image are two segmentations: at "val2017/categories" class ids are category ids, at
-    "val2017/instances" they are 1, 2, ... in the order of the file; 0 is the background. Small annotations are drawn
-    on top of large ones. The names of categories are the annotation context of "val2017"; "instances" has one without
-    names. If several files annotate one directory, each has its own entity below it: "images/train".
+    "val2017/instances" they are 1, 2, ... in the order of the file; 0 is the background. If a file has the category id
+    0, class ids are category ids + 1 instead, with a warning. Small annotations are drawn on top of large ones. Masks
+    of an image that its EXIF orientation turns are turned with it, if `width` and `height` are those of its pixels as
+    stored. The names of categories are the annotation context of "val2017"; "instances" has one without names. If
+    several files annotate one directory, each has its own entity below it: "images/train".
     A file none of whose images are in the source is left out, with a warning: the archives hold those of all splits.
     Reading a file takes about six times its size in memory; afterwards about its size is kept.
     Raises InvalidValueError if no file is left, or pycocotools is not installed.
@@ -83,28 +86,10 @@ class _Part:
     images: Sequence[tuple[int, str, int | None, bytes]]
     """For each image: its id, file name, pixels if known, and height, width and annotations as JSON."""
     categories: Sequence[Mapping[str, Any]]
+    shift: int
+    """Class id minus category id: 1 if 0 is the id of a category, else 0."""
     dtype: str
-    """The dtype that holds all category ids."""
-
-
-def log_categories(recording: RecordingStream, entity_path: str, content: bytes, *, dtype: str) -> None:
-    """Log the category ids of a picture."""
-    annotations, height, width = _picture(content, recording.settings.pixel_limit)
-    ids = [_category_id(annotation) for annotation in annotations]
-    recording.log_segmentation_image(entity_path, paint(annotations, ids, height, width, dtype))
-
-
-def log_instances(recording: RecordingStream, entity_path: str, content: bytes) -> None:
-    """Log the instances of a picture, as uint8, or as uint16 if there are more than 255."""
-    annotations, height, width = _picture(content, recording.settings.pixel_limit)
-    numbers = range(1, len(annotations) + 1)
-    dtype = "uint8" if len(annotations) <= 255 else "uint16"
-    recording.log_segmentation_image(entity_path, paint(annotations, numbers, height, width, dtype))
-
-
-def log_names(recording: RecordingStream, entity_path: str, content: bytes) -> None:
-    """Log the names of categories."""
-    recording.log_annotation_context(entity_path, [(each["id"], each["name"]) for each in json.loads(content)])
+    """The dtype that holds all class ids."""
 
 
 def _annotation_files(files: SourceFiles) -> list[str]:
@@ -130,12 +115,16 @@ def _calls(files: SourceFiles, part: _Part, entity: str) -> Iterator[LogCall]:
             uri=uri,
             member=member,
             read=partial(bytes, content),
-            log=log_names,
+            log=partial(log_names, shift=part.shift),
+            beside=b"shift" * part.shift,
             nbytes=len(content),
         )
-    logs: Mapping[str, Log] = {"categories": partial(log_categories, dtype=part.dtype), "instances": log_instances}
+    logs: Mapping[str, Log] = {
+        "categories": partial(log_categories, dtype=part.dtype, shift=part.shift),
+        "instances": log_instances,
+    }
     for number, file_name, pixels, picture in part.images:
-        file = _joined(part.directory, file_name)
+        file = _image_path(files, part.directory, file_name)
         yield LogCall(
             entity_path=entity,
             kind="image",
@@ -151,8 +140,9 @@ def _calls(files: SourceFiles, part: _Part, entity: str) -> Iterator[LogCall]:
                 kind="segmentation",
                 uri=uri,
                 member=f"image_id={number}",
-                read=partial(bytes, picture),
-                log=log,
+                read=partial(_turned, files, file, picture),
+                log=partial(log, file=file),
+                beside=b"shift" * part.shift if name == "categories" else b"",
                 nbytes=len(picture),
                 pixels=pixels,
                 sequences={NUMBER: number},
@@ -176,7 +166,7 @@ def _missing(path: str) -> bytes:
     raise FileNotFoundError(f"there is no file {path}")
 
 
-def _fail(reason: str, recording: RecordingStream, entity_path: str, content: bytes) -> None:  # noqa: ARG001
+def _fail(reason: str, *_: object) -> None:
     raise InvalidValueError(reason)
 
 
@@ -202,6 +192,10 @@ def _read_part(files: SourceFiles, path: str) -> _Part | None:
         warnings.warn(
             f"{path}: {lost} annotations belong to images that it does not list", DatasetWarning, stacklevel=2
         )
+    shift = int(0 in ids)
+    if shift:
+        reason = "a category has the id 0, which is the background's here: class ids are category ids + 1"
+        warnings.warn(f"{path}: {reason}", DatasetWarning, stacklevel=2)
     return _Part(
         path=path,
         name=_split(path),
@@ -211,7 +205,8 @@ def _read_part(files: SourceFiles, path: str) -> _Part | None:
             for each in images
         ],
         categories=categories,
-        dtype="uint16" if any(isinstance(each, int) and each > 255 for each in ids) else "uint8",
+        shift=shift,
+        dtype="uint16" if any(isinstance(each, int) and each + shift > 255 for each in ids) else "uint8",
     )
 
 
@@ -225,7 +220,9 @@ def _image_directory(files: SourceFiles, path: str, images: Sequence[Mapping[str
     root = _directory(_directory(path))
     split = _split(path)
     places = [_joined(root, place) for place in (split, f"images/{split}", "images", "")]
-    found = {place: sum(_joined(place, each["file_name"]) in files.sizes for each in images) for place in places}
+    found = {
+        place: sum(_image_path(files, place, each["file_name"]) in files.sizes for each in images) for place in places
+    }
     best = max(places, key=lambda place: found[place])
     return best if found[best] else None
 
@@ -239,23 +236,15 @@ def _picture_json(image: Mapping[str, Any], annotations: Sequence[Any]) -> bytes
     return _json({"annotations": annotations, "height": image.get("height"), "width": image.get("width")})
 
 
-def _picture(content: bytes, pixel_limit: int) -> tuple[list[dict[str, Any]], int, int]:
-    picture = json.loads(content)
-    height, width = picture["height"], picture["width"]
-    if not all(type(size) is int and size > 0 for size in (height, width)):
-        raise InvalidValueError(f"height and width must be positive integers, not {shown(height)} and {shown(width)}")
-    if height * width > pixel_limit:
-        raise InvalidValueError(f"{width}x{height} pixels are more than the limit of {pixel_limit}")
-    return picture["annotations"], height, width
-
-
-def _category_id(annotation: Mapping[str, Any]) -> int:
-    number = annotation.get("category_id")
-    if type(number) is not int or not 0 <= number <= 65535:
-        raise InvalidValueError(
-            f"annotation {shown(annotation.get('id'))}: category_id must be 0 to 65535, not {shown(number)}"
-        )
-    return number
+def _turned(files: SourceFiles, file: str, picture: bytes) -> bytes:
+    """Return the JSON of a picture, with the EXIF orientation of its image if the masks must be turned by it."""
+    size, orientation = stored_picture(files, file)
+    if orientation == 1:
+        return picture
+    described = json.loads(picture)
+    if size != (described["width"], described["height"]):
+        return picture  # the masks are those of the upright picture
+    return _json({**described, "orientation": orientation})
 
 
 def _json(value: Any) -> bytes:
@@ -268,6 +257,13 @@ def _directory(path: str) -> str:
 
 def _name(path: str) -> str:
     return path.rpartition("/")[2]
+
+
+def _image_path(files: SourceFiles, directory: str, file_name: str) -> str:
+    """Return the path of an image in the source: "./" is left out, and backslashes may separate its parts."""
+    path = _joined(directory, file_name)
+    tried = (path, posixpath.normpath(path), posixpath.normpath(path.replace("\\", "/")))
+    return next((each for each in tried if each in files.sizes), path)
 
 
 def _joined(directory: str, name: str) -> str:
