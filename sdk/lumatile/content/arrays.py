@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,17 +19,19 @@ HOST = (1, 3, 13)
 """DLPack's kDLCPU, kDLCUDAHost and kDLCUDAManaged: memory that numpy can read."""
 
 
-def as_array(name: str, value: Any) -> tuple[NDArray[Any], bool]:
+def as_array(name: str, value: Any, *, masked: float | None = None) -> tuple[NDArray[Any], bool]:
     """Return `value` as a numpy array of bool, (u)int or float in native byte order, and whether it is ours alone.
 
     Takes objects with __dlpack__, __array__, __array_interface__, __cuda_array_interface__ or the buffer protocol, and
     nested sequences of numbers. An array on a GPU is copied to the host; bfloat16 becomes float32.
-    `name`: the argument's, for messages.
-    Raises InvalidTypeError for anything else, InvalidValueError for ragged sequences.
+    `name`: the argument's, for messages. `masked`: the number that masked elements of a `np.ma` array become; NaN makes
+    integers float64; None: they are refused.
+    Raises InvalidTypeError for anything else, InvalidValueError for ragged sequences and masked elements.
     """
-    private = False
+    value = _unmasked(name, value, masked)
     if isinstance(value, np.ndarray):
         array = np.asarray(value)
+        private = isinstance(array.base, bytes)  # which nobody can change
     else:
         try:
             array = _imported(value)
@@ -47,7 +50,9 @@ def as_array(name: str, value: Any) -> tuple[NDArray[Any], bool]:
     return array, private
 
 
-def as_tensor(name: str, value: Any, *, ids: bool = False) -> tuple[NDArray[Any] | DeviceArray, bool]:
+def as_tensor(
+    name: str, value: Any, *, ids: bool = False, masked: float | None = None
+) -> tuple[NDArray[Any] | DeviceArray, bool]:
     """Return the same as `as_array`, except that an array on a GPU stays there, as a private copy.
 
     The copy may not have finished yet. Without CuPy, or without room on the GPU, the array is copied to the host.
@@ -66,7 +71,31 @@ def as_tensor(name: str, value: Any, *, ids: bool = False) -> tuple[NDArray[Any]
             if array.dtype.kind in "biuf":
                 return array, True
             raise InvalidTypeError(f"{name} must be an array of numbers, not dtype {array.dtype.name}")
-    return as_array(name, value)
+    return as_array(name, value, masked=masked)
+
+
+def _unmasked(name: str, value: Any, masked: float | None) -> Any:
+    """Return a `np.ma` array, or a sequence of such, without its mask; anything else unchanged."""
+    ma = sys.modules.get("numpy.ma")
+    if ma is None:  # nobody has one
+        return value
+    if isinstance(value, list | tuple) and any(isinstance(item, ma.MaskedArray) for item in value):
+        try:
+            value = ma.array([ma.getdata(item) for item in value], mask=[ma.getmaskarray(item) for item in value])
+        except ValueError as e:
+            raise InvalidValueError(f"{name} must be an array, not {shown(value)}: {shown(e)}") from e
+    if not isinstance(value, ma.MaskedArray):
+        return value
+    if not ma.is_masked(value):
+        return value.data
+    if masked is None:
+        hidden = int(ma.count_masked(value))
+        raise InvalidValueError(
+            f"{name} must have no masked elements, not {hidden} of {value.size}; give them values: array.filled(...)"
+        )
+    if np.isnan(masked) and value.dtype.kind != "f":
+        value = value.astype(np.float64)
+    return value.filled(masked)
 
 
 def _may_be_on_cuda(value: Any) -> bool:

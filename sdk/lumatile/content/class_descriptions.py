@@ -28,7 +28,10 @@ class AnnotationInfo:
     """RGB or RGBA: integers 0-255 (sRGB gamma, linear alpha) or floats 0-1 (linear light); None: automatic."""
 
 
-AnnotationInfoLike: TypeAlias = AnnotationInfo | tuple[int, str | None] | tuple[int, str | None, Sequence[int]]
+AnnotationInfoLike: TypeAlias = (
+    AnnotationInfo | tuple[int, str | None] | tuple[int, str | None, Sequence[int]] | list[Any]
+)
+"""An AnnotationInfo, or (id, label[, color]) as a tuple or a list."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ def annotation_context(descriptions: Any, float_colors: FloatColors = "linear") 
 
     Raises InvalidValueError or InvalidTypeError.
     """
-    if isinstance(descriptions, ClassDescription | AnnotationInfo) or _is_info_tuple(descriptions):
+    if isinstance(descriptions, ClassDescription | AnnotationInfo) or _is_info_sequence(descriptions):
         descriptions = [descriptions]
     classes = (_checked_class(each, float_colors) for each in _iterated("class descriptions", descriptions))
     return AnnotationContext({each.info.id: each for each in classes})
@@ -63,8 +66,11 @@ def _iterated(name: str, values: Any) -> Iterator[Any]:
     return iter(values)
 
 
-def _is_info_tuple(value: Any) -> bool:
-    return isinstance(value, tuple) and bool(value) and isinstance(value[0], int | np.integer)
+def _is_info_sequence(value: Any) -> bool:
+    """Return whether `value` is one (id, label[, color]); a list is only where its second item is a label."""
+    if isinstance(value, list) and not (len(value) > 1 and isinstance(value[1], str | None)):
+        return False
+    return isinstance(value, tuple | list) and bool(value) and isinstance(value[0], int | np.integer)
 
 
 def _checked_class(description: Any, float_colors: FloatColors) -> ClassAnnotation:
@@ -82,7 +88,7 @@ def _checked_class(description: Any, float_colors: FloatColors) -> ClassAnnotati
 
 def _checked(name: str, info: Any, float_colors: FloatColors) -> Annotation:
     if not isinstance(info, AnnotationInfo):
-        if not _is_info_tuple(info) or len(info) not in (2, 3):
+        if not _is_info_sequence(info) or len(info) not in (2, 3):
             raise InvalidTypeError(f"{name} must be an AnnotationInfo or (id, label[, color]), not {shown(info)}")
         info = AnnotationInfo(*info)
     if not (info.label is None or isinstance(info.label, str)):

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lumatile.content.arrays import as_tensor, frozen
+from lumatile.content.arrays import as_array, as_tensor, frozen
+from lumatile.content.bright_floats import hint_at_bright_floats
+from lumatile.content.pil_images import array_of_numbers, array_of_picture
 from lumatile.errors import InvalidTypeError, InvalidValueError, shown
 from lumatile.values import Content
 
@@ -18,11 +20,11 @@ if TYPE_CHECKING:
 COLOR_DTYPES = {np.dtype(name): name for name in ("uint8", "uint16", "float16", "float32", "float64")}
 """The dtypes of images and depth images, with their names: numpy makes a dtype's name anew each time."""
 
+NO_DEPTH = 0
+"""The depth of a masked element: there is none."""
+
 MAX_EDGE = 2**31 - 1
 """The longest edge of an image, in texels: tile sizes are 32-bit."""
-
-PIL_AS_THEY_ARE = ("L", "RGB", "RGBA", "I;16", "I", "F")
-"""Modes of PIL images whose arrays this package reads rightly, without a conversion."""
 
 
 def image_content(image: Any) -> Content:
@@ -31,7 +33,7 @@ def image_content(image: Any) -> Content:
     Leading axes of length 1 are dropped while there are more than three axes, and once more at three axes if the last
     is not 1, 3 or 4. Raises InvalidValueError or InvalidTypeError.
     """
-    array, private = as_tensor("image", _converted(image))
+    array, private = as_tensor("image", array_of_picture(image))
     _check_dtype("image", array)
     shape = array.shape
     while len(shape) > 3 and shape[0] == 1:
@@ -42,21 +44,22 @@ def image_content(image: Any) -> Content:
         shape = (*shape, 1)
     if len(shape) != 3 or shape[2] not in (1, 3, 4):
         raise InvalidValueError(f"image must be HxW, HxWx1, HxWx3 or HxWx4, not {array.shape}{_advice(shape)}")
-    return _content(array, shape, private=private)
+    content = _content(array, shape, private=private)
+    if isinstance(content["array"], np.ndarray):
+        hint_at_bright_floats(content["array"])
+    return content
 
 
 def depth_content(image: Any, meter: Any) -> Content:
-    """Return the content of a depth image: HxW, of `COLOR_DTYPES`.
+    """Return the content of a depth image: HxW, of `COLOR_DTYPES`, with axes of length 1 as in `_plane`.
 
+    Masked elements of a `np.ma` array are "no depth".
     `meter`: units of the image per metre; None: 1000 for integers, 1 for floats.
     Raises InvalidValueError or InvalidTypeError.
     """
-    array, private = as_tensor("depth image", image)
+    array, private = as_tensor("depth image", array_of_numbers(image), masked=NO_DEPTH)
     _check_dtype("depth image", array)
-    if array.ndim != 2:
-        squeeze = "; squeeze it" if sum(n != 1 for n in array.shape) == 2 else ""
-        raise InvalidValueError(f"depth image must be HxW, not {array.shape}{squeeze}")
-    content = _content(array, array.shape, private=private)
+    content = _content(array, _plane("depth image", array.shape), private=private)
     content["meter"] = units_per_metre(meter, array.dtype)
     return content
 
@@ -83,29 +86,60 @@ def units_per_metre(meter: Any, dtype: np.dtype[Any]) -> float:
 
 
 def segmentation_content(image: Any, *, strict: bool = False) -> Content:
-    """Return the content of class ids: HxW or HxWx1, uint8 or uint16, or booleans or integers that fit in uint16.
+    """Return the content of class ids: HxW, uint8 or uint16, or booleans, integers or floats that fit in uint16.
 
-    Wider integers on a GPU are checked later, when tiles are made of them; `strict`: in this call, which waits for the
-    GPU.
+    Axes of length 1 are dropped as in `_plane`. Wider integers on a GPU are checked later, when tiles are made of them;
+    `strict`: in this call, which waits for the GPU.
     Raises InvalidValueError or InvalidTypeError.
     """
-    array, private = as_tensor("segmentation image", image, ids=True)
-    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 1):
-        raise InvalidValueError(f"segmentation image must be HxW or HxWx1, not {array.shape}")
-    if array.dtype.kind == "f":
-        raise InvalidTypeError(f"segmentation image must be of integers, not dtype {array.dtype.name}")
-    ids: NDArray[Any] | DeviceArray
+    name = "segmentation image"
+    image = array_of_numbers(image)
+    array, private = as_tensor(name, image, ids=True)
+    shape = _plane(name, array.shape)
     logged = array.dtype
+    if not isinstance(array, np.ndarray) and logged.kind == "f":
+        array, private = as_array(name, image)
+    ids: NDArray[Any] | DeviceArray
     if isinstance(array, np.ndarray):
-        ids = as_uint16("class ids", array)
+        ids = as_uint16("class ids", _integers_of_floats(array) if logged.kind == "f" else array)
     else:
         ids = array.view(np.dtype(np.uint8)) if array.dtype == np.bool_ else array
         logged = array.narrowed_from or logged
         if strict:
             _check_ids(array)
-    content = _content(ids, array.shape[:2], private=private or ids is not array)
+    content = _content(ids, shape, private=private or ids is not array)
     content["source_shape"], content["source_dtype"] = array.shape, logged.name
     return content
+
+
+def _plane(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of a plane, (h, w): without leading axes of length 1, and without a last one (HxWx1).
+
+    Raises InvalidValueError for another shape.
+    """
+    plane = shape
+    while len(plane) > 3 and plane[0] == 1:
+        plane = plane[1:]
+    if len(plane) == 3 and plane[2] == 1:
+        plane = plane[:2]
+    elif len(plane) == 3 and plane[0] == 1:
+        plane = plane[1:]
+    if len(plane) != 2:
+        raise InvalidValueError(f"{name} must be HxW, HxWx1 or 1xHxW, not {shape}")
+    return plane
+
+
+def _integers_of_floats(floats: NDArray[Any]) -> NDArray[Any]:
+    """Return class ids that are floats as uint16. Raises InvalidTypeError if one is no integer of 16 bits."""
+    with np.errstate(invalid="ignore"):
+        ids = floats.astype(np.uint16)
+    wrong = ids != floats
+    if wrong.any():
+        raise InvalidTypeError(
+            f"class ids must be integers from 0 to 65535, not {floats[wrong][0]} (of dtype {floats.dtype.name}; "
+            "probabilities and logits need argmax)"
+        )
+    return ids
 
 
 def _check_ids(array: DeviceArray) -> None:
@@ -141,19 +175,14 @@ def _content(array: NDArray[Any] | DeviceArray, shape: tuple[int, ...], *, priva
 
 def _check_dtype(name: str, array: NDArray[Any] | DeviceArray) -> None:
     if array.dtype not in COLOR_DTYPES:
-        raise InvalidTypeError(f"{name} must be of dtype {', '.join(COLOR_DTYPES.values())}, not {array.dtype.name}")
-
-
-def _converted(image: Any) -> Any:
-    """Return a PIL image in a mode whose array is gray, RGB or RGBA; anything else unchanged."""
-    if not type(image).__module__.startswith("PIL.") or image.mode in PIL_AS_THEY_ARE:
-        return image
-    if image.mode == "1":
-        return image.convert("L")
-    return image.convert("RGBA" if image.has_transparency_data else "RGB")
+        hint = "; values of 0-255: astype(np.uint8)" if array.dtype.kind in "biu" else ""
+        names = ", ".join(COLOR_DTYPES.values())
+        raise InvalidTypeError(f"{name} must be of dtype {names}, not {array.dtype.name}{hint}")
 
 
 def _advice(shape: tuple[int, ...]) -> str:
     if len(shape) == 3 and shape[0] in (1, 3, 4):
         return "; channels come last: image.transpose(1, 2, 0), with torch image.permute(1, 2, 0)"
-    return "; log the images of a batch one by one" if len(shape) == 4 else ""
+    if len(shape) == 4:
+        return "; drop the last axis: image[..., 0]" if shape[3] == 1 else "; log the images of a batch one by one"
+    return ""

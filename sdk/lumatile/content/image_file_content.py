@@ -77,9 +77,19 @@ def _format(img_format: Any) -> ImageFormat:
 
 
 def _bytes(img_bytes: Any) -> bytes:
-    if not isinstance(img_bytes, bytes | bytearray | memoryview):
-        raise InvalidTypeError(f"img_bytes must be bytes, not {shown(img_bytes)}")
-    return bytes(img_bytes)
+    if isinstance(img_bytes, bytes):
+        return img_bytes
+    rule = "img_bytes must be the bytes of a file (bytes, or a contiguous buffer of 8-bit elements)"
+    if hasattr(img_bytes, "getvalue"):
+        raise InvalidTypeError(f"{rule}, not {shown(img_bytes)}; write its getvalue()")
+    try:
+        view = memoryview(img_bytes)
+    except TypeError:
+        raise InvalidTypeError(f"{rule}, not {shown(img_bytes)}") from None
+    if view.itemsize != 1 or not view.contiguous:
+        kind = "contiguous" if view.contiguous else "not contiguous"
+        raise InvalidTypeError(f"{rule}, not a buffer of format {view.format!r} that is {kind}")
+    return view.tobytes()
 
 
 def _read(img_path: Any) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -24,11 +25,14 @@ def points_content(arguments: Mapping[str, Any], float_colors: FloatColors, *, s
 
     `arguments`: positions, identifiers, colors, radii, labels, class_ids and keypoint_ids as they were given.
     `single`: positions are one point's coordinates, in an array of any shape.
+    An empty column is no column; columns of any length go with zero points.
     Raises InvalidValueError or InvalidTypeError; the message names a count that is neither 1 nor that of the positions.
     """
     source = {name: _source(name, value) for name, value in arguments.items() if value is not None}
     positions = _positions(source.get("positions"), single=single)
     count = len(positions)
+    if count:
+        source = {name: column for name, column in source.items() if _size(column)}
     columns: dict[str, Any] = {}
     if "colors" in source:
         columns["colors"] = _per_point("colors", as_rgba8("colors", source["colors"], float_colors), count)
@@ -58,7 +62,10 @@ def _source(name: str, value: Any) -> Any:
     """Return an argument as it was given: a private array, or a list of labels."""
     if name == "labels":
         return _labels(value)
-    array, private = identifiers_given(value) if name == "identifiers" else as_array(name, value)
+    if name == "identifiers":
+        array, private = identifiers_given(value)
+    else:
+        array, private = as_array(name, value, masked=np.nan if name == "positions" else None)
     return frozen(array, private=private)
 
 
@@ -84,6 +91,10 @@ def _positions(given: NDArray[Any] | None, *, single: bool) -> NDArray[Any]:
         return given
     exact = given.dtype.kind not in "iu" or (given.min() >= -EXACT_IN_FLOAT32 and given.max() <= EXACT_IN_FLOAT32)
     return _read_only(given.astype(np.float32 if exact else np.float64))
+
+
+def _size(column: NDArray[Any] | Sequence[Any]) -> int:
+    return column.size if isinstance(column, np.ndarray) else len(column)
 
 
 def _flat(name: str, array: NDArray[Any]) -> NDArray[Any]:
@@ -112,29 +123,43 @@ def as_identifiers(array: NDArray[Any]) -> NDArray[np.uint64]:
 
 
 def _labels(value: Any) -> list[str | None]:
+    if hasattr(value, "as_py"):  # an Arrow scalar
+        value = value.as_py()
     if not hasattr(value, "__len__") or isinstance(value, bytes | Mapping):
         raise InvalidTypeError(f"labels must be a string or a sequence of strings, not {shown(value)}")
-    labels = [value] if isinstance(value, str) else list(value)
-    for label in labels:
-        if label is not None and not isinstance(label, str):
-            raise InvalidTypeError(f"labels must be strings or None, not {shown(label)}")
+    if hasattr(value, "to_pylist"):  # an Arrow array
+        value = value.to_pylist()
+    labels = [_label(each) for each in ([value] if isinstance(value, str) else value)]
     try:
         "".join(label for label in labels if label).encode()
     except UnicodeEncodeError as e:
         raise InvalidValueError(f"labels must be valid Unicode, not {shown(e.object)}") from e
-    return [label if label is None else str(label) for label in labels]
+    return labels
+
+
+def _label(value: Any) -> str | None:
+    """Return one label; None where it is missing: None, NaN, pandas' NA, masked by numpy."""
+    if isinstance(value, str):
+        return str(value)
+    if hasattr(value, "as_py"):
+        return _label(value.as_py())
+    if value is None or type(value).__name__ in ("NAType", "MaskedConstant"):
+        return None
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    raise InvalidTypeError(f"labels must be strings or None, not {shown(value)}")
 
 
 def _labels_per_point(labels: Sequence[str | None], count: int) -> Sequence[str | None]:
     _check_count("labels", len(labels), count)
-    return labels if len(labels) == count else list(labels) * count
+    return labels if len(labels) == count else list(labels[:1]) * count
 
 
 def _per_point(name: str, column: NDArray[Any], count: int) -> NDArray[Any]:
     """Return the column with one entry for each point, read-only."""
     _check_count(name, len(column), count)
     if len(column) != count:
-        column = np.repeat(column, count, axis=0)
+        column = np.repeat(column[:1], count, axis=0)
     return _read_only(np.ascontiguousarray(column))
 
 
@@ -144,5 +169,5 @@ def _read_only(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def _check_count(name: str, count: int, points: int) -> None:
-    if count not in (1, points):
+    if points and count not in (1, points):
         raise InvalidValueError(f"{name}: {count} for {points} points; give 1 or {points}")

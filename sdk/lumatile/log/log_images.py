@@ -28,7 +28,8 @@ def log_image(
         entity_path: The path of the entity that shows the image.
         image: HxW, HxWx1, HxWx3 or HxWx4; anything that is an array (numpy, torch, jax, cupy, PIL ...). uint8 and
             uint16 are sRGB gamma, with linear alpha; float16, float32 and float64 are linear light, 0-1; bfloat16
-            becomes float32. Alpha is straight. Leading axes of length 1 are dropped.
+            becomes float32. Alpha is straight. Leading axes of length 1 are dropped. A PIL image is turned as its EXIF
+            orientation says, and a transparent color of it becomes alpha. `np.ma` arrays must have no masked elements.
         draw_order: Higher values are drawn on top; None: -10.
         ext: Components of your own, as in `log_extension_components`.
         timeless: The image is on no timeline and holds always.
@@ -45,7 +46,7 @@ def log_image(
 def log_image_file(
     entity_path: str,
     *,
-    img_bytes: bytes | None = None,
+    img_bytes: Any = None,
     img_path: str | os.PathLike[str] | None = None,
     img_format: ImageFormat | str | None = None,
     draw_order: float | None = None,
@@ -59,7 +60,8 @@ def log_image_file(
 
     Args:
         entity_path: The path of the entity that shows the image.
-        img_bytes: The contents of the file; None: `img_path` is given.
+        img_bytes: The contents of the file: bytes, or any contiguous buffer of 8-bit elements, such as a uint8 array;
+            None: `img_path` is given.
         img_path: The path of the file; None: `img_bytes` is given.
         img_format: The format, which must agree with the content; None: whatever the content is.
         draw_order: Higher values are drawn on top; None: -10.
@@ -98,8 +100,8 @@ def log_depth_image(
 
     Args:
         entity_path: The path of the entity that shows the image.
-        image: HxW, of uint8, uint16, float16, float32 or float64; anything that is an array. 0, negative and
-            non-finite values are "no depth".
+        image: HxW, HxWx1 or 1xHxW, of uint8, uint16, float16, float32 or float64; anything that is an array. 0,
+            negative and non-finite values are "no depth", and so are masked elements of a `np.ma` array.
         draw_order: Higher values are drawn on top; None: -10.
         meter: How many units of the image are one metre, finite and > 0 as float32; None: 1000 for integers
             (millimetres), 1 for floats.
@@ -128,8 +130,8 @@ def log_segmentation_image(
 
     Args:
         entity_path: The path of the entity that shows the image.
-        image: HxW or HxWx1, of uint8 or uint16, or of booleans or wider integers that are all 0 to 65535; anything
-            that is an array.
+        image: HxW, HxWx1 or 1xHxW, of uint8 or uint16, or of booleans, wider integers or floats that are all integers
+            from 0 to 65535; anything that is an array. `np.ma` arrays must have no masked elements.
         draw_order: Higher values are drawn on top; None: -10.
         ext: Components of your own, as in `log_extension_components`.
         timeless: The image is on no timeline and holds always.

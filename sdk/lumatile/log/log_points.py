@@ -74,17 +74,18 @@ def log_points(
 ) -> None:
     """Log N 2D or 3D points, which replace the points that were logged to the path before.
 
-    Everything but the positions is given once for all points, or N times. All of it may be anything that is an array.
+    Everything but the positions is given once for all points, or N times; with no points, any number of times. An empty
+    column is the same as None. All of it may be anything that is an array.
 
     Args:
         entity_path: The path of the entity that shows the points.
-        positions: Nx2 or Nx3; None or empty: no points.
+        positions: Nx2 or Nx3; None or empty: no points. Masked elements of a `np.ma` array become NaN.
         identifiers: Integers of 64 bits, shown with the points.
         colors: RGB or RGBA, (3,), (4,), Nx3 or Nx4. Integers are 0-255, sRGB gamma; floats are 0-1, linear light (or
             gamma, with the recording's float_colors="srgb"); alpha is linear and straight. Values out of range are
-            clamped, with a warning. None: the colors of the classes.
+            clamped, with a warning. None: the colors of the classes; white without any.
         radii: In units of the positions; None: not said.
-        labels: Text shown with the points; None: the labels of the classes.
+        labels: Text shown with the points; None: the labels of the classes. A missing label is None, NaN or NA.
         class_ids: 0 to 65535; give colors and labels if they are not given, see `log_annotation_context`.
         keypoint_ids: 0 to 65535, within the class (class 0 if none are given).
         draw_order: Higher values are drawn on top; None: 30.

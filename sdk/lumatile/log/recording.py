@@ -47,7 +47,7 @@ class RecordingStream(Stream):
         self,
         entity_path: str,
         *,
-        img_bytes: bytes | None = None,
+        img_bytes: Any = None,
         img_path: str | os.PathLike[str] | None = None,
         img_format: ImageFormat | str | None = None,
         draw_order: float | None = None,

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from lumatile.content.extensions import extension_json
 from lumatile.entity_paths import normalise_entity_path
 from lumatile.errors import InvalidValueError, LumatileError, message_of, shown, warn
@@ -132,7 +134,8 @@ class Stream:
             order = _checked_draw_order(draw_order)
             ext_json = extension_json(ext)
             never_ends = bool(timeless)
-            fields = content(self._settings)
+            with np.errstate(all="ignore"):  # the program's own choice is for its own arithmetic
+                fields = content(self._settings)
         except Exception as e:  # noqa: BLE001 - whatever is passed must not stop a training step
             reason = message_of(e)
             message = f"{kind} at {shown(entity_path)}: {reason}"

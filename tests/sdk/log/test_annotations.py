@@ -33,7 +33,12 @@ CONTEXT = annotation_context([(1, "car"), PERSON])
 
 @pytest.mark.parametrize(
     "description",
-    [(3, "road", (1, 2, 3)), lt.AnnotationInfo(3, "road", (1, 2, 3)), lt.ClassDescription((3, "road", [1, 2, 3]))],
+    [
+        (3, "road", (1, 2, 3)),
+        [3, "road", [1, 2, 3]],
+        lt.AnnotationInfo(3, "road", (1, 2, 3)),
+        lt.ClassDescription((3, "road", [1, 2, 3])),
+    ],
 )
 @pytest.mark.parametrize("several", [False, True])
 def test_one_description_or_an_iterable_of_any_form(strict, values, description, several):

@@ -54,7 +54,10 @@ CALLS = {
     "an image with channels first": (lambda r: r.log_image("x", np.zeros((3, 40, 50), np.uint8)), "transpose|permute"),
     "a batch of images": (lambda r: r.log_image("x", np.zeros((2, 4, 4, 3), np.uint8)), r"\(2, 4, 4, 3\)"),
     "an image of complex numbers": (lambda r: r.log_image("x", np.zeros((4, 4), complex)), "complex128"),
-    "an image of int32": (lambda r: r.log_image("x", np.zeros((4, 4), np.int32)), "int32"),
+    "an image of int32": (
+        lambda r: r.log_image("x", np.zeros((4, 4), np.int32)),
+        r"int32; values of 0-255: astype\(np.uint8\)",
+    ),
     "an image that is None": (lambda r: r.log_image("x", None), "None"),
     "an image that is text": (lambda r: r.log_image("x", "picture.png"), "picture.png"),
     "a depth image of three channels": (lambda r: r.log_depth_image("x", RGB), r"\(4, 5, 3\)"),
@@ -66,7 +69,7 @@ CALLS = {
     "a class id over 65535": (lambda r: r.log_segmentation_image("x", np.full((4, 4), 70000)), "70000"),
     "a class id below 0": (lambda r: r.log_segmentation_image("x", np.full((4, 4), -1)), "-1"),
     "class ids of three channels": (lambda r: r.log_segmentation_image("x", RGB), r"\(4, 5, 3\)"),
-    "class ids of floats": (lambda r: r.log_segmentation_image("x", np.zeros((4, 4))), "float64"),
+    "class ids of floats": (lambda r: r.log_segmentation_image("x", np.full((4, 4), 0.5)), "0.5.*float64"),
     "a point's class id that does not fit": (lambda r: r.log_point("x", [0, 0], class_id=65536), "65536"),
     "positions of four columns": (lambda r: r.log_points("x", np.zeros((7, 4))), r"\(7, 4\)"),
     "colors that are neither one nor N": (

@@ -53,6 +53,28 @@ def test_a_jpeg_stays_compressed(strict, values, jpeg, given, tmp_path):
     assert values[0].nbytes >= len(jpeg)
 
 
+def test_any_contiguous_buffer_of_bytes_is_a_file(strict, values, jpeg):
+    array = np.frombuffer(jpeg, np.uint8)
+    for buffer in (array, array[:, np.newaxis], array.view(np.int8), BytesIO(jpeg).getbuffer(), memoryview(jpeg)):
+        strict.log_image_file("file", img_bytes=buffer)
+    assert [value.encoded for value in values] == [jpeg] * 5
+
+
+@pytest.mark.parametrize(
+    ("buffer", "why"),
+    [
+        (BytesIO(b"x"), "write its getvalue"),
+        (np.zeros(4, np.float32), "format 'f'"),
+        (np.zeros(8, np.uint8)[::2], "not contiguous"),
+        ("text", "not 'text'"),
+        ([1, 2], r"not \[1, 2\]"),
+    ],
+)
+def test_what_is_no_buffer_of_bytes_is_refused_with_the_rule(strict, buffer, why):
+    with pytest.raises(TypeError, match=f"img_bytes must be the bytes of a file .*{why}"):
+        strict.log_image_file("file", img_bytes=buffer)
+
+
 def test_a_png_is_decoded_at_the_call(strict, values, png, pixels):
     strict.log_image_file("file", img_bytes=png, draw_order=2, timeless=True)
     np.testing.assert_array_equal(values[0].array, pixels)
@@ -97,7 +119,7 @@ def test_a_path_that_cannot_be_read_is_said(strict, path):
 
 
 def test_arguments_of_another_type_are_refused(strict):
-    with pytest.raises(TypeError, match="img_bytes must be bytes, not 5"):
+    with pytest.raises(TypeError, match=r"img_bytes must be the bytes of a file .*, not 5"):
         strict.log_image_file("file", img_bytes=5)
     with pytest.raises(TypeError, match="img_path must be a path, not 5"):
         strict.log_image_file("file", img_path=5)

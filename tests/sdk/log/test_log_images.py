@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from PIL import Image
 
+import lumatile as lt
+from lumatile.content.bright_floats import Hint
 from lumatile.content.image_content import depth_content, image_content, segmentation_content
 
 COLORS = ["uint8", "uint16", "float16", "float32", "float64"]
@@ -54,6 +56,7 @@ def test_shapes_become_rows_columns_channels_and_the_logged_one_is_kept(strict, 
         ((1, 4, 40, 50), r"transpose\(1, 2, 0\)"),
         ((5, 5, 2), r"\(5, 5, 2\)$"),
         ((2, 4, 5, 3), "one by one"),
+        ((10, 20, 3, 1), r"drop the last axis: image\[..., 0\]"),
         ((5,), r"\(5,\)$"),
         ((), r"\(\)$"),
     ],
@@ -231,9 +234,30 @@ def test_a_meter_that_is_no_length_is_refused(strict, meter):
         strict.log_depth_image("depth", np.ones((2, 2), np.uint16), meter=meter)
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 1), (1, 2, 3), (2, 3, 3), (6,), ()])
+@pytest.mark.parametrize("content", [lambda image: depth_content(image, None), segmentation_content])
+@pytest.mark.parametrize(
+    ("logged", "stored"),
+    [
+        ((4, 5), (4, 5)),
+        ((4, 5, 1), (4, 5)),
+        ((1, 4, 5), (4, 5)),
+        ((1, 1, 4, 5), (4, 5)),
+        ((1, 4, 5, 1), (4, 5)),
+        ((1, 7, 1), (1, 7)),
+        ((1, 1, 7), (1, 7)),
+        ((1, 1), (1, 1)),
+        ((0, 5), (0, 5)),
+    ],
+)
+def test_axes_of_length_1_around_a_plane_are_dropped(content, logged, stored):
+    plane = content(np.arange(np.prod(logged)).reshape(logged).astype(np.uint16))
+    np.testing.assert_array_equal(plane["array"], np.arange(np.prod(logged)).reshape(stored))
+    assert plane["source_shape"] == logged
+
+
+@pytest.mark.parametrize("shape", [(2, 3, 3), (2, 3, 1, 1), (2, 1, 3), (6,), ()])
 def test_depth_has_two_axes(shape):
-    with pytest.raises(ValueError, match=r"depth image must be HxW, not \("):
+    with pytest.raises(ValueError, match=r"depth image must be HxW, HxWx1 or 1xHxW, not \("):
         depth_content(np.ones(shape, np.uint16), None)
 
 
@@ -272,15 +296,46 @@ def test_an_id_that_does_not_fit_is_named(strict, dtype, bad):
         strict.log_segmentation_image("ids", np.array([[0, bad, 1]], dtype))
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 3), (1, 2, 3), (1, 2, 3, 1), (6,)])
+@pytest.mark.parametrize("shape", [(2, 3, 3), (2, 3, 1, 1), (6,)])
 def test_a_segmentation_has_one_channel(shape):
-    with pytest.raises(ValueError, match="segmentation image must be HxW or HxWx1, not "):
+    with pytest.raises(ValueError, match="segmentation image must be HxW, HxWx1 or 1xHxW, not "):
         segmentation_content(np.zeros(shape, np.uint8))
 
 
-def test_float_ids_are_refused():
-    with pytest.raises(TypeError, match="float32"):
-        segmentation_content(np.zeros((2, 2), np.float32))
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
+def test_a_float_mask_of_integers_is_taken_as_ids(strict, values, dtype):
+    mask = np.array([[0, 1, -0.0], [255, 256, 2048]], dtype)
+    strict.log_segmentation_image("ids", mask)
+    assert values[0].array.dtype == np.uint16
+    assert values[0].array.tolist() == mask.tolist()
+    assert values[0].source_dtype == dtype
+
+
+@pytest.mark.parametrize("bad", [0.5, -1.0, 65536.0, np.nan, np.inf])
+def test_a_float_that_is_no_id_is_named(bad):
+    with np.errstate(all="raise"), pytest.raises(TypeError, match=f"integers from 0 to 65535, not {bad} .*argmax"):
+        segmentation_content(np.array([[1, bad]]))
+
+
+def test_a_float_image_of_8_bit_values_is_hinted_at_once(strict, values, monkeypatch):
+    monkeypatch.setattr(Hint, "given", False)
+    image = np.zeros((200, 200), np.float32)
+    image[0, 0] = np.nan
+    strict.log_image("a", image + 1)
+    strict.log_image("a", image + 3000)  # bright light
+    image[1:] = 255
+    with pytest.warns(lt.LumatileWarning, match=r"linear light .* reaches 255: .*astype\(np.uint8\)") as caught:
+        strict.log_image("a", image)
+    assert caught[0].filename == __file__
+    strict.log_image("a", image)
+    assert len(values) == 4
+
+
+def test_the_programs_choice_of_floating_point_errors_is_for_its_own_arithmetic(strict, values):
+    with np.errstate(all="raise"):
+        strict.log_points("p", [[0, 0]], radii=1e-60, colors=[1e-60, 0.0, 0.5])
+        strict.log_image("i", np.full((2, 2), 1e-60))
+    assert [value.kind for value in values] == ["points", "image"]
 
 
 def test_an_edge_that_no_tile_can_name_is_refused():

@@ -21,7 +21,7 @@ BAD = {
     "none": lambda r: r.log_image("a", None),
     "file": lambda r: r.log_image_file("a", img_path="no such file"),
     "depth": lambda r: r.log_depth_image("a", PIXELS, meter=-1),
-    "segmentation": lambda r: r.log_segmentation_image("a", PIXELS - 1.0),
+    "segmentation": lambda r: r.log_segmentation_image("a", PIXELS + 0.5),
     "points": lambda r: r.log_points("a", [[1, 2], [3]]),
     "point": lambda r: r.log_point("a", [1, 2, 3], class_id=-1),
     "context": lambda r: r.log_annotation_context("a", 5),

@@ -1,6 +1,8 @@
 """Points, from a log call to the columns a sink gets."""
 
 import numpy as np
+import pandas as pd
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -114,8 +116,51 @@ def test_one_for_all_points_or_one_a_point(strict, values, argument, one, many):
         assert len(getattr(columns(values), argument)) == 4
     with pytest.raises(ValueError, match=f"{argument}: 4 for 5 points; give 1 or 5"):
         strict.log_points("p", np.zeros((5, 3)), **{argument: many})
-    with pytest.raises(ValueError, match=f"{argument}: 4 for 0 points"):
-        strict.log_points("p", None, **{argument: many})
+
+
+COLUMNS = {
+    "colors": [[1, 2, 3]] * 3,
+    "radii": [1, 2, 3],
+    "labels": ["a", "b", "c"],
+    "class_ids": [1, 2, 3],
+    "keypoint_ids": [0, 1, 2],
+    "identifiers": [1, 2, 3],
+}
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+@pytest.mark.parametrize("positions", [None, [], np.empty((0, 3))])
+def test_columns_of_any_length_go_with_zero_points(strict, values, column, positions):
+    strict.log_points("p", positions, **{column: COLUMNS[column]})
+    assert len(columns(values)) == 0
+    assert len(getattr(columns(values), column)) == 0
+    assert len(columns(values).source[column]) == 3
+
+
+@pytest.mark.parametrize("column", COLUMNS)
+def test_an_empty_column_is_no_column(strict, values, column):
+    strict.log_points("p", [[1, 2], [3, 4]], **{column: []})
+    strict.log_points("p", [[1, 2], [3, 4]], **{column: np.empty((0, 3)) if column == "colors" else np.empty(0, int)})
+    for value in values:
+        assert (len(value.points), getattr(value.points, column)) == (2, None)
+        assert (value.points.class_ids, list(value.points.source)) == (None, ["positions"])
+
+
+def test_a_missing_label_is_none(strict, values):
+    for labels in (
+        ["a", float("nan"), None],
+        np.array(["a", np.nan, None], object),
+        pd.Series(["a", np.nan, None]),
+        pd.Series(["a", pd.NA, None], dtype="string"),
+        pa.array(["a", None, None]),
+        pa.chunked_array([["a"], [None, None]]),
+        list(pa.array(["a", None, None])),
+        np.ma.array(["a", "b", "c"], mask=[0, 1, 1]),
+    ):
+        strict.log_points("p", np.zeros((3, 2)), labels=labels)
+        assert columns(values).labels == ["a", None, None]
+    strict.log_points("p", np.zeros((2, 2)), labels=pa.scalar("x"))
+    assert columns(values).labels == ["x", "x"]
 
 
 @pytest.mark.parametrize(
