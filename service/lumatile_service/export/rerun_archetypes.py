@@ -65,13 +65,21 @@ class RerunArchetypes:
         """Return the components of the archetypes `names`, without instances."""
         return {f"{name}:{part}": self._cleared[name][f"{name}:{part}"] for name in names for part in PARTS[name]}
 
-    def chunk(self, entity_path: str, times: Mapping[str, pa.Array], columns: Mapping[str, Sequence[pa.Array]]) -> Any:
+    def chunk(
+        self,
+        entity_path: str,
+        row_ids: Sequence[bytes],
+        times: Mapping[str, pa.Array],
+        columns: Mapping[str, Sequence[pa.Array]],
+    ) -> Any:
         """Return a chunk of n rows.
 
-        `times`: timeline -> n times: int64 for a sequence, timestamp[ns] or duration[ns]; empty: the rows are static.
+        `row_ids`: n ids of 16 bytes, ascending; of rows at the same time, Rerun takes that with the greatest id as the
+        latest, also across entities. `times`: timeline -> n times: int64 for a sequence, timestamp[ns] or duration[ns];
+        empty: the rows are static.
         `columns`: component -> n arrays of instances.
         """
-        return self._rerun.chunk.Chunk.from_columns(
+        made = self._rerun.chunk.Chunk.from_columns(
             self._rerun.new_entity_path(entity_path.split("/") if entity_path else []),
             indexes=[_Times(name, array) for name, array in times.items()],
             columns=[
@@ -82,7 +90,11 @@ class RerunArchetypes:
                 )
                 for name, arrays in columns.items()
             ],
-        )
+        ).to_record_batch()
+        at = next(i for i, field in enumerate(made.schema) if field.metadata[b"rerun:kind"] == b"control")
+        field = made.schema.field(at)
+        (chunk,) = self._rerun.chunk.Chunk.from_record_batch(made.set_column(at, field, pa.array(row_ids, field.type)))
+        return chunk
 
     def components(self, frame: Frame) -> tuple[Components, str | None]:
         """Return the components of a frame in Rerun, and what is lost of it (None: nothing). Raises LumatileError.

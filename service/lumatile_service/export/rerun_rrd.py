@@ -3,10 +3,14 @@
 The meaning of components is from Rerun's documentation of version 0.41 ("Types", "Concepts"). In Rerun each component
 holds until it is logged again; here a value replaces the previous one as a whole. So if an entity has more than one
 value, each row also clears the components that it does not have.
+
+Of values at the same time, Rerun takes that with the greatest row id as the latest. It matters across entities for a
+recursive clear, so row ids follow the order of logging.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from lumatile.read.frame import Frame
 from lumatile.read.recording_reader import RecordingReader
@@ -75,6 +80,8 @@ def write_rrd(recording: RecordingReader, destination: Path, *, entities: Sequen
 class _Row:
     """The row of one value."""
 
+    id: bytes
+    """Rerun's row id: 16 bytes, which sort in the order of logging."""
     times: Mapping[str, int]
     """Timeline -> int64; empty for a static value."""
     components: Components
@@ -95,6 +102,9 @@ class _Chunks:
         self._rerun = rerun
         self._tally = tally
         self._types = _time_types(recording)
+        producers = pc.unique(recording.frames_table()["producer"]).to_pylist()
+        self._ranks = {producer: rank for rank, producer in enumerate(sorted(producers))}
+        """Producer -> its rank, which decides the order of values that were logged at the same instant."""
         self.failure: Exception | None = None
         """The exception that ended the chunks, of which rerun-sdk keeps only the text."""
 
@@ -121,7 +131,14 @@ class _Chunks:
             if components is not None:
                 if several and _archetypes(frame):
                     components = {**self._rerun.cleared(names), **components}
-                yield _Row(times={} if frame.timeless else _times(frame), components=components)
+                times = {} if frame.timeless else _times(frame)
+                yield _Row(id=self._row_id(frame), times=times, components=components)
+
+    def _row_id(self, frame: Frame) -> bytes:
+        """Return nanoseconds and a counter, big-endian, which sort as rows do: by log_time, producer and seq."""
+        producer, seq = frame.key
+        counter = (self._ranks[producer] << 40) + seq
+        return struct.pack(">QQ", max(0, int(frame.log_time)), counter)
 
     def _components(self, frame: Frame) -> Components | None:
         """Return the components of a frame, or None if it is left out, and count it."""
@@ -157,7 +174,7 @@ class _Chunks:
             for name in rows[0].times
         }
         columns = {name: [row.components[name] for row in rows] for name in rows[0].components}
-        return self._rerun.chunk(entity, times, columns)
+        return self._rerun.chunk(entity, [row.id for row in rows], times, columns)
 
 
 def _archetypes(frame: Frame) -> Sequence[str]:

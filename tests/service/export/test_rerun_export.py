@@ -11,6 +11,7 @@ from tests.support.shards import encoded
 
 import lumatile as lt
 from lumatile.errors import InvalidValueError, NotFoundError
+from lumatile_service.batch import ingest
 from lumatile_service.export import export
 from lumatile_service.export.rerun_rrd import write_rrd
 
@@ -264,3 +265,21 @@ def test_export_writes_rrd_and_says_what_is_missing(log, tmp_path, monkeypatch):
     with pytest.raises(InvalidValueError, match=r"install lumatile\[rerun\]"):
         export(tmp_path / "runs", "run-1", tmp_path / "newer.rrd")
     assert not (tmp_path / "newer.rrd").exists()
+
+
+def test_row_ids_follow_the_order_of_logging_across_entities(log, tmp_path):
+    """A recursive clear at the same time as what it clears is after it, and before what is logged afterwards."""
+    log.set_time_sequence("frame", 7)
+    log.log_points("a/b", POINTS[:2])
+    log.log_image("z", PHOTO[:4, :4])
+    log.log_cleared("a", recursive=True)
+    log.log_points("a/c", POINTS[2:4])
+    log.log_points("A", POINTS[2:4], timeless=True)
+    found, _ = exported(log, tmp_path)
+    ids = [found[entity][0]["id"] for entity in ("/a/b", "/z", "/a", "/a/c", "/A")]
+    assert ids == sorted(set(ids))
+    # what was read back is cleared in the same way
+    ingest(tmp_path / "out.rrd", tmp_path / "again")
+    again = lt.open_store(tmp_path / "again").recording()
+    assert again.latest_at("a/b", frame=7) is None
+    assert again.latest_at("a/c", frame=7) is not None
