@@ -17,6 +17,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lumatile.errors import CorruptStoreError, InvalidTypeError
+from lumatile.format.arrow_arrays import array_as_inferred, array_of, array_of_numbers, numbers_of
 from lumatile.format.schema import point_source
 from lumatile.format.tile_rows import TileRows
 
@@ -176,13 +177,13 @@ def _encode_column(name: str, value: Any) -> tuple[pa.Field, pa.Array]:
     if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
         flat = np.ascontiguousarray(value).reshape(-1)
         metadata = {"shape": json.dumps(value.shape), "dtype": value.dtype.name}
-        values = pa.array(flat)
+        values = array_of_numbers(flat)
     elif value is None or isinstance(value, (str, bool, int, float)):
-        row = pa.array([value])
+        row = array_as_inferred([value])
         return pa.field(name, row.type), row
     else:
-        values = pa.array(list(value))
-    row = pa.LargeListArray.from_arrays(pa.array([0, len(values)], pa.int64()), values)
+        values = array_as_inferred(list(value))
+    row = pa.LargeListArray.from_arrays(array_of([0, len(values)], pa.int64()), values)
     return pa.field(name, row.type, metadata=metadata), row
 
 
@@ -207,5 +208,5 @@ def _decode_column(field: pa.Field, row: pa.Array) -> Any:
     if not field.metadata:
         return values.to_pylist()
     shape = tuple(json.loads(field.metadata[b"shape"]))
-    array: NDArray[Any] = values.to_numpy(zero_copy_only=False)
+    array: NDArray[Any] = numbers_of(values)
     return array.astype(np.dtype(field.metadata[b"dtype"].decode()), copy=False).reshape(shape)

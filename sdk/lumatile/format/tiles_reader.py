@@ -11,6 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lumatile.errors import CorruptStoreError
+from lumatile.format.arrow_arrays import numbers_of
 from lumatile.format.tile_rows import Codec, TileRows
 
 Where = Any
@@ -73,11 +74,11 @@ def read_columns(batch: pa.RecordBatch, what: str) -> tuple[int, dict[str, Any],
         raise CorruptStoreError(f"{what}: {e}") from e
     frame, plane, codec = (_single(batch, name, what) for name in ("frame", "plane", "codec"))
     columns: dict[str, Any] = {
-        name: batch.column(name).to_numpy() for name in ("level", "x", "y", "width", "height", "row_pitch", "raw_size")
+        name: numbers_of(batch.column(name)) for name in ("level", "x", "y", "width", "height", "row_pitch", "raw_size")
     }
-    ranges = np.stack([batch.column(name).to_numpy(zero_copy_only=False) for name in ("value_min", "value_max")], 1)
+    ranges = np.stack([numbers_of(batch.column(name), null=np.nan) for name in ("value_min", "value_max")], 1)
     columns |= {"plane": plane, "codec": cast("Codec", codec), "value_range": ranges.astype(np.float64, copy=False)}
-    return frame, columns, batch.column("crc32c").to_numpy()
+    return frame, columns, numbers_of(batch.column("crc32c"))
 
 
 def _single(batch: pa.RecordBatch, name: str, what: str) -> Any:

@@ -12,6 +12,7 @@ import pyarrow as pa
 from crc32c import crc32c
 from numpy.typing import NDArray
 
+from lumatile.format.arrow_arrays import array_of_numbers
 from lumatile.format.schema import TILES
 from lumatile.format.tile_rows import TileRows
 
@@ -134,19 +135,19 @@ def _batch(frame: int, tiles: TileRows, index: NDArray[np.void]) -> pa.RecordBat
     )
     columns: dict[str, pa.Array] = {
         "payload": payload,
-        "frame": pa.array(np.full(n, frame, np.int64)),
+        "frame": array_of_numbers(np.full(n, frame, np.int64)),
         "plane": _repeated(tiles.plane, n),
         "codec": _repeated(tiles.codec, n),
     }
     for name in ("level", "x", "y", "width", "height", "row_pitch", "raw_size", "crc32c"):
-        columns[name] = pa.array(np.ascontiguousarray(index[name]))
+        columns[name] = array_of_numbers(index[name])
     for name in ("value_min", "value_max"):
-        columns[name] = pa.array(index[name], mask=np.isnan(index[name]))
+        columns[name] = array_of_numbers(index[name], null=np.isnan(index[name]))
     return pa.RecordBatch.from_arrays([columns[name] for name in TILES.names], schema=TILES)
 
 
 def _repeated(text: str, n: int) -> pa.Array:
-    """Return an array with n times `text`; much faster than pa.array, which looks for pandas every time."""
+    """Return an array with n times `text`."""
     data = text.encode()
     offsets = np.arange(n + 1, dtype=np.int32) * np.int32(len(data))
     return pa.Array.from_buffers(pa.string(), n, [None, pa.py_buffer(offsets), pa.py_buffer(data * n)])

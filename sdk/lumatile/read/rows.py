@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from lumatile.format.arrow_arrays import array_of, array_of_numbers, numbers_of, table_of
 from lumatile.format.schema import FRAMES
 from lumatile.values import DATA_KINDS
 
@@ -33,7 +34,7 @@ class Codes(dict[Any, int]):
         """Return the codes of a column's values, (n,); new values get new codes."""
         encoded = column.combine_chunks().dictionary_encode()
         table = np.array([self.setdefault(value, len(self)) for value in encoded.dictionary.to_pylist()], np.int64)
-        codes: NDArray[np.int64] = table[encoded.indices.to_numpy(zero_copy_only=False)]
+        codes: NDArray[np.int64] = table[numbers_of(encoded.indices)]
         return codes
 
 
@@ -108,22 +109,22 @@ class RowBatch:
     def _map_entries(self, column: str, name: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         first, rows, values = 0, [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         for chunk in self.table[column].chunks:
-            offsets = chunk.offsets.to_numpy()
+            offsets = numbers_of(chunk.offsets)
             here = slice(offsets[0], offsets[-1])
-            found = pc.equal(chunk.keys[here], name).to_numpy(zero_copy_only=False)
+            found = numbers_of(pc.equal(chunk.keys[here], array_of([name], pa.string())[0]))
             rows.append(first + np.repeat(np.arange(len(chunk)), np.diff(offsets))[found])
-            values.append(chunk.items[here].cast(pa.int64()).to_numpy(zero_copy_only=False)[found].astype(np.int64))
+            values.append(numbers_of(chunk.items[here].cast(pa.int64()))[found])
             first += len(chunk)
         return np.concatenate(rows), np.concatenate(values)
 
 
 def _integers(column: pa.ChunkedArray) -> NDArray[np.int64]:
-    values: NDArray[np.int64] = column.cast(pa.int64()).fill_null(0).to_numpy()
+    values: NDArray[np.int64] = numbers_of(column.cast(pa.int64()), null=0)
     return values
 
 
 def _flags(column: pa.ChunkedArray) -> NDArray[np.bool_]:
-    values: NDArray[np.bool_] = column.fill_null(False).to_numpy().astype(np.bool_, copy=False)
+    values: NDArray[np.bool_] = numbers_of(column, null=False)
     return values
 
 
@@ -244,8 +245,8 @@ class Rows:
     def table(self) -> pa.Table:
         """Return all rows as they are stored, in log order."""
         if not self.batches:
-            return FRAMES.empty_table()
-        return pa.concat_tables([batch.table for batch in self.batches]).take(self._positions)
+            return table_of([], FRAMES)
+        return pa.concat_tables([batch.table for batch in self.batches]).take(array_of_numbers(self._positions))
 
     def compacted(self) -> Rows:
         """Return the same rows in one batch."""

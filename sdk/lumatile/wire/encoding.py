@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from lumatile.buffers import POOL
 from lumatile.errors import LumatileError
+from lumatile.format.arrow_arrays import array_of
 from lumatile.format.point_planes import encode_source
 from lumatile.format.schema import LOG
 from lumatile.values import LoggedValue
@@ -118,5 +119,5 @@ def _batch(rows: Sequence[Mapping[str, Any]]) -> pa.RecordBatch:
     offsets = np.cumsum([0, *(p.nbytes for p in payloads)], dtype=np.int64)
     data = payloads[0] if len(payloads) == 1 else np.concatenate(payloads)
     payload = pa.Array.from_buffers(pa.large_binary(), len(rows), [None, pa.py_buffer(offsets), pa.py_buffer(data)])
-    others = [pa.array([row[field.name] for row in rows], field.type) for field in list(LOG)[1:]]
+    others = [array_of([row[field.name] for row in rows], field.type) for field in list(LOG)[1:]]
     return pa.record_batch([payload, *others], schema=LOG)

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lumatile.errors import CorruptStoreError, StoreError
+from lumatile.format.arrow_arrays import array_of
 from lumatile.format.segment_names import FramesFile, segment_time
 from lumatile.format.tiles_reader import TilesReader
 from lumatile.format.tiles_writer import TilesFile
@@ -124,7 +125,7 @@ def merge(
         for file, frames in zip(files, sources, strict=True):
             first = segment.tiles.rows
             _copy(storage.open_tiles(file.segment), segment.tiles, sum(len(table) for table in tables))
-            moved = pc.add(frames.table["first_tile"], first)
+            moved = pc.add(frames.table["first_tile"], array_of([first], pa.int64())[0])
             column = frames.table.schema.get_field_index("first_tile")
             tables.append(frames.table.set_column(column, "first_tile", moved))
     except BaseException:

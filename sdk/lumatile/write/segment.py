@@ -9,6 +9,7 @@ from dataclasses import asdict
 import pyarrow as pa
 from crc32c import crc32c
 
+from lumatile.format.arrow_arrays import table_of
 from lumatile.format.schema import FORMAT_VERSION, FRAMES
 from lumatile.format.segment_names import FramesFile, new_segment_name
 from lumatile.format.tiles_writer import TilesFile, head_size
@@ -61,7 +62,7 @@ def first_use() -> None:
     them forever.
     """
     head_size()
-    _frames_file(pa.Table.from_pylist([], schema=FRAMES))
+    _frames_file(table_of([], FRAMES))
 
 
 def _frames_file(frames: pa.Table) -> pa.Buffer:

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Mapping
 from os import PathLike
 from typing import Any
 
-import pyarrow as pa
 from crc32c import crc32c
 
 from lumatile.errors import SinkError, StoreError
+from lumatile.format.arrow_arrays import table_of
 from lumatile.format.schema import FRAMES
 from lumatile.format.tile_rows import TileRows
 from lumatile.settings import RecordingSettings
@@ -102,7 +102,7 @@ class SegmentWriter:
         if self._segment is None:
             return 0
         try:
-            file, size = self._segment.commit(pa.Table.from_pylist(self._rows, schema=FRAMES))
+            file, size = self._segment.commit(table_of(self._rows, FRAMES))
         except BaseException:
             self.abort()
             raise

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from lumatile.errors import CorruptStoreError, StoreFormatError
+from lumatile.format.arrow_arrays import numbers_of
 from lumatile.format.segment_names import FramesFile
 from lumatile.storage.recording_storage import RecordingStorage
 
@@ -99,9 +100,9 @@ def _ranges(table: pa.Table) -> list[tuple[bytes, int, int]]:
     """(producer, first, last) of the keys in frames rows, as few as possible."""
     keys: list[tuple[bytes, int, int]] = []
     producers = table["producer"].combine_chunks().dictionary_encode()
-    codes = producers.indices.to_numpy()
-    first = table["seq"].to_numpy()
-    last = pc.coalesce(table["seq_last"], table["seq"]).to_numpy()
+    codes = numbers_of(producers.indices)
+    first = numbers_of(table["seq"])
+    last = numbers_of(pc.coalesce(table["seq_last"], table["seq"]))
     for code, producer in enumerate(producers.dictionary.to_pylist()):
         rows = np.flatnonzero(codes == code)
         rows = rows[np.argsort(first[rows], kind="stable")]
