@@ -11,7 +11,7 @@
     |   +-- StoreFormatError                it is no store, or its format is newer than this package
     |   +-- CorruptStoreError               bytes are not those that were written
     |   +-- StoreDeniedError (PermissionError)   access is denied
-    +-- NotFoundError (KeyError)            no such recording, frame or tile
+    +-- NotFoundError (KeyError)            no such recording, timeline, frame or tile
     +-- SourceNotKeptError                  logged with keep_source=False, and the tiles do not give it back
 
 In lenient mode a bad log call gives a LumatileWarning instead of an error.
@@ -92,7 +92,7 @@ class StoreDeniedError(StoreError, PermissionError):
 
 
 class NotFoundError(LumatileError, KeyError):
-    """There is no such recording, entity, frame or tile."""
+    """There is no such recording, entity, timeline, frame or tile."""
 
     def __str__(self) -> str:
         """Return the message, without KeyError's quotes."""

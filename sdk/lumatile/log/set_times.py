@@ -36,8 +36,9 @@ def set_time_seconds(timeline: str, seconds: SupportsFloat | None, *, recording:
 
     Args:
         timeline: The name of the timeline.
-        seconds: Seconds since the epoch, stored as round(seconds * 1e9) nanoseconds; None: the values to come are not
-            on the timeline.
+        seconds: Seconds since the epoch, stored as round(seconds * 1e9) nanoseconds; or an instant (datetime, UTC where
+            it names no zone; numpy.datetime64; pandas.Timestamp) or a duration (timedelta) of any unit, stored exactly.
+            None: the values to come are not on the timeline.
         recording: The recording whose timeline it is; None: the current one.
 
     Raises:
@@ -56,7 +57,8 @@ def set_time_nanos(timeline: str, nanos: SupportsIndex | None, *, recording: Rec
 
     Args:
         timeline: The name of the timeline.
-        nanos: Nanoseconds since the epoch, an integer of 64 bits; None: the values to come are not on the timeline.
+        nanos: Nanoseconds since the epoch, an integer of 64 bits; or an instant or a duration, as in
+            `set_time_seconds`. None: the values to come are not on the timeline.
         recording: The recording whose timeline it is; None: the current one.
 
     Raises:

@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from lumatile.datetimes import is_datetime, nanoseconds_of
 from lumatile.errors import InvalidTypeError, InvalidValueError, shown
 from lumatile.values import TimePoint
 
@@ -95,12 +96,14 @@ def sequence_number(sequence: Any) -> int | None:
 
 
 def nanoseconds_of_seconds(seconds: Any) -> int | None:
-    """Return round(seconds * 1e9), None for None.
+    """Return round(seconds * 1e9), None for None; the exact nanoseconds of a datetime or duration, whatever its unit.
 
-    Raises InvalidTypeError for anything but a number, InvalidValueError for one that is not finite.
+    Raises InvalidTypeError for anything else, InvalidValueError for what is not finite.
     """
     if seconds is None:
         return None
+    if is_datetime(seconds):
+        return _of_datetime("seconds", seconds)
     if isinstance(seconds, str | bytes):
         raise InvalidTypeError(f"seconds must be a number or None, not {shown(seconds)}")
     try:
@@ -113,13 +116,25 @@ def nanoseconds_of_seconds(seconds: Any) -> int | None:
 
 
 def nanoseconds(nanos: Any) -> int | None:
-    """Return a position on a time timeline. Raises InvalidTypeError for anything but an integer or None."""
+    """Return a position on a time timeline; that of a datetime or duration, whatever its unit.
+
+    Raises InvalidTypeError for anything but those, an integer and None; InvalidValueError for NaT.
+    """
     if nanos is None:
         return None
+    if is_datetime(nanos):
+        return _of_datetime("nanos", nanos)
     try:
         return operator.index(nanos)
     except TypeError:
         raise InvalidTypeError(f"nanos must be an integer or None, not {shown(nanos)}") from None
+
+
+def _of_datetime(argument: str, value: Any) -> int:
+    try:
+        return nanoseconds_of(value)
+    except ValueError as e:
+        raise InvalidValueError(f"{argument} must be a time or a duration, not {shown(value)}: {e}") from e
 
 
 def _check_name(name: Any) -> None:

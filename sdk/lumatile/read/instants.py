@@ -2,42 +2,38 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import math
 import numbers
 from typing import Any
 
-import numpy as np
-
+from lumatile.datetimes import is_datetime, nanoseconds_of
 from lumatile.errors import InvalidTypeError, InvalidValueError, shown
 
 LEAST, GREATEST = -(2**63), 2**63 - 1
-
-_EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
 def as_instant(timeline: str, kind: str, value: Any) -> int:
     """Return the 64-bit number of an instant on a timeline of `kind` "sequence" or "time".
 
-    An int is a sequence number or nanoseconds since the epoch, a float seconds since the epoch; datetime.datetime (UTC
-    where it has no zone) and numpy.datetime64 are accepted. A value beyond 64 bits is the least or the greatest
-    instant. Raises InvalidTypeError for another type, and for anything but an int on a sequence; InvalidValueError for
-    NaN.
+    An int is a sequence number or nanoseconds since the epoch, a float seconds since the epoch; an instant of datetime
+    (UTC where it has no zone), numpy or pandas is accepted, and so is a duration, as the time since the epoch. A value
+    beyond 64 bits is the least or the greatest instant. Raises InvalidTypeError for another type, and for anything but
+    an int on a sequence; InvalidValueError for NaN, NaT and a duration without a fixed length.
     """
-    if isinstance(value, numbers.Integral):
+    if kind != "sequence" and is_datetime(value):
+        try:
+            nanos = nanoseconds_of(value)
+        except ValueError as e:
+            raise InvalidValueError(f"timeline {timeline!r}: an instant must be a time, not {shown(value)}: {e}") from e
+    elif isinstance(value, numbers.Integral) and not is_datetime(value):  # numpy's durations are integers to Python
         nanos = int(value)
     elif kind == "sequence":
         raise InvalidTypeError(f"timeline {timeline!r} is a sequence: its instant must be an int, not {shown(value)}")
     elif isinstance(value, numbers.Real):
         if math.isnan(value):
             raise InvalidValueError(f"timeline {timeline!r}: an instant must be a number, not {shown(value)}")
-        nanos = round(float(value) * 1e9) if math.isfinite(value) else int(math.copysign(GREATEST, value))
-    elif isinstance(value, dt.datetime):
-        exact = getattr(value, "nanosecond", 0)  # pandas.Timestamp has more digits than its base class
-        since = (value if value.tzinfo else value.replace(tzinfo=dt.UTC)) - _EPOCH
-        nanos = (since.days * 86_400 + since.seconds) * 10**9 + since.microseconds * 1000 + exact
-    elif isinstance(value, np.datetime64) and not np.isnat(value):
-        nanos = int(value.astype("datetime64[ns]").astype(np.int64))
+        exact = float(value) * 1e9
+        nanos = round(exact) if math.isfinite(exact) else int(math.copysign(GREATEST, value))
     else:
         raise InvalidTypeError(
             f"timeline {timeline!r}: an instant must be an int, a float (seconds) or a datetime, not {shown(value)}"

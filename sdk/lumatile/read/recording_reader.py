@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from lumatile.annotations import AnnotationContext
 from lumatile.entity_paths import normalise_entity_path
-from lumatile.errors import InvalidValueError, StoreError
+from lumatile.errors import InvalidValueError, NotFoundError, StoreError
 from lumatile.format.segment_names import FramesFile
 from lumatile.read.frame import Frame
 from lumatile.read.frame_tiles import FoundTiles, FrameTiles, find_tiles
@@ -140,8 +140,8 @@ class RecordingReader:
             kind: "image", "depth", "segmentation" or "points"; None: any of them.
             at: The name of one timeline, and an instant on it, for names that are no Python keywords.
             **timeline: The same, as one keyword. An instant is an int (a sequence number, or nanoseconds since the
-                epoch), a float (seconds since the epoch), a datetime (UTC where it names no time zone) or a
-                numpy.datetime64.
+                epoch), a float (seconds since the epoch), a datetime (UTC where it names no time zone), a
+                numpy.datetime64, or a timedelta of either, as the time since the epoch.
 
         Returns:
             The frame; None where there is none, or where a later clear has cleared it.
@@ -149,6 +149,7 @@ class RecordingReader:
         Raises:
             InvalidValueError: `path` is no entity path, `kind` is not one of the four, more than one instant is
                 given, or the instant is not a number.
+            NotFoundError: Nothing in the recording is on a timeline of that name.
             InvalidTypeError: The instant is of a type that its timeline does not take.
         """
         entity_path = _entity(path)
@@ -159,6 +160,8 @@ class RecordingReader:
             raise InvalidValueError(f"an instant must be on one timeline, not on {sorted(instants)}")
         name, value = next(iter(instants.items()), ("log_time", GREATEST))
         rows, index = self._state
+        if name not in rows.timeline_names and not rows.timeless:
+            raise NotFoundError(f"no timeline {name!r}; this recording has {sorted(rows.timeline_names)}")
         instant = as_instant(name, rows.timeline_names.get(name, "time"), value)
         row = index.latest(entity_path, DATA_KINDS if kind is None else (kind,), name, instant)
         return None if row is None else self._frame(rows, index, row, (name, instant))

@@ -242,6 +242,11 @@ class Rows:
             names.update(batch.timeline_names())
         return names
 
+    @cached_property
+    def timeless(self) -> bool:
+        """True where no row is on a timeline."""
+        return bool(self.column(lambda batch: batch.timeless).all())
+
     def table(self) -> pa.Table:
         """Return all rows as they are stored, in log order."""
         if not self.batches:

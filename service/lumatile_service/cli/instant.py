@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from lumatile.errors import InvalidValueError, NotFoundError
@@ -15,7 +17,8 @@ At = Annotated[
     typer.Option(
         "--at",
         metavar="TIMELINE=VALUE",
-        help="Show the frame that is valid at this time: a sequence number, or seconds; by default the newest.",
+        help="Show the frame that is valid at this time: a sequence number, or seconds or a UTC time as `lumatile ls` "
+        "prints it; by default the newest.",
     ),
 ]
 
@@ -35,16 +38,28 @@ def frame_at(recording: RecordingReader, entity: str, at: str | None) -> Frame:
     return frame
 
 
-def _parsed(recording: RecordingReader, at: str | None) -> dict[str, int | float]:
+def _parsed(recording: RecordingReader, at: str | None) -> dict[str, int | float | np.datetime64]:
     if at is None:
         return {}
     name, equals, text = at.rpartition("=")
     if not equals or name not in recording.timelines():
         known = sorted(recording.timelines())
         raise InvalidValueError(f"--at must be TIMELINE=VALUE with one of the timelines {known}, not {at!r}")
-    whole = recording.timelines()[name] == "sequence"
-    try:
-        return {name: int(text) if whole else float(text)}
-    except ValueError:
-        rule = f"counts whole steps, as in --at {name}=1" if whole else f"is in seconds, as in --at {name}=1.5"
-        raise InvalidValueError(f"--at: the timeline {name!r} {rule}, not {text!r}") from None
+    if recording.timelines()[name] == "sequence":
+        try:
+            return {name: int(text)}
+        except ValueError:
+            rule = f"counts whole steps, as in --at {name}=1"
+    else:
+        for read in (float, _utc):
+            with contextlib.suppress(ValueError):
+                return {name: read(text)}
+        rule = f"is in seconds or UTC, as in --at {name}=1.5 and --at '{name}=2026-01-31 12:00:00'"
+    raise InvalidValueError(f"--at: the timeline {name!r} {rule}, not {text!r}")
+
+
+def _utc(text: str) -> np.datetime64:
+    """Return a time in ISO 8601, with a space or a T in it and with or without a Z. Raises ValueError."""
+    if not text[:1].isdigit() and not text.startswith("-"):
+        raise ValueError("not a date")  # numpy knows words too
+    return np.datetime64(text.removesuffix("Z"))

@@ -53,6 +53,8 @@ def instant(kind: str, value: int) -> str:
         return str(value)
     whole, nanoseconds = divmod(value, 10**9)
     try:
-        return f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%d %H:%M:%S}.{nanoseconds // 10**6:03d}"
+        second = f"{datetime.fromtimestamp(whole, UTC):%Y-%m-%d %H:%M:%S}"
     except (OverflowError, ValueError, OSError):
         return str(np.datetime64(value, "ns"))
+    digits = f"{nanoseconds:09d}"
+    return f"{second}.{digits[:3] if digits.endswith('000000') else digits}"

@@ -1,9 +1,11 @@
 """Where values lie on the timelines."""
 
+import datetime as dt
 import threading
 import time
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -129,6 +131,63 @@ def test_seconds_of_narrow_dtypes_are_widened_first():
     assert nanoseconds_of_seconds(np.float32(1.5)) == 1_500_000_000
     assert nanoseconds_of_seconds(np.int8(100)) == 100_000_000_000
     assert nanoseconds_of_seconds(1_700_000_000) == 1_700_000_000 * 10**9
+
+
+INSTANT = 1_577_836_800_000_000_001  # 2020-01-01, and one nanosecond
+INSTANTS = [
+    (np.datetime64(INSTANT, "ns"), INSTANT),
+    (np.array([INSTANT], "M8[ns]"), INSTANT),
+    (pd.Timestamp(INSTANT), INSTANT),
+    (pd.Timestamp(INSTANT, tz="Asia/Tokyo"), INSTANT),
+    (dt.datetime(2020, 1, 1), INSTANT - 1),  # noqa: DTZ001
+    (dt.datetime(2020, 1, 1, 2, tzinfo=dt.timezone(dt.timedelta(hours=2))), INSTANT - 1),
+    (np.datetime64("2020"), INSTANT - 1),
+    (np.datetime64("2020-01"), INSTANT - 1),
+    (np.datetime64("2020-01-01T00:00"), INSTANT - 1),
+]
+DURATIONS = [
+    (np.timedelta64(33_000_000, "ns"), 33_000_000),
+    (np.array(33_000_000, "m8[ns]"), 33_000_000),
+    (np.timedelta64(33, "ms"), 33_000_000),
+    (np.timedelta64(-2, "W"), -14 * 86_400 * 10**9),
+    (np.timedelta64(33_000_000_999, "ps"), 33_000_000),
+    (dt.timedelta(milliseconds=33), 33_000_000),
+    (dt.timedelta(days=-1, microseconds=1), -86_400 * 10**9 + 1000),
+    (pd.Timedelta(33_000_001, "ns"), 33_000_001),
+]
+
+
+@pytest.mark.parametrize(("at", "nanos"), INSTANTS + DURATIONS)
+@pytest.mark.parametrize("function", ["set_time_seconds", "set_time_nanos"])
+def test_instants_and_durations_mean_themselves_in_any_unit(strict, values, function, at, nanos):
+    getattr(strict, function)("t", at)
+    assert log(strict, values).times == {"t": nanos}
+
+
+@pytest.mark.parametrize(
+    ("at", "why"),
+    [
+        (np.datetime64("NaT"), "NaT"),
+        (np.timedelta64("NaT"), "NaT"),
+        (pd.NaT, "NaT"),
+        (np.timedelta64(3, "Y"), "no length"),
+        (np.timedelta64(3), "no length"),
+        (np.datetime64(2**62, "s"), "64 bits"),
+        (np.datetime64("9999"), "64 bits"),
+        (dt.datetime(9999, 1, 1), "64 bits"),  # noqa: DTZ001
+        (dt.timedelta.max, "64 bits"),
+    ],
+)
+@pytest.mark.parametrize("function", ["set_time_seconds", "set_time_nanos"])
+def test_a_time_without_a_number_of_64_bits_is_refused(strict, function, at, why):
+    with pytest.raises(ValueError, match=why):
+        getattr(strict, function)("t", at)
+
+
+@pytest.mark.parametrize("at", [INSTANTS[0][0], DURATIONS[0][0], DURATIONS[5][0]])
+def test_a_sequence_takes_no_time(strict, at):
+    with pytest.raises(TypeError, match="sequence must be an integer or None"):
+        strict.set_time_sequence("frame", at)
 
 
 def test_a_time_point_keeps_what_it_saw():

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from lumatile.errors import InvalidTypeError, InvalidValueError
+from lumatile.errors import InvalidTypeError, InvalidValueError, NotFoundError
 from lumatile.read.store import open_store
 from lumatile.settings import RecordingSettings
 from lumatile.write.writer import SegmentWriter
@@ -80,7 +80,10 @@ def recordings(draw):
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_every_query_is_answered_as_the_rules_say(tmp_path, rows, kind):
     recording = stored(tmp_path / uuid.uuid4().hex, rows)
-    for path, timeline in itertools.product(PATHS, ["log_time", "log_tick", "f", "g", "never"]):
+    timelines = ["log_time", "log_tick", *(name for name in recording.timelines() if name in "fg")]
+    if not rows:
+        timelines += ["never"]
+    for path, timeline in itertools.product(PATHS, timelines):
         for value in range(-2, 6):
             frame = recording.latest_at(path or "/", kind=kind, at={timeline: value})
             assert (frame and frame.key) == oracle(rows, path, kind, timeline, value), (path, timeline, value)
@@ -133,10 +136,54 @@ def test_instants_beyond_64_bits_are_the_ends_of_time(tmp_path):
     assert recording.latest_at("a", t=float("-inf")) is None
 
 
+@pytest.mark.parametrize(
+    ("instant", "year"),
+    [
+        (np.datetime64("9999-12-31"), 2020),
+        (np.datetime64("2500-01-01"), 2020),
+        (np.datetime64("2263-01-01", "s"), 2020),
+        (np.datetime64(2**62, "Y"), 2020),
+        (np.datetime64(2**62, "s"), 2020),
+        (np.datetime64("1600-01-01"), None),
+        (np.datetime64(-(2**62), "M"), None),
+        (dt.datetime(9999, 12, 31), 2020),  # noqa: DTZ001
+        (dt.datetime(1, 1, 1), None),  # noqa: DTZ001
+        (1e300, 2020),
+        (-1e300, None),
+        (np.datetime64("1950"), 1900),
+        (np.datetime64("1990-01"), 1990),
+        (np.timedelta64(0, "s"), 1900),
+        (np.timedelta64(20 * 366, "D"), 1990),
+        (dt.timedelta(days=20 * 366), 1990),
+        (dt.timedelta.max, 2020),
+    ],
+)
+def test_no_instant_wraps_around(tmp_path, instant, year):
+    years = [1800, 1900, 1990, 2020]
+    times = [int(np.datetime64(str(each), "ns").astype(np.int64)) for each in years]
+    recording = stored(tmp_path, [image(i, times={"t": at}) for i, at in enumerate(times)])
+    frame = recording.latest_at("a", t=instant)
+    assert (frame and years[frame.key[1]]) == year
+
+
+def test_an_unknown_timeline_is_an_error_that_names_those_there_are(tmp_path):
+    recording = stored(tmp_path, [image(0, sequences={"frame": 5}), image(1, timeless=True)])
+    with pytest.raises(NotFoundError, match=r"no timeline 'frmae'; .* \['frame', 'log_tick', 'log_time'\]"):
+        recording.latest_at("a", frmae=5)
+
+
+def test_where_nothing_is_on_a_timeline_yet_any_may_be_asked(tmp_path):
+    assert stored(tmp_path / "empty", []).latest_at("a", frame=5) is None
+    assert stored(tmp_path / "timeless", [image(0, timeless=True)]).latest_at("a", frame=5).key == (PRODUCERS[0], 0)
+
+
 def test_a_sequence_takes_no_seconds(tmp_path):
     recording = stored(tmp_path, [image(0, sequences={"frame": 5})])
     with pytest.raises(InvalidTypeError, match=r"'frame' is a sequence: its instant must be an int, not 4.5"):
         recording.latest_at("a", frame=4.5)
+    for instant in (np.timedelta64(4, "s"), np.timedelta64(4), dt.timedelta(seconds=4), np.datetime64(4, "s")):
+        with pytest.raises(InvalidTypeError, match="'frame' is a sequence"):
+            recording.latest_at("a", frame=instant)
 
 
 @pytest.mark.parametrize(
@@ -145,14 +192,16 @@ def test_a_sequence_takes_no_seconds(tmp_path):
         ({"t": float("nan")}, InvalidValueError, "nan"),
         ({"t": "now"}, InvalidTypeError, "'now'"),
         ({"t": None}, InvalidTypeError, "None"),
-        ({"t": np.datetime64("NaT")}, InvalidTypeError, "NaT"),
+        ({"t": np.datetime64("NaT")}, InvalidValueError, "NaT"),
+        ({"t": np.timedelta64("NaT")}, InvalidValueError, "NaT"),
+        ({"t": np.timedelta64(3, "M")}, InvalidValueError, "no length"),
         ({"t": 1, "frame": 2}, InvalidValueError, "one timeline"),
         ({"kind": "video"}, InvalidValueError, "'video'"),
     ],
 )
 def test_what_is_no_instant_is_refused_by_name(tmp_path, arguments, error, message):
     with pytest.raises(error, match=message):
-        stored(tmp_path, [image(0)]).latest_at("a", **arguments)
+        stored(tmp_path, [image(0, times={"t": 5})]).latest_at("a", **arguments)
 
 
 def test_timelines_are_named_with_their_kinds(tmp_path):

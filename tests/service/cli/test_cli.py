@@ -4,6 +4,7 @@ Longer than other files: its tests share one store that is made once.
 """
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -139,6 +140,25 @@ def test_info_shows_a_frame(run, run_json, store):
     assert "700 x 600, 350 x 300, 175 x 150" in out
 
 
+def test_at_takes_the_times_that_ls_prints(run, run_json, tmp_path):
+    recording = lt.new_recording("app", "run", sink=tmp_path / "store")
+    times = [-1, 0, 1_500_000_000, 1_796_082_374_940_872_764]
+    for seq, nanos in enumerate(times):
+        recording.set_time_nanos("sim time", nanos)
+        recording.log_point(f"p{seq}", [0, 0])
+    recording.disconnect()
+    printed = [run("info", tmp_path / "store", "run", f"p{seq}")[1] for seq in range(len(times))]
+    printed = [re.search(r"sim time +(.*?) *\n", text)[1] for text in printed]
+    assert printed[0] == "1969-12-31 23:59:59.999999999"
+    assert printed[2] == "1970-01-01 00:00:01.500"
+    assert f"sim time: {printed[0]} to {printed[-1]}\n" in run("ls", tmp_path / "store")[1]
+    for seq, text in enumerate(printed):
+        for form in (text, text.replace(" ", "T") + "Z"):
+            code, report = run_json("info", tmp_path / "store", "run", f"p{seq}", "--at", f"sim time={form}")
+            assert (code, report["times"]["sim time"]["value"]) == (0, times[seq])
+    assert run("info", tmp_path / "store", "run", "p3", "--at", "sim time=2020")[0] == 2
+
+
 def test_info_finds_the_frame_that_holds_at_an_instant(run_json, store):
     _, report = run_json("info", store, "run/1", "camera/rgb", "--at", "frame=0")
     assert report["times"]["frame"]["value"] == 0
@@ -236,6 +256,7 @@ def test_render_draws_points_with_the_nearest_on_top(run, store, tmp_path):
         (("info", "STORE", "run/1", "camera/rgb", "--at", "step=1"), "step=1"),
         (("info", "STORE", "run/1", "camera/rgb", "--at", "frame=x"), "'x'"),
         (("info", "STORE", "run/1", "camera/rgb", "--at", "frame=-1"), "frame=-1"),
+        (("info", "STORE", "run/1", "camera/rgb", "--at", "log_time=now"), "in seconds or UTC"),
         (("render", "STORE", "camera/rgb", "-o", "OUT", "--level", "3"), "levels 0 to 2, not 3"),
         (("render", "STORE", "camera/rgb", "-o", "OUT", "--tile", "3,0"), "3,0"),
         (("render", "STORE", "camera/rgb", "-o", "OUT", "--tile", "-1,0"), "-1,0"),
