@@ -52,7 +52,7 @@ def nanoseconds_of(value: Any) -> int:
         value = (value if value.tzinfo else value.replace(tzinfo=dt.UTC)) - _EPOCH
     else:
         exact = int(getattr(value, "nanoseconds", 0))  # pandas.Timedelta
-    return (value.days * 86_400 + value.seconds) * 10**9 + value.microseconds * 1000 + exact
+    return int(value.days * 86_400 + value.seconds) * 10**9 + int(value.microseconds) * 1000 + exact
 
 
 def _of_numpy(value: np.datetime64 | np.timedelta64) -> int:

@@ -30,7 +30,7 @@ def open_store(path: str | os.PathLike[str]) -> Store:
     Raises:
         StoreError: The store cannot be read.
         StoreFormatError: It is no store, or one of a newer format version.
-        InvalidValueError: There is no such URL scheme.
+        InvalidValueError: There is no such URL scheme, or the path is empty or means something else (HOST:PORT, .rrd).
     """
     from lumatile.read import store
 

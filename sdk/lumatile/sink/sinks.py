@@ -71,7 +71,10 @@ class SinkAt:
         return open_sink(self._location, settings, backend=self.backend)
 
     def __str__(self) -> str:
-        return shown(self._location)
+        try:
+            return shown(self._location)
+        except InvalidValueError:
+            return shown(os.environ["LUMATILE_SINK"])
 
     @property
     def _location(self) -> str:
@@ -86,7 +89,7 @@ def sink_at(location: str | os.PathLike[str], *, backend: str = "auto") -> SinkA
     """Return the factory of the sink at a path, as seen from the current directory, or at a URL.
 
     `backend`: "auto", or the backend that makes the tiles of a store that this process writes. Raises InvalidTypeError
-    for anything but a path or a URL.
+    for anything but a path or a URL, InvalidValueError for a path that is empty or certainly means something else.
     """
     if not isinstance(location, str | os.PathLike):
         raise InvalidTypeError(f"a sink must be a path or a URL, not {shown(location)}")
