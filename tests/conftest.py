@@ -54,6 +54,12 @@ def lenient(name):
     recording.disconnect()
 
 
+@pytest.fixture
+def one_segment(monkeypatch):
+    """Commit at flushes only, so that what is logged before one is in one segment on a slow machine too."""
+    monkeypatch.setattr("lumatile.write.writer.SEGMENT_SECONDS", 600.0)
+
+
 @pytest.fixture(scope="session", params=["numpy", "numba"])
 def backend(request):
     """Each backend that runs here."""

@@ -16,7 +16,7 @@ from lumatile.write.writer import SegmentWriter
 
 
 @pytest.fixture
-def store(tmp_path, name):
+def store(tmp_path, name, one_segment):
     """A store with a recording of an image of 12 tiles, a segmentation and a cloud."""
     rng = np.random.default_rng(0)
     recording = lt.new_recording("tests", "run", sink=f"memory://{name}", strict=True)

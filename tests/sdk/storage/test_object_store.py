@@ -26,7 +26,7 @@ from lumatile.settings import RecordingSettings
 from lumatile.storage import object_client, object_directory, object_tiles
 from lumatile.storage.object_directory import ObjectStore
 from lumatile.storage.object_tiles import ObjectTiles
-from lumatile.write import merge, writer
+from lumatile.write import merge
 from lumatile.write.writer import SegmentWriter
 from lumatile_kernels import select_backend
 from lumatile_service.cli import main
@@ -118,8 +118,7 @@ def log_everything(store):
     recording.disconnect()
 
 
-def test_every_kind_of_value_is_stored_and_read_as_in_a_directory(store, tmp_path, server, bucket, monkeypatch):
-    monkeypatch.setattr(writer, "SEGMENT_SECONDS", 60.0)
+def test_every_kind_of_value_is_stored_and_read_as_in_a_directory(store, tmp_path, server, bucket, one_segment):
     for each in (store, str(tmp_path)):
         log_everything(each)
     far, near = (open_store(each).recording() for each in (store, tmp_path))
@@ -441,7 +440,7 @@ def test_a_child_of_a_process_that_used_a_bucket_says_that_it_cannot(store):
     os.close(receiver)
 
 
-def test_reading_a_tile_fetches_little_more_than_the_tile(store, proxy):
+def test_reading_a_tile_fetches_little_more_than_the_tile(store, proxy, one_segment):
     recording = lt.new_recording("app", "run", strict=True)
     recording.save(store, backend="numpy")
     picture = np.zeros((2160, 3840, 3), np.uint8)

@@ -36,6 +36,8 @@ def test_pickles_are_never_loaded(tmp_path):
         ("2.y.npy", poison),
     ]
     write(tmp_path / "d" / "0.tar", members)
+    write(tmp_path / "first" / "0.tar", members[:1])
+    ingest(tmp_path / "first", tmp_path / "store")  # numba unpickles its own cache at first
     seen = []
     sys.addaudithook(lambda event, _: seen.append(event) if event == "pickle.find_class" and recording else None)
     recording = True
