@@ -6,15 +6,15 @@ import logging
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from queue import SimpleQueue
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from lumatile.errors import CorruptStoreError, StoreError
-from lumatile.format.arrow_arrays import array_of
+from lumatile.format.arrow_arrays import array_of_numbers, numbers_of
 from lumatile.format.segment_names import FramesFile, segment_time
 from lumatile.format.tiles_reader import TilesReader
 from lumatile.format.tiles_writer import TilesFile
@@ -108,12 +108,18 @@ class Merger:
 
 
 def merge(
-    storage: RecordingStorage, settings: RecordingSettings, disk: WriteBehind, files: Sequence[FramesFile]
+    storage: RecordingStorage,
+    settings: RecordingSettings,
+    disk: WriteBehind,
+    files: Sequence[FramesFile],
+    *,
+    without: Collection[tuple[bytes, int]] = (),
 ) -> tuple[FramesFile, int]:
     """Write one segment with all rows of `files`, and return it and its size in bytes.
 
-    It replaces them, and those segments that they had replaced and that are still there. Raises OSError, and
-    CorruptStoreError where a file has other bytes than were written; nothing is changed then.
+    It replaces them, and those segments that they had replaced and that are still there. `without`: the keys (producer,
+    seq) of rows that are left out. Raises OSError, and CorruptStoreError where a file has other bytes than were
+    written; nothing is changed then.
     """
     sources = [storage.read_frames(file) for file in files]
     earlier = {name for frames in sources for name in frames.replaces}
@@ -124,20 +130,34 @@ def merge(
         tables: list[pa.Table] = []
         for file, frames in zip(files, sources, strict=True):
             first = segment.tiles.rows
-            _copy(storage.open_tiles(file.segment), segment.tiles, sum(len(table) for table in tables))
-            moved = pc.add(frames.table["first_tile"], array_of([first], pa.int64())[0])
-            column = frames.table.schema.get_field_index("first_tile")
-            tables.append(frames.table.set_column(column, "first_tile", moved))
+            kept = _kept(frames.table, without)
+            _copy(storage.open_tiles(file.segment), segment.tiles, sum(len(table) for table in tables), kept)
+            table = frames.table.filter(array_of_numbers(kept))
+            counts = numbers_of(table["tile_count"])
+            column = table.schema.get_field_index("first_tile")
+            moved = array_of_numbers(first + np.cumsum(counts) - counts)
+            tables.append(table.set_column(column, "first_tile", moved))
     except BaseException:
         segment.abort()
         raise
     return segment.commit(pa.concat_tables(tables), [*(file.segment for file in files), *sorted(earlier)])
 
 
-def _copy(source: TilesReader, target: TilesFile, frames: int) -> None:
-    """Write all tiles of `source` to `target`, which has `frames` frames already."""
+def _kept(table: pa.Table, without: Collection[tuple[bytes, int]]) -> NDArray[np.bool_]:
+    """Return which rows of a frames file are not left out, (n,)."""
+    if not without:
+        return np.ones(len(table), np.bool_)
+    keys = zip(table["producer"].to_pylist(), table["seq"].to_pylist(), strict=True)
+    return np.array([key not in without for key in keys], np.bool_)
+
+
+def _copy(source: TilesReader, target: TilesFile, frames: int, kept: NDArray[np.bool_]) -> None:
+    """Write the tiles of the frames that are `kept` to `target`, which has `frames` frames already."""
+    numbers = frames + np.cumsum(kept) - 1
     for i in range(len(source)):
         frame, tiles, checksums = source.batch(i)
-        index = target.write(frames + frame, tiles)
+        if not kept[frame]:
+            continue
+        index = target.write(int(numbers[frame]), tiles)
         if not np.array_equal(index["crc32c"], checksums):
             raise CorruptStoreError(f"{source.path}: record batch {i} has other bytes than were written")

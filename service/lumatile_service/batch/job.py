@@ -10,8 +10,10 @@ from os import PathLike
 
 from lumatile.errors import LumatileError
 from lumatile.settings import RecordingSettings
+from lumatile_service.batch.ledger import Ledger
 from lumatile_service.batch.log_call import Reader
 from lumatile_service.batch.source_files import SourceFiles
+from lumatile_service.batch.stale import Listed
 from lumatile_service.batch.tally import IngestTally
 
 
@@ -36,6 +38,10 @@ class Job:
     """The number of threads that read and log; None: the engine chooses."""
     tally: IngestTally
     """The counts of what has been done; the engine updates them."""
+    ledger: Ledger
+    """The values that were stored before."""
+    listed: Listed
+    """The places that the reader has listed; the engine adds to them, unless nothing was stored before."""
 
     def check_errors(self) -> None:
         """Raise TooManyErrorsError if more than `max_errors` values have turned out bad."""

@@ -3,83 +3,79 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from dataclasses import replace
 from os import PathLike
 from typing import Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from lumatile.read.recording_reader import RecordingReader
-from lumatile.storage.open_storage import open_storage
 from lumatile_service.batch.log_call import LogCall
+from lumatile_service.batch.places import SourcePlace, digest, stored_rows
 
-State = Literal["new", "stored", "changed"]
-
-BATCH_ROWS = 1 << 16
-"""The number of rows that are converted to Python objects at a time."""
+State = Literal["new", "stored", "moved", "changed"]
 
 
 class Ledger:
     """The values of one recording that have provenance, as they were stored when the ledger was made."""
 
-    def __init__(self, store: str | PathLike[str], recording_id: str) -> None:
-        """Read the recording; if it does not exist, nothing is stored. Raises StoreError, OSError."""
-        places, values = bytearray(), bytearray()
-        for entity_path, kind, provenance in _rows(store, recording_id):
-            place = (entity_path, kind, provenance["uri"], provenance["member"])
-            places += _digest(*place)
-            values += _digest(*place, provenance["content_hash"])
-        self._places = _Digests(places)
-        """The digests of (entity path, kind, URI, member)."""
-        self._values = _Digests(values)
-        """The digests of (entity path, kind, URI, member, hash)."""
+    def __init__(self, store: str | PathLike[str], recording_id: str, source: str) -> None:
+        """Read the recording; if it does not exist, nothing is stored.
+
+        `source`: the URL of the dataset. Values from other URLs are those of the same dataset before it was moved, if
+        name, part, times and hash of the file are equal. Raises StoreError, OSError.
+        """
+        latest: dict[bytes, str | None] = {}
+        parts, contents, elsewhere = bytearray(), bytearray(), bytearray()
+        for row in stored_rows(store, recording_id):
+            place = row.place
+            latest[place.exact] = latest[place.at_any_times] = row.content_hash
+            parts += place.part
+            contents += digest(place.part, row.content_hash)
+            if row.content_hash is not None and row.error is None and not is_under(place.uri, source):
+                elsewhere += _without_source(place, row.content_hash)
+        self._places = _Digests(bytearray().join(latest))
+        self._latest = _Digests(bytearray().join(digest(place, value) for place, value in latest.items()))
+        """The digests of each place with the hash of its latest value."""
+        self._parts = _Digests(parts)
+        self._contents = _Digests(contents)
+        """The digests of each part with the hashes of all its values."""
+        self._elsewhere = _Digests(elsewhere)
+        self.empty = not parts
+        """True: nothing is stored."""
 
     def state(self, call: LogCall, content_hash: str | None) -> State:
-        """Return whether a value is stored; "changed": another value from the same place is stored."""
-        stored_path = call.entity_path.removeprefix("/").removesuffix("/")  # the root is "" there
-        place = (stored_path, call.kind, call.uri, call.member)
-        if _digest(*place, content_hash) in self._values:
+        """Return whether a value is stored.
+
+        "moved": it is stored, but at other times. "changed": another value from the same place is stored, and is the
+        latest one there.
+        """
+        place = SourcePlace.of(call)
+        timeless = replace(place, times=())  # a function that logs may do it without times
+        if any(digest(each, content_hash) in self._latest for each in (place.wanted, timeless.exact)):
             return "stored"
-        return "changed" if _digest(*place) in self._places else "new"
+        if content_hash is not None and _without_source(place, content_hash) in self._elsewhere:
+            return "stored"
+        if place.part not in self._parts:
+            return "new"
+        moved = place.wanted not in self._places and digest(place.part, content_hash) in self._contents
+        return "moved" if moved else "changed"
 
 
 def content_hash(content: bytes, beside: bytes = b"") -> str:
     """Return the BLAKE2b hash (RFC 7693) of 128 bits of `content` followed by `beside`, with "blake2b:" in front."""
-    digest = hashlib.blake2b(content, digest_size=16)
-    digest.update(beside)
-    return f"blake2b:{digest.hexdigest()}"
+    hashed = hashlib.blake2b(content, digest_size=16)
+    hashed.update(beside)
+    return f"blake2b:{hashed.hexdigest()}"
 
 
-def errors_of(store: str | PathLike[str], recording_id: str) -> list[tuple[str, str]]:
-    """Return (URI, reason) of each error row that has provenance."""
-    table = _with_provenance(store, recording_id)
-    if table is None:
-        return []
-    table = table.filter(pc.is_valid(table["error"]))
-    uris = pc.struct_field(table["provenance"].combine_chunks(), "uri").to_pylist() if len(table) else []
-    return list(zip(uris, table["error"].to_pylist(), strict=True))
+def is_under(uri: str, source: str) -> bool:
+    """Return whether a URI is that of a file of a source."""
+    return uri == source or uri.startswith(source + "/")
 
 
-def _rows(store: str | PathLike[str], recording_id: str) -> Iterator[tuple[str, str, dict[str, str | None]]]:
-    table = _with_provenance(store, recording_id)
-    if table is None:
-        return
-    for batch in table.select(["entity_path", "kind", "provenance"]).to_batches(BATCH_ROWS):
-        yield from zip(*(column.to_pylist() for column in batch.columns), strict=True)
-
-
-def _with_provenance(store: str | PathLike[str], recording_id: str) -> pa.Table | None:
-    storage = open_storage(store).recording(recording_id)
-    if not storage.exists():
-        return None
-    table = RecordingReader(storage, recording_id).frames_table()
-    return table.filter(pc.is_valid(table["provenance"]))
-
-
-def _digest(*parts: str | None) -> bytes:
-    return hashlib.blake2b(repr(parts).encode(), digest_size=16).digest()
+def _without_source(place: SourcePlace, content_hash: str) -> bytes:
+    name = place.uri.rpartition("/")[2]
+    return digest(place.entity_path, place.kind, name, place.member, place.times, content_hash)
 
 
 class _Digests:

@@ -14,13 +14,16 @@ from typing import Any, Protocol, Unpack
 
 from lumatile.errors import InvalidValueError
 from lumatile.settings import RecordingOptions, RecordingSettings
+from lumatile.write.withdraw import withdraw
 from lumatile_service.batch.engine.local_engine import run_here
 from lumatile_service.batch.engine.ray_engine import run_on_ray
 from lumatile_service.batch.formats import find_reader
 from lumatile_service.batch.formats.contents import ignore_warnings
 from lumatile_service.batch.job import Engine, Job, derived_id
-from lumatile_service.batch.ledger import errors_of
+from lumatile_service.batch.job_lock import only_job
+from lumatile_service.batch.ledger import Ledger
 from lumatile_service.batch.source_files import SourceFiles
+from lumatile_service.batch.stale import Listed, find_stale
 from lumatile_service.batch.tally import IngestTally
 
 
@@ -38,6 +41,13 @@ class Summary:
     """The number of them that were stored already."""
     changed: int
     """The number of logged values from places (file and part) that another value is stored of."""
+    moved: int
+    """The number of logged values that were stored at other times, for example with another number."""
+    withdrawn: int
+    """The number of frames that were taken out of the recording: the values that have moved, at their earlier times;
+    values that would hide others; with `prune`, values that the source does not have any more."""
+    gone: int
+    """The number of stored values that the source does not have any more. They stay."""
     bytes_in: int
     """The number of bytes read."""
     bytes_out: int
@@ -45,7 +55,8 @@ class Summary:
     seconds: float
     """The duration of the job."""
     errors: Mapping[str, int] = field(default_factory=dict)
-    """Reason -> number of error rows in the recording, the most frequent first."""
+    """Reason -> number of error rows in the recording, the most frequent first. Rows that a later run has superseded
+    are not counted."""
     examples: Mapping[str, str] = field(default_factory=dict)
     """Reason -> the URI of the file of one of them."""
 
@@ -77,12 +88,17 @@ def ingest(
     engine: str = "local",
     ray_address: str | None = None,
     max_errors: int | None = None,
+    prune: bool = False,
     threads: int | None = None,
     backend: str = "auto",
     watcher: Watcher | None = None,
     **settings: Unpack[RecordingOptions],
 ) -> Summary:
     """Log a dataset into a recording; values that are stored already are not logged again.
+
+    Afterwards each instant shows what it would show if all were logged anew: a value whose times have changed, because
+    files were added before it for example, is logged at its new times and taken out at its earlier ones. Values that
+    the source does not have any more stay, unless `prune` is true.
 
     After an error, values that were durable by then stay stored, and the same call continues from there.
 
@@ -97,6 +113,8 @@ def ingest(
         ray_address: The Ray to use, "auto" or HOST:PORT; None: the one that this process is connected to, otherwise a
             Ray that is started for the job.
         max_errors: The job stops if more values than this are bad; None: it never does, each becomes an error row.
+        prune: Take values out of the recording that the source does not have any more. Values of files and directories
+            that could not be read stay.
         threads: The number of threads that read and log, with Ray in each actor; None: the engine chooses.
         backend: The backend that makes the tiles, as in `save`.
         watcher: Shows the progress; None: nothing is shown.
@@ -107,6 +125,7 @@ def ingest(
 
     Raises:
         InvalidValueError: The source, format, reader, engine or a setting does not exist or is not allowed.
+        JobRunningError: Another job is logging the same source into the same recording.
         TooManyErrorsError: More than `max_errors` values are bad.
         SinkError: The store cannot be opened, or Ray fails.
         FlushError: Not all values became durable: the store has failed for a minute.
@@ -118,34 +137,44 @@ def ingest(
     began = time.monotonic()
     tally = IngestTally()
     tally.total_bytes = sum(files.sizes.values())
-    job = Job(
-        files=files,
-        read=read,
-        store=store,
-        settings=RecordingSettings(application_id=files.name, recording_id=recording_id, max_block=None, **settings),
-        backend=backend,
-        max_errors=max_errors,
-        threads=threads,
-        tally=tally,
-    )
-    with warnings.catch_warnings():
+    recording = RecordingSettings(application_id=files.name, recording_id=recording_id, max_block=None, **settings)
+    with warnings.catch_warnings(), only_job(store, recording_id, files.url):
         ignore_warnings()
+        job = Job(
+            files=files,
+            read=read,
+            store=store,
+            settings=recording,
+            backend=backend,
+            max_errors=max_errors,
+            threads=threads,
+            tally=tally,
+            ledger=Ledger(store, recording_id, files.url),
+            listed=Listed(),
+        )
         with (watcher or Silent()).watch(tally):
             run(job)
-    errors = errors_of(store, recording_id)
-    reasons = Counter(reason for _, reason in errors)
+        stale = find_stale(
+            store, recording_id, source=files.url, listed=None if job.ledger.empty else job.listed, prune=prune
+        )
+        if stale.withdrawn:
+            withdraw(store, recording, stale.withdrawn)
+    reasons = Counter(reason for _, reason in stale.errors)
     return Summary(
         recording_id=recording_id,
         format=name,
         values=tally.seen,
-        logged=tally.count("new") + tally.count("changed"),
+        logged=tally.logged,
         stored_before=tally.count("stored"),
         changed=tally.count("changed"),
+        moved=tally.count("moved"),
+        withdrawn=len(stale.withdrawn),
+        gone=stale.gone,
         bytes_in=tally.bytes_in,
         bytes_out=tally.bytes_out,
         seconds=time.monotonic() - began,
         errors=dict(reasons.most_common()),
-        examples={reason: uri for uri, reason in reversed(errors)},
+        examples={reason: uri for uri, reason in reversed(stale.errors)},
     )
 
 

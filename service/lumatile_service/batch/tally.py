@@ -36,7 +36,12 @@ class IngestTally:
     @property
     def seen(self) -> int:
         """The number of values looked at."""
-        return self.count("new") + self.count("changed") + self.count("stored")
+        return self.logged + self.count("stored")
+
+    @property
+    def logged(self) -> int:
+        """The number of values looked at that were not stored, or not so."""
+        return self.count("new") + self.count("changed") + self.count("moved")
 
     def count(self, state: State) -> int:
         """Return the number of values looked at that were in this state."""

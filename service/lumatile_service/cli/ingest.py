@@ -54,12 +54,15 @@ def ingest(
     max_errors: Annotated[
         int | None, typer.Option(metavar="N", help="Stop when more than N values are bad; by default never.")
     ] = None,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="Take out the values that SOURCE does not have any more.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only show the values that would be stored, and their size.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Turn a dataset into tiles. A second run adds only what is missing.
+    """Turn a dataset into tiles. A second run adds what is missing, and puts right what has moved.
 
     A bad value becomes an error row. Exits with 1 if there are any.
     """
@@ -95,6 +98,7 @@ def ingest(
             engine=engine,
             ray_address=ray_address,
             max_errors=0 if strict else max_errors,
+            prune=prune,
             watcher=_Lines() if as_json or not sys.stderr.isatty() else _Bar(),
             tile_format=cast("TileFormat", tile_format),  # checked with the other settings
         )
@@ -114,7 +118,14 @@ def _show(summary: Summary, store: str) -> None:
     out.print(
         f"recording {summary.recording_id}: {summary.logged} of {summary.values} values logged, "
         f"{summary.stored_before} were stored before, {summary.changed} had changed"
+        + (f", {summary.moved} had moved" if summary.moved else "")
     )
+    if summary.withdrawn:
+        out.print(
+            f"{summary.withdrawn} frames were taken out: at times where the source does not have these values now"
+        )
+    if summary.gone:
+        out.print(f"{summary.gone} stored values are not in the source any more; they stay: --prune takes them out")
     out.print(
         f"{size(summary.bytes_in)} read, {size(summary.bytes_out)} written, in {summary.seconds:.1f} s "
         f"({size(rate)}/s read)"

@@ -288,12 +288,13 @@ def test_a_batch_that_an_actor_is_asked_for_again_is_stored_once(tmp_path, monke
     images(tmp_path / "source")
     files = SourceFiles(tmp_path / "source")
     told = ray_batches._Told(
+        source=files.url,
         store=str(tmp_path / "store"),
         settings=RecordingSettings(application_id="a", recording_id="run", max_block=None),
         backend="auto",
         cores=1,
     )
-    actor = ray_batches._Actor(told, ray.put(Ledger(tmp_path / "store", "run")))
+    actor = ray_batches._Actor(told, ray.put(Ledger(tmp_path / "store", "run", files.url)))
     (row,) = ray_batches._batches(FORMATS["images"].read(files))
     with warnings.catch_warnings(), ThreadPoolExecutor(2) as pool:
         warnings.simplefilter("ignore", lt.LumatileWarning)

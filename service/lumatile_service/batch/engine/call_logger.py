@@ -10,17 +10,24 @@ from lumatile.values import Content
 from lumatile_service.batch.engine.streams import JobStreams
 from lumatile_service.batch.ledger import Ledger, content_hash
 from lumatile_service.batch.log_call import LogCall
+from lumatile_service.batch.places import SourcePlace
+from lumatile_service.batch.stale import Listed
 from lumatile_service.batch.tally import IngestTally
 
 
 class CallLogger:
     """Logs the calls of one job; may be used from several threads."""
 
-    def __init__(self, streams: JobStreams, ledger: Ledger, tally: IngestTally) -> None:
-        """`streams`: lenient ones. `ledger`: the values that are stored already. `tally`: counts the values read."""
+    def __init__(self, streams: JobStreams, ledger: Ledger, tally: IngestTally, listed: Listed) -> None:
+        """Log into `streams`, which are lenient.
+
+        `ledger`: the values that are stored already. `tally`: counts the values read. `listed`: takes their places,
+        unless nothing is stored.
+        """
         self._streams = streams
         self._ledger = ledger
         self._tally = tally
+        self._listed = listed
         self._lock = threading.Lock()
         self._refused = 0
         """The number of failed calls that have been counted."""
@@ -37,6 +44,8 @@ class CallLogger:
             if call.kind == "annotation_context":  # even a stored one: it colors later values
                 self._color_by(call, content)
         state = self._ledger.state(call, digest)
+        if not self._ledger.empty:
+            self._listed.add(SourcePlace.of(call), read=failure is None)
         self._tally.read(state, len(content) if call.file_nbytes is None else call.file_nbytes)
         if state == "stored":
             return

@@ -11,7 +11,6 @@ from lumatile_kernels.threads import usable_cores
 from lumatile_service.batch.engine.call_logger import CallLogger
 from lumatile_service.batch.engine.streams import JobStreams
 from lumatile_service.batch.job import Job
-from lumatile_service.batch.ledger import Ledger
 from lumatile_service.batch.log_call import LogCall
 
 MOST_THREADS = 16
@@ -22,12 +21,12 @@ def run_here(job: Job) -> None:
     """Run a job, as an `Engine`, in threads of this process."""
     cores = usable_cores()
     threads = job.threads or min(cores, MOST_THREADS)
-    ledger = Ledger(job.store, job.settings.recording_id)
     calls = job.read(job.files)
     job.tally.total = operator.length_hint(calls) or None
     streams = JobStreams(job.store, job.settings, backend=job.backend, count=threads, cores=cores, tally=job.tally)
     with streams.closing():
-        _Threads(job, iter(calls), streams, CallLogger(streams, ledger, job.tally)).run(threads)
+        logger = CallLogger(streams, job.ledger, job.tally, job.listed)
+        _Threads(job, iter(calls), streams, logger).run(threads)
 
 
 class _Threads:

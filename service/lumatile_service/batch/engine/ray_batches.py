@@ -33,6 +33,7 @@ from lumatile_service.batch.formats.contents import ignore_warnings
 from lumatile_service.batch.job import Job
 from lumatile_service.batch.ledger import Ledger
 from lumatile_service.batch.log_call import LogCall, Reader
+from lumatile_service.batch.stale import Listed
 from lumatile_service.batch.tally import IngestTally
 
 BATCH_BYTES = 16 << 20
@@ -65,6 +66,8 @@ def run(job: Job) -> None:
                 for counts in map(json.loads, report["counts"].to_pylist()):
                     job.tally.total = counts.pop("total", None)
                     job.tally.add(counts)
+                for listed in report["listed"].to_pylist():
+                    job.listed.update(pickle.loads(listed))  # noqa: S301 - from our own actor
                 job.check_errors()
         except RayError as e:
             raise _cause(e) from e
@@ -77,7 +80,7 @@ def _reports(job: Job, actors: int, cores: int, gpus: int) -> ray.data.Dataset:
         _Actor,
         fn_constructor_args=(
             _Told.of(job, max(1, cores // actors)),
-            ray.put(Ledger(job.store, job.settings.recording_id)),
+            ray.put(job.ledger),
         ),
         batch_size=1,
         batch_format="pyarrow",
@@ -133,6 +136,8 @@ def _cause(error: RayError) -> Exception:
 class _Told:
     """The part of a job that an actor needs."""
 
+    source: str
+    """The URL of the dataset."""
     store: str
     settings: RecordingSettings
     backend: str
@@ -141,7 +146,9 @@ class _Told:
 
     @classmethod
     def of(cls, job: Job, cores: int) -> _Told:
-        return cls(store=absolute(job.store), settings=job.settings, backend=job.backend, cores=cores)
+        return cls(
+            source=job.files.url, store=absolute(job.store), settings=job.settings, backend=job.backend, cores=cores
+        )
 
 
 @contextlib.contextmanager
@@ -217,31 +224,33 @@ class _Actor:
         """Open the streams. `known`: a reference to the ledger as it was before the job."""
         ignore_warnings()
         # an actor that was started again reads what the one that died has stored
-        ledger = Ledger(told.store, told.settings.recording_id) if _restarted() else ray.get(known)
+        ledger = Ledger(told.store, told.settings.recording_id, told.source) if _restarted() else ray.get(known)
         self._tally = IngestTally()
         self._streams = JobStreams(
             told.store, told.settings, backend=told.backend, count=1, cores=told.cores, tally=self._tally
         )
-        self._logger = CallLogger(self._streams, ledger, self._tally)
+        self._listed = Listed()
+        self._logger = CallLogger(self._streams, ledger, self._tally, self._listed)
         self._contexts = b""
         self._lock = threading.Lock()
-        self._batches: dict[int, Future[str]] = {}
-        """Number of a batch -> its counts as JSON."""
+        self._batches: dict[int, Future[dict[str, Any]]] = {}
+        """Number of a batch -> its counts as JSON, and the places that were listed, pickled."""
 
     def __call__(self, row: pa.Table) -> pa.Table:
         """Log a batch, and return what was counted until all of it was durable.
 
         Ray may ask again for a batch that this actor has logged or begun, if it did not receive the answer.
         """
-        mine: Future[str] = Future()
+        mine: Future[dict[str, Any]] = Future()
         with self._lock:
             counted = self._batches.setdefault(row["number"][0].as_py(), mine)
         if counted is mine:
             try:
-                mine.set_result(json.dumps({"total": row["total"][0].as_py(), **self._log(row)}))
+                counts = json.dumps({"total": row["total"][0].as_py(), **self._log(row)})
+                mine.set_result({"counts": counts, "listed": pickle.dumps(self._listed.taken())})
             except BaseException as e:  # noqa: BLE001 - raised below
                 mine.set_exception(e)
-        return pa.table({"counts": [counted.result()]})
+        return pa.table({name: [value] for name, value in counted.result().items()})
 
     def _log(self, row: pa.Table) -> dict[str, int]:
         recording = self._streams.of(0)
