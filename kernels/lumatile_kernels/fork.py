@@ -15,6 +15,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from multiprocessing import process
 from typing import Any
 
 LOCK = threading.RLock()
@@ -37,6 +38,12 @@ _hooks: list[_Hook] = []
 """In the order in which they were registered."""
 
 
+class _Lineage:
+    pid = os.getpid()
+    parents: tuple[int, ...] = ()
+    """The processes that this one was forked from, the oldest first."""
+
+
 class _OfThread(threading.local):
     def __init__(self) -> None:
         self.begun: list[_Hook] = []
@@ -44,6 +51,17 @@ class _OfThread(threading.local):
 
 
 _THREAD = _OfThread()
+
+
+def ancestors() -> tuple[int, ...]:
+    """Return the ids of the processes that this one was forked from, and of the one that started it as a worker."""
+    starter = process.parent_process()
+    return _Lineage.parents if starter is None or starter.pid is None else (*_Lineage.parents, starter.pid)
+
+
+def is_worker() -> bool:
+    """Return whether another process of the program may end this one: it was forked, or multiprocessing started it."""
+    return bool(ancestors()) or process.current_process().name != "MainProcess"
 
 
 def at_fork(
@@ -95,6 +113,7 @@ def _in_parent() -> None:
 
 
 def _in_child() -> None:
+    _Lineage.parents, _Lineage.pid = (*_Lineage.parents, _Lineage.pid), os.getpid()
     _run(hook.in_child for hook in _ended())
 
 

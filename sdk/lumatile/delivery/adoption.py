@@ -1,7 +1,8 @@
-"""Sending the spools that processes have left behind when they died."""
+"""Storing what is in the spools that processes have left behind when they died, or sending it to a service."""
 
 from __future__ import annotations
 
+import importlib
 import logging
 import threading
 from collections.abc import Callable, Sequence
@@ -10,8 +11,10 @@ from pathlib import Path
 
 from lumatile.delivery.flight_sink import FlightSink
 from lumatile.errors import FlushError, LumatileError
+from lumatile.sink.sinks import STORE_SCHEMES
 from lumatile.spool.directory import SpoolBusyError, describe, spools
 from lumatile.spool.spool import Spool
+from lumatile.urls import scheme_of
 
 log = logging.getLogger(__name__)
 
@@ -22,19 +25,23 @@ AGAIN_SECONDS = 1.0
 """The time between attempts to reach a service that is away."""
 
 
+TAKE_OVER = "lumatile_service.embedded.take_over:take_over"
+"""What stores a spool in the store that it is for: takes the spool and the longest wait, returns the values refused."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Pushed:
     """The outcome of sending a spool."""
 
     path: Path
     url: str
-    """The URL of the service."""
+    """The URL of the service, or of the store."""
     values: int
-    """The number of values that the service has stored, had stored before, or has refused."""
+    """The number of values that it has stored, had stored before, or has refused."""
     damaged: int
     """The number of values that could not be read, as far as is known."""
     refused: int
-    """The number of values that the service has refused."""
+    """The number of values that it has refused."""
     left: int
     """The bytes that are still in the spool."""
     why: str = ""
@@ -47,21 +54,26 @@ def push(
     *,
     addresses: Callable[[], Sequence[str]] | None = None,
     go_on: Callable[[], bool] = lambda: False,
+    timeout: float | None = None,
 ) -> Pushed:
-    """Send a spool to a service, and delete what has arrived.
+    """Send a spool to a service, or store it, and delete what has arrived.
 
     Args:
         path: the spool's directory.
-        url: of the service; None: the one that the values were logged for.
+        url: of the service; None: the sink that the values were logged for.
         addresses: as in FlightSink.
         go_on: called when the service does not take values; returns whether to try again.
+        timeout: seconds to wait at most, for a store; None: unlimited.
 
     Raises:
         SpoolBusyError: the process that writes the spool is alive.
         SpoolError: the spool cannot be read.
+        SinkError, OSError: the store cannot be written; FlushError where not everything became durable in time.
     """
     spool = Spool.adopt(path)
     url = url or spool.url
+    if (scheme_of(url) or "file") in STORE_SCHEMES:
+        return _stored(spool, path, timeout)
     sink = FlightSink(url, replace(spool.settings, queue_bytes=PUSH_BYTES), addresses=addresses, spool=spool)
     refused = 0
     why = ""
@@ -91,12 +103,29 @@ def push(
     )
 
 
+def _stored(spool: Spool, path: Path, timeout: float | None) -> Pushed:
+    """Store a spool in the store that it is for. Raises SinkError, OSError."""
+    module, function = TAKE_OVER.split(":")
+    try:
+        refused = getattr(importlib.import_module(module), function)(spool, timeout)
+    finally:
+        spool.close()
+    return Pushed(
+        path=path,
+        url=spool.url,
+        values=spool.acknowledged,
+        damaged=spool.damaged,
+        refused=refused,
+        left=spool.nbytes,
+    )
+
+
 class Adoption:
     """Sends spools of dead processes in the background, as soon as the service that they are for answers."""
 
-    def __init__(self, root: Path, url: str, addresses: Callable[[], Sequence[str]] | None) -> None:
-        """`root`: the directory of spools; `url`, `addresses`: of the service, as in FlightSink."""
-        self._root = root
+    def __init__(self, roots: Sequence[Path], url: str, addresses: Callable[[], Sequence[str]] | None) -> None:
+        """`roots`: the directories of spools; `url`, `addresses`: of the service, as in FlightSink."""
+        self._roots = roots
         self._url = url
         self._addresses = addresses
         self._ended = threading.Event()
@@ -117,7 +146,7 @@ class Adoption:
         self._ended.set()
 
     def _run(self) -> None:
-        for path in spools(self._root):
+        for path in (path for root in self._roots for path in spools(root)):
             if self._ended.is_set():
                 return
             try:

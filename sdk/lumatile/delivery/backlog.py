@@ -53,6 +53,7 @@ class Backlog:
         settings: RecordingSettings,
         spool: Spool | None = None,
         *,
+        settled: Callable[[Sequence[LoggedValue]], None] = lambda _: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Begin with what the spool holds.
@@ -62,9 +63,11 @@ class Backlog:
             intake: the queue that values are taken from, of half of `settings.queue_bytes`.
             settings: of the recording; bound the bytes in memory.
             spool: queue on disk, for when the service is away or slow; None: there is none.
+            settled: given the values that were acknowledged or refused, or are in the spool now; must not block.
             clock: returns the time in seconds.
         """
         self._url = url
+        self._settled = settled
         self._intake = intake
         self._queue = intake.queue
         self._flight_bytes = max(1, settings.queue_bytes * 7 // 16)
@@ -192,6 +195,7 @@ class Backlog:
         value = self._window.forget((producer, seq))
         if value is not None:
             self._remember(value)
+            self._settled((value,))
         if value is None and (self._spill is None or not self._spill.spool.acknowledge(producer, seq)):
             return False
         self._attempts = 0
@@ -375,5 +379,6 @@ class Backlog:
                 else:
                     self._remember(value)
             self._given = self._given and bool(self._window)
+            self._settled(values[:count])
             self._notify()
         return count > 0

@@ -49,6 +49,7 @@ class FlightSink:
         *,
         addresses: Callable[[], Sequence[str]] | None = None,
         spool: Spool | None = None,
+        settled: Callable[[Sequence[LoggedValue]], None] = lambda _: None,
         on_open: Callable[[], None] = lambda: None,
         on_end: Callable[[], None] = lambda: None,
     ) -> None:
@@ -60,6 +61,7 @@ class FlightSink:
             addresses: returns the grpc:// URLs of the servers; it may raise ArrowException or OSError, and must not
                 take long. By default, the service at `url` is asked.
             spool: queue on disk, for when the service is away or slow; None: there is none.
+            settled: as in Backlog.
             on_open: called, in the driving thread, for each link on which a server has answered.
             on_end: called, in the driving thread, when there will be no more links.
         """
@@ -70,7 +72,7 @@ class FlightSink:
         self._last_words = CONNECT_SECONDS + 1 if spool is None else SAVE_SECONDS
         """Longest wait for the driving thread to end, in seconds."""
         self._intake = Intake(settings, max(1, settings.queue_bytes // 2))
-        self._backlog = Backlog(url, self._intake, settings, spool)
+        self._backlog = Backlog(url, self._intake, settings, spool, settled=settled)
         self._thread = threading.Thread(target=self._run, name="lumatile-send", daemon=True)
         self._thread.start()
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from lumatile.errors import FlushError, InvalidValueError, LumatileError, SinkError, message_of
 from lumatile.log import processes
 from lumatile.settings import RecordingSettings
-from lumatile.sink.sinks import Durable, Sink, SinkFactory
+from lumatile.sink.sinks import Durable, Sink, SinkAt, SinkFactory
 from lumatile.values import LoggedValue
 from lumatile_kernels import fork
 
@@ -29,6 +30,7 @@ class Outlet:
         self._lock = threading.RLock()
         """Held while the sink is opened or changed, and for the fields below."""
         self._factory = factory
+        processes.use(factory)
         self._sink: Sink | None = None
         self._refusal = ""
         """Why values are not taken; empty while they are."""
@@ -101,18 +103,25 @@ class Outlet:
             except SinkError as e:
                 failure = e
             self._factory, self._refusal = factory, ""
+            processes.use(factory)
             self._opened(settings)
         if failure is not None:
             raise failure
 
     def flush(self, timeout: float | None) -> Durable:
-        """Wait until everything put before is durable, as `Sink.flush` does.
+        """Wait until everything put before, here or in a worker of this process, is durable; see `Sink.flush`.
 
         Raises FlushError, also for values that no sink took.
         """
         with self._lock:
             sink = self._sink
-        return self._settle(lambda: "store" if sink is None else sink.flush(timeout))
+        began = time.monotonic()
+        own = self._settle(lambda: "store" if sink is None else sink.flush(timeout))
+        if not isinstance(self._factory, SinkAt):
+            return own
+        left = None if timeout is None else max(0.0, began + timeout - time.monotonic())
+        of_workers = self._factory.collect(self.name, left)
+        return own if of_workers == "store" else of_workers
 
     def close(self, timeout: float | None) -> None:
         """Flush and close the sink; values are refused until `change`. Raises FlushError as `flush` does."""

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from weakref import WeakSet
 
 from lumatile.errors import FlushError, warn
+from lumatile.sink.sinks import SinkAt, SinkFactory
 from lumatile_kernels import fork
 
 
@@ -52,19 +53,34 @@ this one."""
 _FINALIZED: set[int] = set()
 """Ids of this process and of those that it was forked from, if they close their sinks at the end."""
 
+_USED: set[SinkAt] = set()
+"""The sinks that workers of this process may have logged to."""
+
 
 def follow(stream: Follower) -> None:
     """Renew `stream` in every child that this process forks."""
     _ALL.add(stream)
 
 
+def use(sink: SinkFactory) -> None:
+    """Wait, when this process ends, for what its workers have logged to `sink`."""
+    _finalize()
+    if isinstance(sink, SinkAt):
+        _USED.add(sink)
+
+
 def opened(outlet: Open) -> None:
     """Close `outlet` when this process ends."""
+    _finalize()
+    _OPEN.add(outlet)
+
+
+def _finalize() -> None:
     if os.getpid() not in _FINALIZED:
         _FINALIZED.add(os.getpid())
         # a child of multiprocessing ends with os._exit: it runs its finalizers, but not the functions that atexit knows
         util.Finalize(None, close_all, exitpriority=0)
-    _OPEN.add(outlet)
+        util.Finalize(None, _collect_all, exitpriority=-100)  # after multiprocessing has ended or joined its processes
 
 
 def closed(outlet: Open) -> None:
@@ -92,6 +108,18 @@ def close_all() -> None:
             warn(f"recording {outlet.name}: values may have been lost at exit: {e!r}")
     if interrupt is not None:
         raise interrupt
+
+
+def _collect_all() -> None:
+    """Wait for what workers of this process have logged; warn where it cannot be stored."""
+    deadline = time.monotonic() + EXIT_WAIT
+    for sink in list(_USED):
+        try:
+            sink.collect(timeout=max(0.0, deadline - time.monotonic()))
+        except FlushError as e:
+            warn(f"{sink}: {e}; the next process that logs there stores what can be stored")
+        except Exception as e:  # noqa: BLE001 - the other sinks are looked at too
+            warn(f"{sink}: what workers have logged may not be stored: {e!r}")
 
 
 def _in_child() -> None:

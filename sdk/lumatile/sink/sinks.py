@@ -6,13 +6,15 @@ import importlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from functools import partial
+from typing import Any, Literal, Protocol, TypeAlias
 
 from lumatile.errors import InvalidTypeError, InvalidValueError, SinkError, shown
 from lumatile.settings import RecordingSettings
 from lumatile.storage.open_storage import OBJECT_SCHEMES
 from lumatile.urls import absolute, scheme_of
 from lumatile.values import LoggedValue
+from lumatile_kernels import fork
 
 Durable = Literal["store", "spool"]
 """The place where values are durable: the store, or the queue on disk."""
@@ -28,6 +30,14 @@ SINKS = {
     "ray": "lumatile_service.cluster.ray_sink:open_ray",
 }
 """Scheme -> "module:function"; the function takes (url, settings), that of a store also `backend`, and opens a Sink."""
+
+KEPT_SCHEMES = (*STORE_SCHEMES, "grpc", "grpc+tls")
+"""Schemes of the sinks that have a spool in front of them in a worker process; their functions take `settled`."""
+
+IN_WORKER = "lumatile.delivery.worker_sink:open_in_worker"
+COLLECT = "lumatile.delivery.worker_spools:collect"
+ADOPT = "lumatile.delivery.worker_spools:adopt"
+"""What a worker's spool needs, which is in a layer above."""
 
 
 class Sink(Protocol):
@@ -70,6 +80,17 @@ class SinkAt:
         """Open the sink; see `open_sink`."""
         return open_sink(self._location, settings, backend=self.backend)
 
+    def collect(self, recording_id: str | None = None, timeout: float | None = None) -> Durable:
+        """Wait until what this process's workers have logged to the sink is durable, and return where.
+
+        `recording_id`: None: to any recording. Raises FlushError, after `timeout` seconds at the latest.
+        """
+        url = self._location
+        if (scheme_of(url) or "file") not in KEPT_SCHEMES:
+            return "store"
+        where: Durable = _found(COLLECT)(url, recording_id, timeout)
+        return where
+
     def __str__(self) -> str:
         try:
             return shown(self._location)
@@ -107,10 +128,23 @@ def open_sink(url: str, settings: RecordingSettings, *, backend: str | None = No
         raise InvalidValueError(f"sink must be a path or a URL with a scheme in {sorted(SINKS)}, not {url!r}")
     if backend is not None and scheme not in STORE_SCHEMES:
         raise InvalidValueError(f"backend must be left out where no store is written here, not {backend!r} for {url!r}")
-    module, function = SINKS[scheme].split(":")
     try:
-        opener: Callable[..., Sink] = getattr(importlib.import_module(module), function)
+        opener: Callable[..., Sink] = _found(SINKS[scheme])
     except ModuleNotFoundError as e:
         extra = "service" if scheme == "ray" else "local"
         raise SinkError(f"sink {url!r} needs the module {e.name}: install lumatile[{extra}]") from e
-    return opener(url, settings) if backend is None else opener(url, settings, backend=backend)
+    if backend is not None:
+        opener = partial(opener, backend=backend)
+    if fork.is_worker() and scheme in KEPT_SCHEMES:
+        sink: Sink = _found(IN_WORKER)(url, settings, lambda settled: opener(url, settings, settled=settled))
+        return sink
+    sink = opener(url, settings)
+    if scheme in STORE_SCHEMES:
+        _found(ADOPT)(url)
+    return sink
+
+
+def _found(name: str) -> Any:
+    """Return the function "module:function"."""
+    module, function = name.split(":")
+    return getattr(importlib.import_module(module), function)

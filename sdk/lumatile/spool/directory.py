@@ -1,7 +1,8 @@
 """The directory of one spool: a lock that says who has it, a description of its recording, and its segments.
 
 <root>/<32 random hex digits>/lock                   locked (flock) while a process writes or sends the spool
-<root>/<32 random hex digits>/spool.json             the URL of its service, and the settings of its recording
+<root>/<32 random hex digits>/spool.json             the URL of its sink, the settings of its recording, and the process
+                                                     that writes it with its ancestors
 <root>/<32 random hex digits>/<8 digits>.segment     records, see record.py
 <root>/<32 random hex digits>/<8 digits>.damaged     a segment of which not everything could be sent
 """
@@ -85,8 +86,18 @@ class SpoolDirectory:
         self._lock = lock
 
     @staticmethod
-    def create(root: Path, url: str, settings: RecordingSettings) -> SpoolDirectory:
-        """Make a new directory under `root`, which is made as well if it is missing. Raises OSError."""
+    def create(root: Path, url: str, settings: RecordingSettings, *, synced: bool = True) -> SpoolDirectory:
+        """Make a new directory under `root`, which is made as well if it is missing.
+
+        `synced`: so that it survives the machine's end. Raises OSError.
+        """
+        about = {
+            "version": VERSION,
+            "url": url,
+            "settings": asdict(settings),
+            "pid": os.getpid(),
+            "ancestors": fork.ancestors(),
+        }
         missing = [path for path in (root, *root.parents) if not path.is_dir()]
         for path in reversed(missing):
             path.mkdir(mode=0o700, exist_ok=True)
@@ -95,12 +106,14 @@ class SpoolDirectory:
         lock = _locked(path, os.O_CREAT)
         try:
             with (path / "spool.new").open("x") as file:
-                json.dump({"version": VERSION, "url": url, "settings": asdict(settings)}, file)
+                json.dump(about, file)
                 file.flush()
-                os.fsync(file.fileno())
+                if synced:
+                    os.fsync(file.fileno())
             (path / "spool.new").rename(path / "spool.json")
-            for folder in (path, root, *(each.parent for each in missing)):
-                sync_directory(folder)
+            if synced:
+                for folder in (path, root, *(each.parent for each in missing)):
+                    sync_directory(folder)
         except BaseException:
             with suppress(OSError):
                 for name in ("spool.new", "spool.json", "lock"):
@@ -134,10 +147,7 @@ class SpoolDirectory:
 
     def segments(self) -> dict[int, int]:
         """Return the number of each segment -> its bytes, in order. Raises OSError."""
-        found = (_SEGMENT.fullmatch(entry.name) for entry in self.path.iterdir())
-        return {
-            number: self.segment(number).stat().st_size for number in sorted(int(m[1]) for m in found if m is not None)
-        }
+        return segments_in(self.path)
 
     def segment(self, number: int) -> Path:
         """Return the path of a segment's file."""
@@ -171,6 +181,25 @@ def describe(path: Path) -> tuple[str, RecordingSettings]:
     if described is None:
         raise SpoolError(f"{path} is a spool of version {version!r:.20}; this package reads version {VERSION}")
     return described
+
+
+def written_by(path: Path) -> tuple[int, tuple[int, ...]]:
+    """Return the id of the process that writes the spool at `path`, and those of its ancestors. Raises SpoolError."""
+    try:
+        about: dict[str, Any] = json.loads((path / "spool.json").read_bytes())
+        return int(about.get("pid", 0)), tuple(int(each) for each in about.get("ancestors", ()))
+    except (OSError, ValueError, TypeError) as e:
+        raise SpoolError(f"{path} is not a spool that can be read: {type(e).__name__}: {e}") from e
+
+
+def segments_in(path: Path) -> dict[int, int]:
+    """Return the number of each segment in a spool's directory -> its bytes, in order. Raises OSError."""
+    found = [(int(m[1]), entry) for entry in path.iterdir() if (m := _SEGMENT.fullmatch(entry.name)) is not None]
+    sizes = {}
+    for number, entry in sorted(found):
+        with suppress(FileNotFoundError):  # the process that writes it has just deleted it
+            sizes[number] = entry.stat().st_size
+    return sizes
 
 
 def spools(root: Path) -> Iterator[Path]:

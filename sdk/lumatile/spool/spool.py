@@ -16,14 +16,12 @@ from pathlib import Path
 
 from lumatile.settings import RecordingSettings
 from lumatile.spool.directory import SpoolDirectory
+from lumatile.spool.options import CAPACITY
 from lumatile.spool.reader import Position, SpoolReader, Unit
 from lumatile.spool.writer import SpoolWriter
 from lumatile.values import LoggedValue
 
 log = logging.getLogger(__name__)
-
-CAPACITY = 10 << 30
-"""The most bytes that a spool holds by default."""
 
 
 class Spool:
@@ -40,6 +38,7 @@ class Spool:
         *,
         capacity: int = CAPACITY,
         adopted: SpoolDirectory | None = None,
+        synced: bool = True,
     ) -> None:
         """Begin a new spool, or go on with one of another process.
 
@@ -49,6 +48,7 @@ class Spool:
             settings: of the recording that the values are part of.
             capacity: the most bytes that it holds.
             adopted: the directory of a spool that has values already; see `adopt`.
+            synced: what is appended survives the machine's end; False: only the end of this process, at less cost.
 
         Raises:
             OSError: the adopted directory cannot be read.
@@ -63,6 +63,7 @@ class Spool:
         """The bytes that are sent and not acknowledged."""
         self._root = root
         self._capacity = capacity
+        self._synced = synced
         self._directory = adopted
         self._reader = None if adopted is None else SpoolReader(adopted)
         self._writer: SpoolWriter | None = None
@@ -152,8 +153,9 @@ class Spool:
             UnsendableError: the first value cannot be encoded.
         """
         if self._directory is None or self._writer is None:
-            self._directory = SpoolDirectory.create(self._root, self.url, self.settings)
-            self._reader, self._writer = SpoolReader(self._directory), SpoolWriter(self._directory)
+            self._directory = SpoolDirectory.create(self._root, self.url, self.settings, synced=self._synced)
+            self._reader = SpoolReader(self._directory)
+            self._writer = SpoolWriter(self._directory, synced=self._synced)
         written = self._writer.append(values, self._capacity - self.nbytes)
         with self._lock:
             sent = sent and self.all_sent
@@ -193,6 +195,11 @@ class Spool:
                 self.sent_bytes -= first.nbytes
                 self.acknowledged += first.values
             return True
+
+    def end_segment(self) -> None:
+        """Let the next value begin a new segment."""
+        if self._writer is not None:
+            self._writer.end_segment()
 
     def rewind(self) -> None:
         """Let `next` begin again with the first unit that is not acknowledged."""

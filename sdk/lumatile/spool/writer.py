@@ -45,9 +45,10 @@ class Written:
 class SpoolWriter:
     """Appends values to a spool's last segment, and begins new segments."""
 
-    def __init__(self, directory: SpoolDirectory) -> None:
-        """`directory`: of a spool that has no segments yet."""
+    def __init__(self, directory: SpoolDirectory, *, synced: bool = True) -> None:
+        """`directory`: of a spool that has no segments yet. `synced`: as in `Spool`."""
         self._directory = directory
+        self._synced = synced
         self._segment: _Segment | None = None
         """The last segment, if it may grow."""
         self._last = 0
@@ -109,7 +110,7 @@ class SpoolWriter:
 
     def _write(self, grown: list[_Segment], header: Header, body: pa.Buffer) -> None:
         if not grown or (grown[-1].size and grown[-1].size + header.size > SEGMENT_BYTES):
-            grown.append(_Segment(self._directory, self._last + 1))
+            grown.append(_Segment(self._directory, self._last + 1, synced=self._synced))
             self._last += 1
         grown[-1].write(header, body)
 
@@ -136,7 +137,7 @@ class SpoolWriter:
 class _Segment:
     """A segment's file, which grows. Nothing is durable before `sync`."""
 
-    def __init__(self, directory: SpoolDirectory, number: int) -> None:
+    def __init__(self, directory: SpoolDirectory, number: int, *, synced: bool) -> None:
         """Create the file. Raises OSError."""
         self.number = number
         self.size = 0
@@ -144,6 +145,7 @@ class _Segment:
         self.closed = False
         self._path: Path = directory.segment(number)
         self._file = HeldFile(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
+        self._synced = synced
         self._new = True
 
     def write(self, header: Header, body: pa.Buffer) -> None:
@@ -168,6 +170,8 @@ class _Segment:
 
     def sync(self) -> None:
         """Make durable what was written. Raises OSError: then nothing since the last call is durable."""
+        if not self._synced:
+            return
         os.fsync(self._file.fd)
         if self._new:
             sync_directory(self._path.parent)

@@ -10,8 +10,8 @@ import typer
 from rich.markup import escape
 
 from lumatile.delivery.adoption import Pushed, push
-from lumatile.delivery.service_sink import spool_options
 from lumatile.spool.directory import SpoolBusyError, SpoolError, spools
+from lumatile.spool.options import spool_options
 from lumatile_service.cli.output import Json, console, print_json, size
 
 Directory = Annotated[
@@ -36,7 +36,7 @@ def sync(directory: Directory = None, url: Url = None, *, as_json: Json = False)
     elif (root / "spool.json").exists():
         found = [root]
     else:
-        found = list(spools(root))
+        found = [*spools(root), *spools(root / "workers")]
     pushed, busy = [], []
     for path in found:
         try:

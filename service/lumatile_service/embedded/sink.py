@@ -10,6 +10,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from lumatile.errors import FlushError, SinkError
 from lumatile.settings import RecordingSettings
@@ -43,13 +45,17 @@ def open_embedded(
     segment_bytes: int | None = None,
     segment_seconds: float | None = None,
     listeners: Listeners = Listeners(),  # noqa: B008 - frozen
+    settled: Callable[[Sequence[LoggedValue]], None] | None = None,
 ) -> EmbeddedSink:
     """Open the sink that writes into the store at `url`: a path, a file:// URL or a bucket's URL.
 
     `backend`: as for `select_backend`. `threads`: the number of threads that compute; None: one for each core.
     `contexts`: as for `Pipeline`. `segment_bytes`, `segment_seconds`: as for `SegmentWriter`.
+    `settled`: given the values that are durable, as `Listeners.on_durable`.
     Raises SinkError where the store cannot be written, BackendUnavailableError for a backend that cannot run here.
     """
+    if settled is not None:
+        listeners = replace(listeners, on_durable=lambda values, _: settled(values))
     chosen = select_backend(backend, threads=threads)
     pipeline = Pipeline(settings, backend=chosen, contexts=contexts, threads=threads)  # first: a writer has threads
     writer = SegmentWriter(url, settings, segment_bytes=segment_bytes, segment_seconds=segment_seconds)

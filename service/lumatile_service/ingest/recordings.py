@@ -17,11 +17,11 @@ from lumatile.storage.open_storage import open_storage
 from lumatile.values import LoggedValue
 from lumatile.write.writer import SegmentWriter
 from lumatile_kernels import Backend
+from lumatile_service.embedded.known_keys import KnownKeys
 from lumatile_service.embedded.listeners import Listeners
 from lumatile_service.embedded.pipeline import Pipeline
 from lumatile_service.embedded.sink import EmbeddedSink
 from lumatile_service.ingest.acknowledger import Health
-from lumatile_service.ingest.known_keys import KnownKeys
 from lumatile_service.metrics.traffic import Traffic
 
 log = logging.getLogger(__name__)

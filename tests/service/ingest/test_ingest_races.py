@@ -20,11 +20,11 @@ from lumatile.write.writer import SegmentWriter
 from lumatile_kernels import BackendUnavailableError, select_backend
 from lumatile_service.embedded import progress
 from lumatile_service.embedded import sink as embedded
+from lumatile_service.embedded.known_keys import KnownKeys
 from lumatile_service.embedded.sink import open_embedded
 from lumatile_service.ingest import acknowledger
 from lumatile_service.ingest.acknowledger import Acknowledger, Health
 from lumatile_service.ingest.ingest_node import IngestNode
-from lumatile_service.ingest.known_keys import KnownKeys
 from lumatile_service.ingest.recordings import Ingest, RecordingIngest
 from lumatile_service.metrics.traffic import Traffic
 

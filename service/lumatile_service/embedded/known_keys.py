@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from bisect import bisect_right
 from collections import defaultdict
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -64,7 +65,11 @@ class KnownKeys:
             self._storage.settle()
             vanished = False
             with ThreadPoolExecutor(min(READERS, len(new)), "lumatile-keys") as pool:
-                for file, keys in zip(new, pool.map(self._keys, new), strict=True):
+                try:
+                    read: Iterable[list[tuple[bytes, int, int]] | None] = pool.map(self._keys, new)
+                except RuntimeError:  # when the interpreter ends, executors take no more work
+                    read = map(self._keys, new)
+                for file, keys in zip(new, read, strict=True):
                     vanished = vanished or keys is None
                     for producer, first, last in keys or ():
                         self._spans[producer].add(first, last)
