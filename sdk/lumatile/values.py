@@ -121,15 +121,21 @@ OVERHEAD = 3 << 10
 """The bytes that the queue counts for a value in addition to its content: about what its Python objects hold."""
 
 
+_COLUMNS = tuple(column.name for column in fields(PointColumns) if column.name != "source")
+
+
 def held_bytes(content: Content, ext: str | None) -> int:
     """Return the memory that a value with this content holds, in bytes; an array that appears twice counts once."""
-    arrays = {id(array): array for array in (content.get("array"),) if array is not None}
-    texts = len(content.get("encoded", b"")) + len(content.get("body", "")) + len(ext or "")
+    nbytes = OVERHEAD + len(content.get("encoded", b"")) + len(content.get("body", "")) + len(ext or "")
+    if (array := content.get("array")) is not None:
+        nbytes += array.nbytes
     if (points := content.get("points")) is not None:
-        columns = (getattr(points, column.name) for column in fields(points) if column.name != "source")
-        for column in (*columns, *points.source.values()):
-            if isinstance(column, np.ndarray):
-                arrays[id(column)] = column
-            elif column is not None:
-                texts += sum(64 + len(label or "") for label in column)
-    return OVERHEAD + texts + sum(array.nbytes for array in arrays.values())
+        seen = set()
+        for column in (*[getattr(points, name) for name in _COLUMNS], *points.source.values()):
+            if column is None or id(column) in seen:
+                continue
+            seen.add(id(column))
+            nbytes += (
+                column.nbytes if isinstance(column, np.ndarray) else sum(64 + len(label or "") for label in column)
+            )
+    return nbytes

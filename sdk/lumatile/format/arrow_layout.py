@@ -41,6 +41,8 @@ class BatchLayout:
     """The number of rows."""
     buffers: NDArray[np.void]
     """(n,) of dtype BUFFER, column after column."""
+    compressed: bool
+    """Whether the buffers are compressed."""
 
 
 def footer_size(end: bytes) -> int:
@@ -59,6 +61,21 @@ def read_footer(footer: bytes | memoryview) -> NDArray[np.void]:
         raise LayoutError(f"the footer: {e}") from e
 
 
+def with_batches(footer: bytes, blocks: NDArray[np.void]) -> bytes:
+    """Return a copy of a footer that lists other record batches: `blocks`, (n,) of dtype BLOCK.
+
+    The vector of structs is appended, and the field points to it. Raises LayoutError where the footer lists none yet.
+    """
+    field = _field(footer, _root(footer, 0), _RECORD_BATCHES)
+    if field is None:
+        raise LayoutError("the footer lists no record batches")
+    result = bytearray(footer)
+    result += bytes(-(len(result) + 4) % 8)  # the structs, after the vector's length, at a multiple of 8
+    struct.pack_into("<I", result, field, len(result) - field)
+    result += struct.pack("<I", len(blocks)) + blocks.tobytes()
+    return bytes(result + bytes(-len(result) % 8))
+
+
 def read_head(message: bytes | memoryview) -> BatchLayout:
     """Parse the message of a record batch, which begins with its 8 bytes of length. Raises LayoutError."""
     try:
@@ -67,11 +84,10 @@ def read_head(message: bytes | memoryview) -> BatchLayout:
         if kind is None or header is None or message[kind] != _RECORD_BATCH_HEADER:
             raise LayoutError("the message is not that of a record batch")
         batch = _indirect(message, header)
-        if _field(message, batch, _COMPRESSION) is not None:
-            raise LayoutError("the record batch is compressed")
         length = _field(message, batch, _LENGTH)
         rows = 0 if length is None else struct.unpack_from("<q", message, length)[0]
-        return BatchLayout(rows=rows, buffers=_structs(message, batch, _BUFFERS, BUFFER))
+        compressed = _field(message, batch, _COMPRESSION) is not None
+        return BatchLayout(rows=rows, buffers=_structs(message, batch, _BUFFERS, BUFFER), compressed=compressed)
     except (struct.error, ValueError, IndexError) as e:
         raise LayoutError(f"a record batch's message: {e}") from e
 

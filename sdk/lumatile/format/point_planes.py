@@ -8,6 +8,7 @@ stream (`encode_source`).
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -38,6 +39,27 @@ PLANES: Mapping[str, tuple[str, int]] = {
 """The dtype of each plane of numbers, and its components a point; positions have as many as dimensions.
 
 The two other planes: `label` (strings) and `source_index` (uint32, or uint64 in a cloud of more than 2^32 points)."""
+
+COLUMN_PLANES: Mapping[str, str] = {
+    "colors": "color",
+    "radii": "radius",
+    "class_ids": "class_id",
+    "keypoint_ids": "keypoint_id",
+    "identifiers": "identifier",
+}
+"""The plane of each column of numbers but the positions, by its name in `log_points`."""
+
+
+def column_as_given(column: NDArray[Any], dtype: str, shape: Sequence[int]) -> NDArray[Any]:
+    """Return a column, (N,) or (N, 4) colors, with the dtype and shape that it was given in.
+
+    A column that was given once for all points has the values of the first, and colors may be without alpha.
+    Raises ValueError where the shape does not fit.
+    """
+    count = math.prod(shape)
+    if column.ndim == 2:
+        column = column[:, : 3 if shape and shape[-1] == 3 else 4]
+    return column.reshape(-1)[:count].astype(dtype).reshape(shape)
 
 
 def encode_numbers(plane: str, values: NDArray[Any]) -> NDArray[np.uint8]:

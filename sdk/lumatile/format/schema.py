@@ -1,10 +1,11 @@
-"""The Arrow schemas: frames and tiles files of the store, format version 1, and the values sent to a service."""
+"""The Arrow schemas: frames and tiles files of the store, and the values sent to a service."""
 
 from __future__ import annotations
 
 import pyarrow as pa
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""Version 2 has record batches that small frames share, and clouds without a source plane."""
 
 FRAMES = pa.schema(
     [

@@ -48,7 +48,8 @@ class Timelines:
         Raises InvalidValueError for a name that is used as the other kind too, InvalidTypeError for one that is no
         string.
         """
-        _check_name(name)
+        if not isinstance(name, str) or name not in self._kinds:
+            _check_name(name)
         now = self._now.at
         if at is None:
             for each in now:

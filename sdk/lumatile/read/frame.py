@@ -5,7 +5,7 @@ Longer than other files for the docstrings of the methods that users call.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lumatile.errors import InvalidTypeError, NotFoundError, SourceNotKeptError
-from lumatile.format.point_planes import PLANES, decode_numbers, decode_source
+from lumatile.format.point_planes import COLUMN_PLANES, PLANES, column_as_given, decode_numbers, decode_source
 from lumatile.read.frame_row import FrameRow
 from lumatile.read.frame_tiles import TEXELS, FrameTiles
 from lumatile.read.pictures import depth_to_rgba8, ids_to_rgba8, image_to_rgba8, to_linear
@@ -272,6 +272,12 @@ class Frame(FrameRow):
             raise SourceNotKeptError(
                 f"{self.entity_path!r} was logged with keep_source=False: its source is not stored"
             )
+        return self._from_tiles(dtype, shape)
+
+    def _from_tiles(self, dtype: str, shape: Sequence[int]) -> Any:
+        """Return what was logged, which the tiles hold exactly; `dtype`, `shape`: as they were logged."""
+        if self.kind == "points":
+            return self._columns_as_given(dtype, shape)
         if self.kind == "image":
             array: NDArray[Any] = image_from_tiles(self._level("pixels", 0), self._shape_of("image")[2])
         elif self.kind == "depth":
@@ -338,6 +344,23 @@ class Frame(FrameRow):
             raise NotFoundError(f"level must be 0 to {len(self.levels) - 1}, not {level}")
         return self._tiles.level(plane, level, self._shape_of(self.kind), self._plane_format(plane))
 
+    def _columns_as_given(self, dtype: str, shape: Sequence[int]) -> dict[str, NDArray[Any]]:
+        """Return the columns of a cloud that its planes hold exactly; `dtype`, `shape`: of its positions."""
+        columns = StoredColumns(self._tiles, self._shape_of("points"))
+        given = {"positions": (dtype, shape), **self._json(self._get("body") or "{}")}
+        found = {}
+        for name, (kind, sides) in given.items():
+            stored = columns.numbers("position" if name == "positions" else COLUMN_PLANES[name])
+            if stored is None:
+                raise self.corrupt(f"column {name!r} has no plane")
+            try:
+                found[name] = (
+                    stored.astype(kind).reshape(sides) if name == "positions" else column_as_given(stored, kind, sides)
+                )
+            except (ValueError, TypeError) as e:
+                raise self.corrupt(f"column {name!r}: {e}") from e
+        return found
+
     def _positions(self, columns: StoredColumns) -> NDArray[Any]:
         count, dimensions = self._shape_of("points")
         if self._get("source") == "plane":
@@ -348,5 +371,7 @@ class Frame(FrameRow):
         offsets = columns.numbers("position")
         if offsets is None:
             return np.zeros((0, dimensions), np.float32)
+        if self._get("source") == "tiles":  # relative to zeros
+            return offsets.astype(np.result_type(np.dtype(self._get("source_dtype")), np.float32), copy=False)
         positions: NDArray[np.float64] = np.asarray(self._get("point_origin"), np.float64) + offsets
         return positions

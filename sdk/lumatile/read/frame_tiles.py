@@ -69,16 +69,14 @@ class FoundTiles:
 def find_tiles(reader: TilesReader, frame: int, tile_count: int) -> FoundTiles:
     """Find the rows of frame row `frame`. Raises CorruptStoreError where they are not `tile_count`."""
     tiles: dict[Key, StoredTile] = {}
-    for rows, checksums, where in reader.rows_of_frame(frame) if tile_count else ():
-        columns = (rows.level, rows.x, rows.y, rows.width, rows.height, rows.row_pitch, rows.raw_size, checksums)
-        for n, (level, x, y, width, height, pitch, raw_size, checksum) in enumerate(
-            zip(*(column.tolist() for column in columns), strict=True)
-        ):
-            key = rows.plane, level, x, y
+    for index, where in reader.rows_of_frame(frame) if tile_count else ():
+        for n, row in enumerate(index.tolist()):
+            plane, codec, level, x, y, width, height, pitch, raw_size, _, _, _, checksum = row
+            key = plane.decode(), level, x, y
             tiles[key] = StoredTile(
                 key=key,
                 where=where[n],
-                codec=rows.codec,
+                codec=codec.decode(),
                 width=width,
                 height=height,
                 row_pitch=pitch,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from pathlib import Path
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 from lumatile.errors import CorruptStoreError
 from lumatile.format.frames_file import Frames
 from lumatile.format.segment_names import FramesFile
-from lumatile.format.tiles_writer import index_rows
+from lumatile.format.tile_rows import IndexedRows
+from lumatile.format.tiles_writer import checksums
 from lumatile.read.store import Store, open_store
 from lumatile.storage.recording_storage import RecordingStorage
 
@@ -138,24 +140,17 @@ def _verify_segment(storage: RecordingStorage, file: FramesFile, table: pa.Table
     rows, all_read = 0, True
     for i in range(len(reader)):
         try:
-            frame, tiles, checksums = reader.batch(i)
+            batch, _ = reader.batch(i)
         except CorruptStoreError as e:
             report.problems.append(Problem(path=path, what=str(e)))
             all_read = False
             continue
-        if not 0 <= frame < len(found):
-            report.problems.append(
-                Problem(path=path, what=f"record batch {i} is of frame row {frame}, which is not there")
-            )
-            continue
-        index = index_rows(tiles)
-        for n in np.flatnonzero(index["crc32c"] != checksums).tolist():
-            tile = f"{tiles.plane} level={tiles.level[n]} x={tiles.x[n]} y={tiles.y[n]}"
-            what = f"its CRC32C must be {checksums[n]:08x}, not {index['crc32c'][n]:08x}"
-            report.problems.append(Problem(path=path, frame=frame, entity_path=paths[frame], tile=tile, what=what))
-        index["crc32c"] = checksums
-        found[frame].add(rows, index)
-        rows += len(index)
+        report.problems += _wrong_rows(batch, path, f"record batch {i}", paths)
+        for frame in batch.frames():
+            here = batch.of_frame(frame).index
+            if 0 <= frame < len(found):
+                found[frame].add(rows, here)
+            rows += len(here)
     report.tiles += rows
     expected = zip(*(table[name].to_pylist() for name in ("first_tile", "tile_count", "index_crc32c")), strict=True)
     for frame, (there, (first, count, checksum)) in enumerate(zip(found, expected, strict=True)):
@@ -163,6 +158,24 @@ def _verify_segment(storage: RecordingStorage, file: FramesFile, table: pa.Table
         if there.count != count or there.checksum != (checksum or 0) or moved:
             what = "its tiles rows are not those that were written"
             report.problems.append(Problem(path=path, frame=frame, entity_path=paths[frame], what=what))
+
+
+def _wrong_rows(batch: IndexedRows, path: Path | str, what: str, paths: Sequence[str]) -> Iterator[Problem]:
+    """Compare the checksums of a record batch, `what`; `paths`: the entity path of each frame."""
+    for frame in batch.frames():
+        if not 0 <= frame < len(paths):
+            yield Problem(path=path, what=f"{what} is of frame row {frame}, which is not there")
+    actual = np.array(checksums(batch.offsets, batch.payload), np.uint32)
+    for n in np.flatnonzero(actual != batch.index["crc32c"]).tolist():
+        frame = int(batch.frame[n])
+        plane, _, level, x, y, *_, stored = batch.index[n].tolist()
+        yield Problem(
+            path=path,
+            frame=frame,
+            entity_path=paths[frame] if 0 <= frame < len(paths) else None,
+            tile=f"{plane.decode(errors='replace')} level={level} x={x} y={y}",
+            what=f"its CRC32C must be {stored:08x}, not {actual[n]:08x}",
+        )
 
 
 @dataclass(kw_only=True)

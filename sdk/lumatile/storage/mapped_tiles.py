@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -12,8 +13,14 @@ from numpy.typing import NDArray
 
 from lumatile.errors import CorruptStoreError
 from lumatile.format.schema import TILES
-from lumatile.format.tile_rows import TileRows
-from lumatile.format.tiles_reader import RowsOfFrame, Where, read_batch
+from lumatile.format.tile_rows import IndexedRows
+from lumatile.format.tiles_reader import Where, read_batch
+
+KEPT_BATCHES = 16
+"""The number of batches that are kept after they were read: many small frames share one, and frames many searches."""
+
+PAD = b"pad"
+"""The custom metadata of a batch that is not shared; see docs/store-format.md."""
 
 
 class MappedTiles:
@@ -30,50 +37,50 @@ class MappedTiles:
             raise CorruptStoreError(f"{path}: {e}") from e
         if not self._reader.schema.equals(TILES):
             raise CorruptStoreError(f"{path}: not the columns of a tiles file")
+        self._kept: dict[int, tuple[IndexedRows, bool]] = {}
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         """Return the number of its record batches."""
         return int(self._reader.num_record_batches)
 
-    def batch(self, i: int) -> tuple[int, TileRows, NDArray[np.uint32]]:
-        """Read record batch `i`; the payload is a view of the map."""
-        try:
-            batch = self._reader.get_batch(i)
-        except (pa.ArrowException, OSError) as e:
-            raise CorruptStoreError(f"{self.path}: record batch {i}: {e}") from e
-        return read_batch(batch, f"{self.path}: record batch {i}")
+    def batch(self, i: int) -> tuple[IndexedRows, bool]:
+        """Read record batch `i`; the payload of one that is not shared is a view of the map."""
+        return self._batch(i)
 
-    def rows_of_frame(self, frame: int) -> Iterator[RowsOfFrame]:
-        """Yield the record batches of frame row `frame`."""
-        for i in self.batches_of_frame(frame):
-            _, rows, checksums = self.batch(i)
-            yield rows, checksums, [rows.payload[a:b] for a, b in pairwise(rows.offsets.tolist())]
+    def rows_of_frame(self, frame: int) -> Iterator[tuple[NDArray[np.void], Sequence[Where]]]:
+        """Yield the rows of frame row `frame`, whose batches are found by bisection: they are in order."""
+        low, high = 0, len(self)
+        while low < high:
+            middle = (low + high) // 2
+            if self._batch(middle)[0].frame[0] < frame:
+                low = middle + 1
+            else:
+                high = middle
+        for i in range(max(0, low - 1), len(self)):  # the frame may begin within the batch before
+            rows, _ = self._batch(i)
+            if rows.frame[0] > frame:
+                return
+            rows = rows.of_frame(frame)
+            if len(rows.index):
+                yield rows.index, [rows.payload[a:b] for a, b in pairwise(rows.offsets.tolist())]
 
     def payloads(self, where: Sequence[Where]) -> list[NDArray[np.uint8]]:
         """Return the bytes, which are views already."""
         return list(where)
 
-    def frame_of_batch(self, i: int) -> int:
-        """Return the frame row that record batch `i` belongs to."""
+    def _batch(self, i: int) -> tuple[IndexedRows, bool]:
+        with self._lock:
+            kept = self._kept.get(i)
+            if kept is None:
+                while len(self._kept) >= KEPT_BATCHES:
+                    del self._kept[next(iter(self._kept))]
+                kept = self._kept[i] = self._read(i)
+            return kept
+
+    def _read(self, i: int) -> tuple[IndexedRows, bool]:
         try:
-            batch = self._reader.get_batch(i)
+            batch, metadata = self._reader.get_batch_with_custom_metadata(i)
         except (pa.ArrowException, OSError) as e:
             raise CorruptStoreError(f"{self.path}: record batch {i}: {e}") from e
-        frame = batch.column("frame")[0].as_py() if len(batch) else None
-        if frame is None:
-            raise CorruptStoreError(f"{self.path}: record batch {i} belongs to no frame")
-        return int(frame)
-
-    def batches_of_frame(self, frame: int) -> range:
-        """Return the record batches of frame row `frame`, found by bisection: they are in the order of their frames."""
-        low, high = 0, len(self)
-        while low < high:
-            middle = (low + high) // 2
-            if self.frame_of_batch(middle) < frame:
-                low = middle + 1
-            else:
-                high = middle
-        end = low
-        while end < len(self) and self.frame_of_batch(end) == frame:
-            end += 1
-        return range(low, end)
+        return read_batch(batch, f"{self.path}: record batch {i}"), PAD not in (metadata or {})

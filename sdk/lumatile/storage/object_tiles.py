@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -14,8 +15,8 @@ from numpy.typing import NDArray
 from lumatile.errors import CorruptStoreError
 from lumatile.format.arrow_layout import END_BYTES, BatchLayout, LayoutError, footer_size, read_footer, read_head
 from lumatile.format.schema import TILES
-from lumatile.format.tile_rows import TileRows
-from lumatile.format.tiles_reader import RowsOfFrame, read_batch, read_columns
+from lumatile.format.tile_rows import IndexedRows
+from lumatile.format.tiles_reader import read_batch, read_columns
 from lumatile.storage.object_client import ObjectClient
 
 TAIL_BYTES = 64 << 10
@@ -33,6 +34,18 @@ PROBES = 16
 Range = tuple[int, int]
 """A range of bytes of the object: start, stop."""
 
+Where = Range | NDArray[np.uint8]
+"""The range of the stored bytes of a row, or the bytes, where they were fetched with their batch."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Batch:
+    """The rows of a record batch, without the payload where it is fetched later."""
+
+    frame: NDArray[np.int64]
+    index: NDArray[np.void]
+    where: Sequence[Where]
+
 
 class ObjectTiles:
     """A tiles object, a `TilesReader`. A payload is fetched when it is asked for."""
@@ -45,8 +58,8 @@ class ObjectTiles:
         self._ahead: tuple[int, memoryview] = 0, memoryview(b"")
         """The last range that `batch` has fetched: its first byte in the object, and the bytes."""
         self._lock = threading.Lock()
-        self._known: dict[int, tuple[int, RowsOfFrame]] = {}
-        """The batches that searches have looked at, each with its frame and rows."""
+        self._known: dict[int, _Batch] = {}
+        """The batches that searches have looked at."""
         end = max(0, self._size - END_BYTES)
         try:
             size = footer_size(self._tail[-END_BYTES:])
@@ -65,7 +78,7 @@ class ObjectTiles:
         """Return the number of its record batches."""
         return len(self._blocks)
 
-    def batch(self, i: int) -> tuple[int, TileRows, NDArray[np.uint32]]:
+    def batch(self, i: int) -> tuple[IndexedRows, bool]:
         """Read record batch `i` with its payload, and fetch the next ones too: for callers that read all in order."""
         start, stop = self._block(i)
         begin, data = self._ahead
@@ -73,56 +86,73 @@ class ObjectTiles:
             begin = start
             (data,) = self._fetch([(start, min(max(stop, start + AHEAD_BYTES), self._size))])
             self._ahead = begin, data
+        content = data[start - begin : stop - begin]
         try:
-            message = pa.ipc.read_message(pa.py_buffer(data[start - begin : stop - begin]))
+            compressed = read_head(content).compressed
+        except LayoutError as e:
+            raise self._corrupt(i, e) from e
+        return self._whole(i, content), compressed
+
+    def rows_of_frame(self, frame: int) -> Iterator[tuple[NDArray[np.void], Sequence[Where]]]:
+        """Yield the rows of frame row `frame`, whose batches are found by a search: they are in order."""
+        low, high = 0, len(self)
+        while high - low > PROBES:
+            probes = [low + (high - low) * n // PROBES for n in range(PROBES)]
+            firsts = [int(found.frame[0]) for found in self._rows(probes)]
+            low = max([low, *(i for i, first in zip(probes, firsts, strict=True) if first < frame)])
+            high = min([high, *(i for i, first in zip(probes, firsts, strict=True) if first >= frame)])
+        while low < len(self):
+            some = range(low, min(low + PROBES, len(self)))
+            for found in self._rows(some):
+                if found.frame[0] > frame:
+                    return
+                here = slice(*np.searchsorted(found.frame, [frame, frame + 1]).tolist())
+                if here.start < here.stop:
+                    yield found.index[here], found.where[here]
+            low = some.stop
+
+    def payloads(self, where: Sequence[Where]) -> list[NDArray[np.uint8]]:
+        """Fetch the stored bytes of rows, several at once."""
+        fetched = iter(self._fetch([each for each in where if isinstance(each, tuple)]))
+        return [np.frombuffer(next(fetched), np.uint8) if isinstance(each, tuple) else each for each in where]
+
+    def _whole(self, i: int, content: memoryview) -> IndexedRows:
+        """Parse record batch `i` from all its bytes."""
+        try:
+            message = pa.ipc.read_message(pa.py_buffer(content))
             batch = pa.ipc.read_record_batch(message, TILES)
         except (pa.ArrowException, OSError, ValueError) as e:
             raise self._corrupt(i, e) from e
         return read_batch(batch, f"{self.path}: record batch {i}")
 
-    def rows_of_frame(self, frame: int) -> Iterator[RowsOfFrame]:
-        """Yield the record batches of frame row `frame`, found by a search: they are in the order of their frames."""
-        low, high = 0, len(self)
-        while high - low > PROBES:
-            probes = [low + (high - low) * n // PROBES for n in range(PROBES)]
-            frames = [found for found, _ in self._rows(probes)]
-            low = max([low, *(i + 1 for i, found in zip(probes, frames, strict=True) if found < frame)])
-            high = min([high, *(i for i, found in zip(probes, frames, strict=True) if found >= frame)])
-        while low < len(self):
-            some = range(low, min(low + PROBES, len(self)))
-            for found, rows in self._rows(some):
-                if found > frame:
-                    return
-                if found == frame:
-                    yield rows
-            low = some.stop
-
-    def payloads(self, where: Sequence[Range]) -> list[NDArray[np.uint8]]:
-        """Fetch the stored bytes of rows, several at once."""
-        return [np.frombuffer(part, np.uint8) for part in self._fetch(where)]
-
-    def _rows(self, batches: Sequence[int]) -> list[tuple[int, RowsOfFrame]]:
-        """Read frame and rows of batches without their payload: two rounds of requests, one for small objects."""
+    def _rows(self, batches: Sequence[int]) -> list[_Batch]:
+        """Read the rows of batches without their payload: two rounds of requests, one for small objects."""
         with self._lock:
             return self._look(batches)
 
-    def _look(self, batches: Sequence[int]) -> list[tuple[int, RowsOfFrame]]:
+    def _look(self, batches: Sequence[int]) -> list[_Batch]:
         new = [i for i in batches if i not in self._known]
-        heads: list[BatchLayout] = []
         blocks = [self._block(i) for i in new]
-        messages = [(start, start + int(self._blocks[i]["head"])) for i, (start, _) in zip(new, blocks, strict=True)]
-        for i, message in zip(new, self._fetch(messages), strict=True):
+        starts = [start + int(self._blocks[i]["head"]) for i, (start, _) in zip(new, blocks, strict=True)]
+        heads: list[BatchLayout] = []
+        messages = self._fetch([(start, body) for (start, _), body in zip(blocks, starts, strict=True)])
+        for i, message in zip(new, messages, strict=True):
             try:
                 heads.append(read_head(message))
             except LayoutError as e:
                 raise self._corrupt(i, e) from e
-        bounds = [
-            self._bounds(i, head, (start, stop))
-            for i, head, (_, start), (_, stop) in zip(new, heads, messages, blocks, strict=True)
+        wanted = [
+            [block] if head.compressed else list(self._bounds(i, head, (body, block[1])))
+            for i, head, body, block in zip(new, heads, starts, blocks, strict=True)
         ]
-        parts = iter(self._fetch([part for two in bounds for part in two]))
-        for i, head, two in zip(new, heads, bounds, strict=True):
-            self._known[i] = self._parse(i, head, next(parts), next(parts), two)
+        parts = iter(self._fetch([part for some in wanted for part in some]))
+        for i, head, some in zip(new, heads, wanted, strict=True):
+            if head.compressed:
+                rows = self._whole(i, next(parts))
+                where = [rows.payload[a:b] for a, b in pairwise(rows.offsets.tolist())]
+                self._known[i] = _Batch(frame=rows.frame, index=rows.index, where=where)
+            else:
+                self._known[i] = self._parse(i, head, next(parts), next(parts), (some[0], some[1]))
         found = [self._known[i] for i in batches]
         while len(self._known) > 16 * PROBES:
             del self._known[next(iter(self._known))]
@@ -142,8 +172,8 @@ class ObjectTiles:
 
     def _parse(
         self, i: int, head: BatchLayout, offsets: memoryview, rest: memoryview, bounds: tuple[Range, Range]
-    ) -> tuple[int, RowsOfFrame]:
-        """Make frame and rows of a batch.
+    ) -> _Batch:
+        """Make the rows of a batch.
 
         `offsets`: those of the payload; `rest`: the other columns; `bounds`: the ranges of both in the object.
         """
@@ -166,11 +196,11 @@ class ObjectTiles:
             batch = pa.RecordBatch.from_arrays(arrays, schema=TILES.remove(0))
         except (pa.ArrowException, ValueError) as e:
             raise self._corrupt(i, e) from e
-        frame, fields, checksums = read_columns(batch, f"{self.path}: record batch {i}")
-        low = int(bounds_of_rows[0])
-        rows = TileRows(**fields, offsets=bounds_of_rows - low, payload=np.zeros(0, np.uint8))
+        frame, index = read_columns(batch, f"{self.path}: record batch {i}")
+        index["size"] = np.diff(bounds_of_rows)
         start = body + int(data["offset"])
-        return frame, (rows, checksums, [(start + a, start + b) for a, b in pairwise(bounds_of_rows.tolist())])
+        where = [(start + a, start + b) for a, b in pairwise(bounds_of_rows.tolist())]
+        return _Batch(frame=frame, index=index, where=where)
 
     def _block(self, i: int) -> Range:
         block = self._blocks[i]

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
 from queue import SimpleQueue
 
 import numpy as np
@@ -17,7 +18,7 @@ from lumatile.errors import CorruptStoreError, StoreError
 from lumatile.format.arrow_arrays import array_of_numbers, numbers_of
 from lumatile.format.segment_names import FramesFile, segment_time
 from lumatile.format.tiles_reader import TilesReader
-from lumatile.format.tiles_writer import TilesFile
+from lumatile.format.tiles_writer import TilesFile, checksums
 from lumatile.settings import RecordingSettings
 from lumatile.storage.recording_storage import RecordingStorage
 from lumatile.storage.write_behind import WriteBehind
@@ -155,9 +156,13 @@ def _copy(source: TilesReader, target: TilesFile, frames: int, kept: NDArray[np.
     """Write the tiles of the frames that are `kept` to `target`, which has `frames` frames already."""
     numbers = frames + np.cumsum(kept) - 1
     for i in range(len(source)):
-        frame, tiles, checksums = source.batch(i)
-        if not kept[frame]:
-            continue
-        index = target.write(int(numbers[frame]), tiles)
-        if not np.array_equal(index["crc32c"], checksums):
+        rows, shared = source.batch(i)
+        if rows.index["crc32c"].tolist() != checksums(rows.offsets, rows.payload):
             raise CorruptStoreError(f"{source.path}: record batch {i} has other bytes than were written")
+        parts = [rows] if kept[rows.frame].all() else [rows.of_frame(frame) for frame in rows.frames() if kept[frame]]
+        for part in parts:
+            moved = replace(part, frame=numbers[part.frame])
+            if shared:
+                target.share(moved)
+            else:
+                target.copy(moved)

@@ -67,6 +67,6 @@ def first_use() -> None:
 
 def _frames_file(frames: pa.Table) -> pa.Buffer:
     stream = pa.BufferOutputStream()
-    with pa.ipc.new_file(stream, frames.schema) as writer:
+    with pa.ipc.new_file(stream, frames.schema, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
         writer.write_table(frames)
     return stream.getvalue()

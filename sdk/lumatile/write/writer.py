@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
 from os import PathLike
 from typing import Any
 
+import numpy as np
 from crc32c import crc32c
 
 from lumatile.errors import SinkError, StoreError
 from lumatile.format.arrow_arrays import table_of
 from lumatile.format.schema import FRAMES
-from lumatile.format.tile_rows import TileRows
+from lumatile.format.tile_rows import INDEX_ROW, IndexedRows, TileRows
+from lumatile.format.tiles_writer import TilesFile
 from lumatile.settings import RecordingSettings
 from lumatile.storage.open_storage import open_storage
 from lumatile.storage.write_behind import WriteBehind
@@ -80,19 +84,39 @@ class SegmentWriter:
         all its values again.
         """
         try:
-            if self._segment is None:
-                self._segment = Segment(self._storage, self._settings, self._disk)
-                self.deadline = time.monotonic() + self._segment_seconds
-            file = self._segment.tiles
+            file = self._tiles()
             first, checksum = file.rows, 0
             for part in tiles:
                 checksum = crc32c(file.write(len(self._rows), part).tobytes(), checksum)
-            maps = {name: list((row.get(name) or {}).items()) for name in ("sequences", "times")}
-            counts = {"first_tile": first, "tile_count": file.rows - first, "index_crc32c": checksum}
-            self._rows.append({**row, **maps, **counts})
+            self._rows.append(_whole_row(row, first, file.rows - first, checksum))
         except BaseException:
             self.abort()
             raise
+
+    def append_small(self, rows: Sequence[Mapping[str, Any]], tiles: IndexedRows) -> None:
+        """Add small values, whose tiles rows share record batches with those of others.
+
+        `rows`: as in `append`. `tiles`: those of all of them; `frame` is the position of the value in `rows`.
+        Errors are those of `append`.
+        """
+        try:
+            file = self._tiles()
+            first, index = file.rows, memoryview(tiles.index.tobytes())
+            bounds = np.searchsorted(tiles.frame, np.arange(len(rows) + 1)).tolist()
+            file.share(replace(tiles, frame=tiles.frame + len(self._rows)))
+            for row, (a, b) in zip(rows, pairwise(bounds), strict=True):
+                checksum = crc32c(index[a * INDEX_ROW.itemsize : b * INDEX_ROW.itemsize])
+                self._rows.append(_whole_row(row, first + a, b - a, checksum))
+        except BaseException:
+            self.abort()
+            raise
+
+    def _tiles(self) -> TilesFile:
+        """Return the tiles file of the open segment; open one if none is open."""
+        if self._segment is None:
+            self._segment = Segment(self._storage, self._settings, self._disk)
+            self.deadline = time.monotonic() + self._segment_seconds
+        return self._segment.tiles
 
     def commit(self) -> int:
         """Make the open segment durable, and return the size of its files in bytes; 0 where none is open.
@@ -126,3 +150,9 @@ class SegmentWriter:
 
     def _forget(self) -> None:
         self._segment, self._rows, self.deadline = None, [], None
+
+
+def _whole_row(row: Mapping[str, Any], first_tile: int, tile_count: int, index_crc32c: int) -> dict[str, Any]:
+    """Return a row with the columns that the writer adds, and its mappings as Arrow takes them."""
+    maps = {name: list((row.get(name) or {}).items()) for name in ("sequences", "times")}
+    return {**row, **maps, "first_tile": first_tile, "tile_count": tile_count, "index_crc32c": index_crc32c}

@@ -78,13 +78,13 @@ def describe_frame(store: Store, reader: RecordingReader, frame: Frame) -> dict[
 def _planes(store: Store, reader: RecordingReader, frame: Frame) -> list[dict[str, Any]]:
     tiles = store.storage.recording(reader.recording_id).open_tiles(frame.segment)
     planes: dict[str, dict[str, Any]] = {}
-    for rows, _, _ in tiles.rows_of_frame(frame.segment_row) if frame.tile_count else ():
-        plane = planes.setdefault(
-            rows.plane, {"plane": rows.plane, "codec": rows.codec, "tiles": 0, "bytes": 0, "raw_bytes": 0}
-        )
-        plane["tiles"] += len(rows.level)
-        plane["bytes"] += int(rows.offsets[-1])
-        plane["raw_bytes"] += int(rows.raw_size.sum())
+    for index, _ in tiles.rows_of_frame(frame.segment_row) if frame.tile_count else ():
+        for row in index:
+            name, codec = row["plane"].decode(), row["codec"].decode()
+            plane = planes.setdefault(name, {"plane": name, "codec": codec, "tiles": 0, "bytes": 0, "raw_bytes": 0})
+            plane["tiles"] += 1
+            plane["bytes"] += int(row["size"])
+            plane["raw_bytes"] += int(row["raw_size"])
     return list(planes.values())
 
 

@@ -15,6 +15,7 @@ from lumatile_service.embedded.frames_row import frames_row
 from lumatile_service.embedded.listeners import Listeners
 from lumatile_service.embedded.pipeline import Pipeline
 from lumatile_service.embedded.progress import Progress
+from lumatile_service.embedded.small_values import SmallFrames
 from lumatile_service.embedded.stages import FrameEnd, FrameStart, TileQueue
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,8 @@ class Committer:
                 return
             if got is not None and isinstance(got[1], FrameStart):
                 self._append(got[1])
+            elif got is not None and isinstance(got[1], SmallFrames):
+                self._append_small(got[1])
             del got
             self._commit_if(due=False)
 
@@ -92,6 +95,18 @@ class Committer:
             self._write_again(e)
         if frame.row["error"] is not None and frame.value.error is None:
             self._listeners.on_error("value_unconverted")
+
+    def _append_small(self, frames: SmallFrames) -> None:
+        self._uncommitted += frames.values
+        self._held += sum(value.nbytes for value in frames.values)
+        self._written = frames.numbers[-1]
+        try:
+            self._writer.append_small(frames.rows, frames.tiles)
+        except OSError as e:
+            self._write_again(e)
+        for row, value in zip(frames.rows, frames.values, strict=True):
+            if row["error"] is not None and value.error is None:
+                self._listeners.on_error("value_unconverted")
 
     def _frame_tiles(self) -> Iterator[TileRows]:
         """Give the tile rows of the frame whose start has been taken, to its end."""

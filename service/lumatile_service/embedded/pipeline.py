@@ -11,17 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lumatile.buffers import POOL
-from lumatile.format.point_planes import encode_source, point_rows, source_rows
+from lumatile.format.point_planes import encode_source, source_rows
 from lumatile.format.tile_rows import Codec, TileRows
 from lumatile.settings import RecordingSettings
 from lumatile.values import LoggedValue, PointColumns
 from lumatile_kernels import Backend, TileBlock
 from lumatile_kernels.layout import level_sizes
 from lumatile_kernels.threads import Threads
+from lumatile_service.embedded.clouds import SmallCloud, cloud_rows, small_cloud
 from lumatile_service.embedded.compression import compress
 from lumatile_service.embedded.contexts import KnownContexts
 from lumatile_service.embedded.decoding import DecodedValue, ValueDecoder
 from lumatile_service.embedded.frames_row import frames_row
+from lumatile_service.embedded.small_values import SmallFrames, SmallTiles
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +77,52 @@ class Pipeline:
         were logged, before the tile rows of the first are taken: a GPU then processes them together. A value that
         cannot be converted becomes an error row.
         """
+        row, tiles = self._convert(decoded)
+        return row, map(self._compressed, tiles)
+
+    def convert_small(self, numbered: Sequence[tuple[int, DecodedValue]]) -> SmallFrames:
+        """Convert small values together, in the order in which they were logged; see `is_small`.
+
+        Each comes with its number in the sink's queue. One that cannot be converted becomes an error row.
+        """
+        tiles = SmallTiles()
+        started = [self._start_small(decoded) for _, decoded in numbered]
+        for frame, (_, planes) in enumerate(started):
+            if isinstance(planes, SmallCloud):
+                tiles.add_cloud(frame, planes)
+            else:
+                for rows in planes:
+                    tiles.add(frame, rows)
+        return SmallFrames(
+            numbers=[number for number, _ in numbered],
+            values=[decoded.value for _, decoded in numbered],
+            rows=[row for row, _ in started],
+            tiles=tiles.rows(),
+        )
+
+    def _start_small(self, decoded: DecodedValue) -> tuple[dict[str, Any], SmallCloud | Iterator[TileRows]]:
+        """Return the frames row of a small value, and its planes, or an iterator as that of `convert`."""
+        value = decoded.value
+        if value.points is not None and decoded.error is None:
+            row = frames_row(value)
+            try:
+                with self._lock:
+                    colors = self._point_colors(value, row)
+                cloud = small_cloud(value.points, colors)
+                if cloud is not None and (cloud.exact or not self._settings.keep_source):
+                    row.update(
+                        shape=value.points.positions.shape,
+                        levels=1,
+                        point_origin=cloud.origin,
+                        source="tiles" if cloud.exact else "none",
+                        body=cloud.body,
+                    )
+                    return row, cloud
+            except Exception:  # the general way finds it too, and makes an error row
+                log.debug("a small cloud is converted by itself", exc_info=True)
+        return self._convert(decoded)
+
+    def _convert(self, decoded: DecodedValue) -> tuple[dict[str, Any], Iterator[TileRows]]:
         row = frames_row(decoded.value)
         row.update(decoder=decoded.decoder, error=decoded.error)
         with self._lock:
@@ -134,7 +182,7 @@ class Pipeline:
             if value.encoded is None or not self._settings.keep_source:
                 return iter(())
             row["source"] = "plane"
-            return self._source(np.frombuffer(value.encoded, np.uint8))
+            return source_rows(np.frombuffer(value.encoded, np.uint8))
         if value.kind == "annotation_context":
             self._contexts.add(value)
         elif value.kind == "points" and value.points is not None:
@@ -162,7 +210,7 @@ class Pipeline:
                 source = np.frombuffer(value.encoded, np.uint8)
             else:
                 source = array if isinstance(array, np.ndarray) else array.host(POOL.take)
-            yield from self._source(source.reshape(-1).view(np.uint8))
+            yield from source_rows(source.reshape(-1).view(np.uint8))
 
     def _image(self, value: LoggedValue, image: Any, row: dict[str, Any]) -> Iterator[TileBlock]:
         tile_format = self._settings.tile_format
@@ -197,44 +245,30 @@ class Pipeline:
     def _points(self, value: LoggedValue, row: dict[str, Any]) -> Iterator[TileRows]:
         points = value.points
         assert points is not None  # noqa: S101 - the caller has looked
-        colors = points.colors
-        if colors is None and points.class_ids is None:
-            colors = np.full((len(points), 4), 255, np.uint8)
-        if colors is None and points.class_ids is not None:
-            context = self._contexts.nearest(value.entity_path)
-            colors = context.point_colors(points.class_ids, points.keypoint_ids)
-            row["palette_hash"] = context.palette_hash
-        return self._point_rows(points, colors, row)
+        return self._point_rows(points, self._point_colors(value, row), row)
 
-    def _point_rows(
-        self, points: PointColumns, colors: NDArray[np.uint8] | None, row: dict[str, Any]
-    ) -> Iterator[TileRows]:
-        stored = self._backend.points(points.positions)
-        row["shape"] = points.positions.shape
-        row["levels"] = len(stored.counts)
-        row["point_origin"] = stored.origin.tolist()
-        columns = {
-            "color": colors,
-            "radius": points.radii,
-            "class_id": points.class_ids,
-            "keypoint_id": points.keypoint_ids,
-            "identifier": points.identifiers,
-        }
-        planes: dict[str, NDArray[Any] | list[str | None]] = {"position": stored.positions}
-        planes |= {name: column[stored.order] for name, column in columns.items() if column is not None}
-        if points.labels is not None:
-            planes["label"] = [points.labels[i] for i in stored.order.tolist()]
-        planes["source_index"] = stored.order.astype(np.uint32 if len(points) < 1 << 32 else np.uint64)
-        for plane, column in planes.items():
-            yield self._compressed(point_rows(plane, column, stored.counts))
+    def _point_colors(self, value: LoggedValue, row: dict[str, Any]) -> NDArray[np.uint8]:
+        """Return the colors that the points are drawn in, (N, 4) uint8 sRGB: those given, else those of the classes."""
+        points = value.points
+        assert points is not None  # noqa: S101 - the caller has looked
+        if points.colors is not None:
+            return points.colors
+        if points.class_ids is None:
+            return np.full((len(points), 4), 255, np.uint8)
+        context = self._contexts.nearest(value.entity_path)
+        row["palette_hash"] = context.palette_hash
+        return context.point_colors(points.class_ids, points.keypoint_ids)
+
+    def _point_rows(self, points: PointColumns, colors: NDArray[np.uint8], row: dict[str, Any]) -> Iterator[TileRows]:
+        yield from cloud_rows(points, colors, row, self._backend)
         if self._settings.keep_source:
             row["source"] = "plane"
-            yield from self._source(encode_source(points.source))
+            yield from source_rows(encode_source(points.source))
 
     def _rows(self, block: TileBlock) -> TileRows:
-        """Return the tile rows of a block, compressed."""
+        """Return the tile rows of a block."""
         tiles = block.tiles
-        rows = TileRows(
+        return TileRows(
             plane=block.plane,
             codec="raw",
             level=tiles.level,
@@ -248,16 +282,11 @@ class Pipeline:
             payload=block.payload,
             value_range=block.value_range,
         )
-        return self._compressed(rows)
 
     def _compressed(self, rows: TileRows) -> TileRows:
         """Return raw rows, compressed as the settings or their plane say."""
         by_plane: Codec = "lz4" if rows.plane in ("ids", "colors") else "raw"
         return compress(rows, self._settings.compression or by_plane, self._threads)
-
-    def _source(self, data: NDArray[np.uint8]) -> Iterator[TileRows]:
-        for rows in source_rows(data):
-            yield self._compressed(rows)
 
 
 def _logged_bytes(value: LoggedValue) -> NDArray[np.uint8] | None:

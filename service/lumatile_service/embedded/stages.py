@@ -12,9 +12,13 @@ from lumatile.sink.queue import ByteQueue, QueueClosedError
 from lumatile.values import LoggedValue
 from lumatile_service.embedded.decoding import DecodedValue
 from lumatile_service.embedded.pipeline import Pipeline
+from lumatile_service.embedded.small_values import SMALL_BYTES, SmallFrames, is_small
 
 DECODE_BATCH = 16
 """The most image files that are decoded together, where so many wait."""
+
+SMALL_TOGETHER = 512
+"""The most small values that are converted together, where so many wait."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -36,7 +40,7 @@ class Wake:
     """A request to look whether a commit is wanted."""
 
 
-TileQueue = ByteQueue[FrameStart | TileRows | FrameEnd | Wake]
+TileQueue = ByteQueue[FrameStart | TileRows | FrameEnd | SmallFrames | Wake]
 """The queue between converting and writing."""
 
 
@@ -93,7 +97,10 @@ class _Started:
 
 
 class Converting:
-    """Hands over the tile rows of one value after another, with as many of the next started as the backend wants."""
+    """Hands over the tile rows of one value after another, with as many of the next started as the backend wants.
+
+    Small values that wait are converted together.
+    """
 
     def __init__(self, pipeline: Pipeline, decoded: ByteQueue[tuple[int, DecodedValue]], tiles: TileQueue) -> None:
         """Read from `decoded` and write to `tiles`."""
@@ -102,35 +109,66 @@ class Converting:
         self._tiles = tiles
         self._started: deque[_Started] = deque()
         """Values that are being converted, in the order in which they were logged."""
+        self._next: tuple[int, DecodedValue] | None = None
+        """A value that was taken from the queue, and not begun."""
 
     def run(self) -> None:
         """See `Stage.run`."""
         while True:
-            while self._start_next():
-                pass
-            self._hand_over(self._started.popleft())
+            first = self._take(None)
+            assert first is not None  # noqa: S101 - without a timeout there is always one
+            if is_small(first[1]):
+                self._convert_small(first)
+            else:
+                self._start(first)
+                while self._started:
+                    while self._start_next():
+                        pass
+                    self._hand_over(self._started.popleft())
+
+    def _take(self, timeout: float | None) -> tuple[int, DecodedValue] | None:
+        """Take the next value; None: there is none in that time. Raises QueueClosedError when all have been taken."""
+        if self._next is not None:
+            taken, self._next = self._next, None
+            return taken
+        got = self._decoded.get(timeout)
+        return None if got is None else got[1]
+
+    def _take_now(self, *, small: bool) -> tuple[int, DecodedValue] | None:
+        """Take the next value if it is there and is small, or is not, as `small` says."""
+        try:
+            taken = self._take(0)
+        except QueueClosedError:
+            return None
+        if taken is not None and is_small(taken[1]) != small:
+            self._next, taken = taken, None
+        return taken
+
+    def _convert_small(self, first: tuple[int, DecodedValue]) -> None:
+        values, nbytes = [first], first[1].nbytes
+        while len(values) < SMALL_TOGETHER and nbytes < SMALL_TOGETHER * SMALL_BYTES // 8:
+            taken = self._take_now(small=True)
+            if taken is None:
+                break
+            values.append(taken)
+            nbytes += taken[1].nbytes
+        frames = self._pipeline.convert_small(values)
+        self._tiles.put(frames, frames.nbytes)
 
     def _start_next(self) -> bool:
-        """Start the next value; return whether another one should be started before the first is handed over.
+        """Start the next value, if it should be started before the first is handed over; return whether it was."""
+        if sum(value.nbytes for value in self._started) >= self._pipeline.ahead_bytes:
+            return False
+        taken = self._take_now(small=False)
+        if taken is not None:
+            self._start(taken)
+        return taken is not None
 
-        Waits for a value only while none is started. Raises QueueClosedError when all have been handed over.
-        """
-        ahead = sum(value.nbytes for value in self._started)
-        if self._started and ahead >= self._pipeline.ahead_bytes:
-            return False
-        try:
-            got = self._decoded.get(0 if self._started else None)
-        except QueueClosedError:
-            if not self._started:
-                raise
-            return False
-        if got is None:
-            return False
-        number, decoded = got[1]
+    def _start(self, taken: tuple[int, DecodedValue]) -> None:
+        number, decoded = taken
         row, tiles = self._pipeline.convert(decoded)
         frame = FrameStart(number=number, value=decoded.value, row=row)
         self._started.append(_Started(frame=frame, tiles=tiles, nbytes=decoded.nbytes))
-        return ahead + decoded.nbytes < self._pipeline.ahead_bytes
 
     def _hand_over(self, started: _Started) -> None:
         self._tiles.put(started.frame, 0)

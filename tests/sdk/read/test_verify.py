@@ -8,6 +8,7 @@ import pytest
 
 import lumatile as lt
 from lumatile.errors import StoreFormatError
+from lumatile.format.arrow_layout import END_BYTES, footer_size, read_footer, read_head
 from lumatile.read.store import open_store
 from lumatile.read.verify import verify
 from lumatile.settings import RecordingSettings
@@ -61,8 +62,12 @@ def test_every_flipped_payload_byte_is_found_and_its_tile_named(store):
         whole = pa.py_buffer(file.read())
     reader = pa.ipc.open_file(pa.BufferReader(whole))
     original = tiles_file(store).read_bytes()
+    shared = []
     for i in range(reader.num_record_batches):
-        batch = reader.get_batch(i)
+        batch, metadata = reader.get_batch_with_custom_metadata(i)
+        if metadata is None:
+            shared.append(i)
+            continue
         start = batch.column(0).buffers()[2].address - whole.address
         n = len(batch) - 1  # the last tile, its first byte
         flip(tiles_file(store), start + sum(len(payload.as_py()) for payload in batch.column(0)[:n]))
@@ -74,6 +79,30 @@ def test_every_flipped_payload_byte_is_found_and_its_tile_named(store):
         assert problem.tile in str(problem)
         tiles_file(store).write_bytes(original)
     assert verify(store).ok
+    assert shared == [reader.num_record_batches - 1]  # the cloud's
+
+
+def test_every_flipped_byte_of_a_shared_batch_is_found(tmp_path):
+    recording = lt.new_recording("tests", "run", sink=str(tmp_path), strict=True)
+    for i in range(20):
+        recording.log_points("cloud", np.random.default_rng(i).random((5, 3), np.float32))
+    recording.disconnect()
+    original = tiles_file(tmp_path).read_bytes()
+    (block,) = read_footer(original[-END_BYTES - footer_size(original[-END_BYTES:]) : -END_BYTES])
+    begin = int(block["offset"] + block["head"])
+    layout = read_head(original[int(block["offset"]) : begin])
+    assert layout.compressed
+    found, whole = 0, pa.ipc.open_file(pa.py_buffer(original)).read_all()
+    for start, size in layout.buffers.tolist():
+        for where in range(begin + start, begin + start + size, 19):  # between the buffers there is padding
+            flip(tiles_file(tmp_path), where)
+            problems = verify(tmp_path).problems
+            assert all(problem.path == tiles_file(tmp_path) for problem in problems)
+            if not problems:  # it says nothing: in a null, or in a header of zstd
+                assert pa.ipc.open_file(tiles_file(tmp_path)).read_all().equals(whole)
+            found += bool(problems)
+            tiles_file(tmp_path).write_bytes(original)
+    assert found > 20
 
 
 def test_a_changed_index_is_found(store):
@@ -155,7 +184,7 @@ def test_a_newer_format_is_named_not_guessed_at(store):
     directory.frames_path(replace(file, crc32c=google_crc32c.value(content))).write_bytes(content)
     directory.frames_path(file).unlink()
     for use in (verify, lambda path: open_store(path).recording("run"), lambda path: open_store(path).recordings()):
-        with pytest.raises(StoreFormatError, match="format version 7, this lumatile reads up to 1"):
+        with pytest.raises(StoreFormatError, match="format version 7, this lumatile reads up to 2"):
             use(store)
 
 

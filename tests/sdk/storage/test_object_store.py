@@ -19,7 +19,10 @@ from tests.support.s3_server import Proxy, S3Server
 
 import lumatile as lt
 from lumatile.errors import CorruptStoreError, FlushError, NotFoundError, SinkError, StoreDeniedError, StoreError
+from lumatile.format import tiles_writer
 from lumatile.format.point_planes import source_rows
+from lumatile.format.tile_rows import IndexedRows
+from lumatile.format.tiles_writer import index_rows
 from lumatile.read.store import open_store
 from lumatile.read.verify import verify
 from lumatile.settings import RecordingSettings
@@ -247,7 +250,10 @@ import sys, time
 import numpy as np
 from lumatile.storage.object_directory import ObjectDirectory
 from lumatile.storage.object_file import ObjectFile
+from lumatile.format import tiles_writer
 from lumatile.format.point_planes import source_rows
+from lumatile.format.tile_rows import IndexedRows
+from lumatile.format.tiles_writer import index_rows
 from lumatile.settings import RecordingSettings
 from lumatile.write.writer import SegmentWriter
 
@@ -501,12 +507,17 @@ class Bytes:
         return [memoryview(self.content)[a:b] for a, b in ranges]
 
 
+@pytest.mark.parametrize("shared", [False, True])
 @pytest.mark.parametrize("tail", [1000, 1 << 20])
-def test_a_tiles_object_that_lies_is_an_error_and_no_crash(tmp_path, monkeypatch, tail):
+def test_a_tiles_object_that_lies_is_an_error_and_no_crash(tmp_path, monkeypatch, tail, shared):
     monkeypatch.setattr(object_tiles, "TAIL_BYTES", tail)
+    monkeypatch.setattr(tiles_writer, "SHARED_ROWS", 3)
     target = SegmentWriter(tmp_path, SETTINGS)
     for seq in range(40):
-        target.append(row(seq), source_rows(content(seq, 300)))
+        if shared:
+            target.append_small([row(seq)], indexed(source_rows(content(seq, 300))))
+        else:
+            target.append(row(seq), source_rows(content(seq, 300)))
     target.close()
     (path,) = (tmp_path / "run" / "tiles").iterdir()
     whole = path.read_bytes()
@@ -514,11 +525,12 @@ def test_a_tiles_object_that_lies_is_an_error_and_no_crash(tmp_path, monkeypatch
     def read(stored):
         tiles = ObjectTiles(Bytes(stored), "key")
         for frame in (0, 17, 39):
-            for _, _, where in tiles.rows_of_frame(frame):
+            for _, where in tiles.rows_of_frame(frame):
                 tiles.payloads(where)
         return [tiles.batch(i) for i in range(len(tiles))]
 
-    assert [frame for frame, *_ in read(whole)] == list(range(40))
+    assert [frame for rows, _ in read(whole) for frame in rows.frames()] == list(range(40))
+    assert [shares for _, shares in read(whole)] == [shared] * (14 if shared else 40)
     lies = 0
     for where in range(0, len(whole) - 1, len(whole) // 400):
         for size in (1, 8):
@@ -530,6 +542,12 @@ def test_a_tiles_object_that_lies_is_an_error_and_no_crash(tmp_path, monkeypatch
     for cut in (0, 5, 1000, len(whole) // 2, len(whole) - 1):
         with pytest.raises(CorruptStoreError):
             read(whole[:cut])
+
+
+def indexed(parts):
+    (rows,) = parts
+    index = index_rows(rows)
+    return IndexedRows(frame=np.zeros(len(index), np.int64), index=index, offsets=rows.offsets, payload=rows.payload)
 
 
 def test_a_service_stores_each_value_once_in_a_bucket(store, name, values):

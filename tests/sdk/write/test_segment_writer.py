@@ -109,7 +109,7 @@ def test_what_was_appended_is_what_arrow_reads(tmp_path, target):
     assert frames["first_tile"].to_pylist() == [0, 3, 4]
     assert frames["tile_count"].to_pylist() == [3, 1, 1]
     metadata = pa.ipc.open_file(only(tmp_path / "run" / "frames")).schema.metadata
-    assert metadata[b"lumatile.format_version"] == b"1"
+    assert metadata[b"lumatile.format_version"] == b"2"
     assert metadata[b"lumatile.application_id"] == b"app"
     assert json.loads(metadata[b"lumatile.settings"])["tile_format"] == "linear"
 
