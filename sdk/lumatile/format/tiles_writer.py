@@ -216,7 +216,7 @@ def _joined(parts: Sequence[IndexedRows]) -> IndexedRows:
     starts = np.cumsum([0, *(part.payload.nbytes for part in parts)])
     return IndexedRows(
         frame=np.concatenate([part.frame for part in parts]),
-        index=np.concatenate([part.index for part in parts]),
+        index=np.frombuffer(b"".join(part.index.tobytes() for part in parts), INDEX_ROW),
         offsets=np.concatenate(
             [part.offsets[:-1] + start for part, start in zip(parts, starts[:-1], strict=True)] + [starts[-1:]]
         ),
