@@ -1,8 +1,8 @@
 """Encoding a cloud's columns as the bytes of its tiles rows, and decoding them.
 
 Points are stored in chunks of at most 65,536: row (plane, level, x) holds one column of chunk x of a level, so
-that a viewer fetches only the columns that it draws. The columns as they were given are stored too, as one Arrow IPC
-stream (`encode_source`).
+that a viewer fetches only the columns that it draws. Where these planes do not give back exactly what was logged, the
+columns as they were given are stored too (`encode_source`).
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from lumatile.errors import CorruptStoreError, InvalidTypeError
-from lumatile.format.arrow_arrays import array_as_inferred, array_of, array_of_numbers, numbers_of
-from lumatile.format.schema import point_source
+from lumatile.format.arrow_arrays import numbers_of
 from lumatile.format.tile_rows import TileRows
 
 CHUNK = 65_536
@@ -172,55 +171,75 @@ def decode_labels(data: NDArray[np.uint8], count: int) -> list[str | None]:
 
 
 def encode_source(columns: Mapping[str, Any]) -> NDArray[np.uint8]:
-    """Encode the source plane of a cloud: its columns as given, as one Arrow IPC stream of one row.
+    """Encode the source plane of a cloud: its columns as given. See docs/store-format.md.
 
-    Arrays and sequences become lists of all their values in C order, with the array's shape and dtype in the field's
-    metadata; None, strings and numbers are kept as they are. Raises InvalidTypeError for a value that Arrow has no
-    type for.
+    The bytes are one line of JSON, which says what each column is, then the arrays in C order and little-endian, each
+    at a multiple of 8 bytes. An array that appears twice is stored once. Raises InvalidTypeError for a value that is
+    neither an array of numbers nor JSON.
     """
-    fields, arrays = [], []
+    head: dict[str, Any] = {}
+    names: dict[int, str] = {}
+    arrays: list[NDArray[Any]] = []
     for name, value in columns.items():
-        try:
-            field, array = _encode_column(name, value)
-        except (pa.ArrowException, TypeError) as e:
-            raise InvalidTypeError(f"{name}: cannot be stored: {e}") from e
-        fields.append(field)
-        arrays.append(array)
-    batch = pa.record_batch(arrays, schema=point_source(fields))
-    stream = pa.BufferOutputStream()
-    with pa.ipc.new_stream(stream, batch.schema) as writer:
-        writer.write_batch(batch)
-    return np.frombuffer(stream.getvalue(), np.uint8)
-
-
-def _encode_column(name: str, value: Any) -> tuple[pa.Field, pa.Array]:
-    """Encode one column as a field and an array of one row."""
-    metadata = {}
-    if isinstance(value, np.ndarray) and value.dtype.kind in "biuf":
-        flat = np.ascontiguousarray(value).reshape(-1)
-        metadata = {"shape": json.dumps(value.shape), "dtype": value.dtype.name}
-        values = array_of_numbers(flat)
-    elif value is None or isinstance(value, (str, bool, int, float)):
-        row = array_as_inferred([value])
-        return pa.field(name, row.type), row
-    else:
-        values = array_as_inferred(list(value))
-    row = pa.LargeListArray.from_arrays(array_of([0, len(values)], pa.int64()), values)
-    return pa.field(name, row.type, metadata=metadata), row
+        if not (isinstance(value, np.ndarray) and value.dtype.kind in "biuf"):
+            head[name] = {"value": value}
+        elif id(value) in names:
+            head[name] = {"same": names[id(value)]}
+        else:
+            head[name] = {"dtype": value.dtype.name, "shape": value.shape}
+            names[id(value)] = name
+            arrays.append(np.ascontiguousarray(value, value.dtype.newbyteorder("<")))
+    try:
+        line = json.dumps(head, separators=(",", ":")).encode()
+    except (TypeError, ValueError) as e:
+        raise InvalidTypeError(f"columns of points must be arrays of numbers, or JSON: {e}") from e
+    parts: list[Any] = [line, bytes(-(len(line) + 1) % 8).replace(b"\0", b" "), b"\n"]
+    for array in arrays:
+        parts += [array.data, bytes(-array.nbytes % 8)] if array.size else []
+    return np.frombuffer(b"".join(parts), np.uint8)
 
 
 def decode_source(data: NDArray[np.uint8]) -> dict[str, Any]:
-    """Decode the columns that `encode_source` was given: arrays in native byte order, other sequences as lists.
+    """Decode the columns that `encode_source` was given: arrays in native byte order, other values as they were.
 
-    Raises CorruptStoreError where `data` is not such a stream.
+    Raises CorruptStoreError where `data` is not of that form, nor of that of format version 1, an Arrow stream.
     """
     try:
-        with pa.ipc.open_stream(pa.py_buffer(data)) as reader:
-            batch = reader.read_next_batch()
-        batch.validate(full=True)
-        return {field.name: _decode_column(field, batch.column(i)) for i, field in enumerate(batch.schema)}
+        return _decode_columns(data) if data[:1].tobytes() == b"{" else _decode_stream(data)
     except (pa.ArrowException, StopIteration, IndexError, KeyError, TypeError, ValueError, OSError) as e:
-        raise CorruptStoreError(f"the source plane of a cloud is not an Arrow stream of its columns: {e}") from e
+        raise CorruptStoreError(f"the source plane of a cloud does not hold its columns: {e}") from e
+
+
+def _decode_columns(data: NDArray[np.uint8]) -> dict[str, Any]:
+    end = _first_line(data)
+    columns: dict[str, Any] = {}
+    for name, entry in json.loads(data[:end].tobytes()).items():
+        if "dtype" not in entry:
+            columns[name] = columns[entry["same"]] if "same" in entry else entry["value"]
+            continue
+        dtype, shape = np.dtype(entry["dtype"]).newbyteorder("<"), entry["shape"]
+        array = np.frombuffer(data, dtype, math.prod(shape), end).reshape(shape)
+        end += -(-array.nbytes // 8) * 8
+        columns[name] = np.require(array.astype(dtype.newbyteorder("="), copy=False), requirements="A")
+    if end != len(data):
+        raise ValueError(f"{len(data)} bytes are not {end}")
+    return columns
+
+
+def _first_line(data: NDArray[np.uint8]) -> int:
+    """Return the size of the first line of `data`, in bytes. Raises ValueError where there is none."""
+    for start in range(0, len(data), 1 << 16):
+        found = data[start : start + (1 << 16)].tobytes().find(b"\n")
+        if found >= 0:
+            return start + found + 1
+    raise ValueError("its first line has no end")
+
+
+def _decode_stream(data: NDArray[np.uint8]) -> dict[str, Any]:
+    with pa.ipc.open_stream(pa.py_buffer(data)) as reader:
+        batch = reader.read_next_batch()
+    batch.validate(full=True)
+    return {field.name: _decode_column(field, batch.column(i)) for i, field in enumerate(batch.schema)}
 
 
 def _decode_column(field: pa.Field, row: pa.Array) -> Any:

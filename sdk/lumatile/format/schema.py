@@ -85,8 +85,3 @@ LOG = pa.schema(
 """The schema of the messages to a service: one row a logged value, or one part of a large one; see lumatile.wire.
 
 `size`: the bytes of the whole payload. `value`: JSON, in the first part."""
-
-
-def point_source(columns: list[pa.Field]) -> pa.Schema:
-    """Return the schema of a cloud's source plane: the columns that were logged. See docs/store-format.md."""
-    return pa.schema(columns)

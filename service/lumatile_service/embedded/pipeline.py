@@ -109,14 +109,13 @@ class Pipeline:
                 with self._lock:
                     colors = self._point_colors(value, row)
                 cloud = small_cloud(value.points, colors)
-                if cloud is not None and (cloud.exact or not self._settings.keep_source):
-                    row.update(
-                        shape=value.points.positions.shape,
-                        levels=1,
-                        point_origin=cloud.origin,
-                        source="tiles" if cloud.exact else "none",
-                        body=cloud.body,
-                    )
+                if cloud is not None:
+                    row.update(shape=value.points.positions.shape, levels=1, point_origin=cloud.origin, body=cloud.body)
+                    if cloud.exact:
+                        row["source"] = "tiles"
+                    elif self._settings.keep_source:
+                        row["source"] = "plane"
+                        cloud.planes.append(("source", encode_source(value.points.source)))
                     return row, cloud
             except Exception:  # the general way finds it too, and makes an error row
                 log.debug("a small cloud is converted by itself", exc_info=True)

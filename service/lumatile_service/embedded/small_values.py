@@ -70,7 +70,8 @@ class SmallTiles:
         nan = np.nan
         for plane, payload in cloud.planes:
             size = len(payload)
-            entry = (plane.encode(), b"raw", 0, 0, 0, cloud.count, 1, size, size, size, nan, nan, crc32c(payload))
+            width, height = (0, 0) if plane == "source" else (cloud.count, 1)
+            entry = (plane.encode(), b"raw", 0, 0, 0, width, height, size, size, size, nan, nan, crc32c(payload))
             self._frames.append(frame)
             self._entries.append(entry)
             self._payloads.append(payload)

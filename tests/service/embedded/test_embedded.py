@@ -354,7 +354,7 @@ def logging_calls():
         "image_file": lambda rec: rec.log_image_file("a", img_bytes=encode_jpeg(picture(1, 300, 270))),
         "depth": lambda rec: rec.log_depth_image("a", ids),
         "segmentation": lambda rec: rec.log_segmentation_image("a", ids % 7),
-        "points": lambda rec: rec.log_points("a", np.arange(30.0).reshape(10, 3)),
+        "points": lambda rec: rec.log_points("a", np.arange(15_000.0).reshape(5000, 3)),  # not a small cloud
     }
 
 
