@@ -33,6 +33,9 @@ AGAIN_SECONDS = 0.02
 PATIENCE_SECONDS = 30.0
 """A worker that is alive and has stored nothing for so long is not waited for."""
 
+_ADOPTING: list[threading.Thread] = []
+"""The threads of this process that store what other programs left."""
+
 
 def collect(url: str, recording_id: str | None = None, timeout: float | None = None) -> Durable:
     """Wait until what the workers of this process have logged to the sink at `url` is durable, and return where.
@@ -41,13 +44,16 @@ def collect(url: str, recording_id: str | None = None, timeout: float | None = N
 
     Args:
         url: of the sink.
-        recording_id: the recording that counts; None: all.
+        recording_id: the recording that counts; None: all, and also what other programs left: this process ends.
         timeout: seconds to wait at most; None: as long as workers make progress.
 
     Raises:
         FlushError: values are not durable in that time, or cannot be stored; they stay in the spools.
     """
     end = None if timeout is None else time.monotonic() + timeout
+    for thread in _ADOPTING if recording_id is None else ():
+        if thread.is_alive():
+            thread.join(None if end is None else max(0.0, end - time.monotonic()))
     root = root_of(url)
     found = [(path, False) for path in spools(root)]
     if scheme_of(url) in ("grpc", "grpc+tls") and (of_sinks := spool_options(url)[1].root) is not None:
@@ -136,7 +142,12 @@ def _make_durable(path: Path) -> None:
 def adopt(url: str) -> None:
     """Store what workers of programs that have ended left for the store at `url`, in a thread."""
     if not fork.is_worker() and next(spools(root_of(url)), None) is not None:
-        threading.Thread(target=_adopt_all, args=(url,), name="lumatile-adopt", daemon=True).start()
+        thread = threading.Thread(target=_adopt_all, args=(url,), name="lumatile-adopt", daemon=True)
+        _ADOPTING[:] = [each for each in _ADOPTING if each.is_alive()] + [thread]
+        try:
+            thread.start()
+        except RuntimeError as e:  # the process may have no more threads now
+            log.warning("spools are not looked for now: %s", e)
 
 
 def _adopt_all(url: str) -> None:
