@@ -1,4 +1,4 @@
-"""The current recording: the one that a call names, else the thread's, else the global one."""
+"""The current recording: the one that a call names, else the block's, else the thread's, else the global one."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from lumatile.errors import shown, warn
+from lumatile.log.blocks import recording_of_block
 from lumatile.log.stream import Stream
 from lumatile.sink.sinks import Durable
 
@@ -16,10 +17,6 @@ if TYPE_CHECKING:
 
 class _ThreadRecording(threading.local):
     recording: RecordingStream | None = None
-
-    def __init__(self) -> None:
-        self.before: list[RecordingStream | None] = []
-        """The thread's recordings outside the `with` blocks that it is in."""
 
 
 class _GlobalRecording:
@@ -37,9 +34,9 @@ def get_data_recording(recording: RecordingStream | None = None) -> RecordingStr
         recording: The recording that the call names; None: it names none.
 
     Returns:
-        `recording`, else the thread's, else the global one; None: there is none.
+        `recording`, else that of the `with` block, else the thread's, else the global one; None: there is none.
     """
-    return recording or _THREAD.recording or _PROCESS.recording
+    return recording or get_thread_local_data_recording() or _PROCESS.recording
 
 
 def get_global_data_recording() -> RecordingStream | None:
@@ -65,16 +62,16 @@ def set_global_data_recording(recording: RecordingStream | None) -> RecordingStr
 
 
 def get_thread_local_data_recording() -> RecordingStream | None:
-    """Return this thread's recording.
+    """Return the recording of the `with` block that this call is in, else this thread's.
 
     Returns:
-        The recording; None: the thread has none of its own.
+        The recording; None: there is no such block, and the thread has none of its own.
     """
-    return _THREAD.recording
+    return recording_of_block() or _THREAD.recording
 
 
 def set_thread_local_data_recording(recording: RecordingStream | None) -> RecordingStream | None:
-    """Choose this thread's recording, which comes before the global one.
+    """Choose this thread's recording, which comes before the global one and after that of a `with` block.
 
     Args:
         recording: The recording that becomes the thread's; None: the thread has none of its own any more.
@@ -95,16 +92,6 @@ def recording_or_warn(recording: RecordingStream | None = None) -> RecordingStre
     if found is None:
         warn("nothing was done: there is no recording here; call lumatile.init first")
     return found
-
-
-def enter(recording: RecordingStream) -> None:
-    """Make `recording` the thread's until the matching `leave`."""
-    _THREAD.before.append(set_thread_local_data_recording(recording))
-
-
-def leave() -> None:
-    """Make the recording before the matching `enter` the thread's again."""
-    set_thread_local_data_recording(_THREAD.before.pop())
 
 
 def save(store: str | os.PathLike[str], *, backend: str = "auto") -> None:

@@ -13,7 +13,7 @@ from lumatile.content.image_content import depth_content, image_content, segment
 from lumatile.content.image_file_content import ImageFormat, image_file_content
 from lumatile.content.point_content import points_content
 from lumatile.errors import SinkError, warn
-from lumatile.log import current
+from lumatile.log import blocks
 from lumatile.log.stream import Stream
 from lumatile.log.timelines import nanoseconds, nanoseconds_of_seconds, sequence_number
 from lumatile.sink.sinks import Durable, sink_at
@@ -22,8 +22,9 @@ from lumatile.sink.sinks import Durable, sink_at
 class RecordingStream(Stream):
     """One process's part of a recording, made by `init` and `new_recording`.
 
-    All log and time functions are its methods too. As a context manager it is the thread's recording inside the
-    block, and flushes at the end of it. It may be used by any number of threads; timelines are each thread's own.
+    All log and time functions are its methods too. As a context manager it is the current recording inside the
+    block, also of asyncio tasks that begin there, and flushes at the end of it. It may be used by any number of
+    threads; timelines are each thread's own.
     A forked child continues with a stream of its own, into the same sink; so does a process that it is pickled to.
     """
 
@@ -269,13 +270,13 @@ class RecordingStream(Stream):
     # in a block, in another process, and in a terminal
 
     def __enter__(self) -> Self:
-        current.enter(self)
+        blocks.enter(self)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        current.leave()
+        blocks.leave(self)
         try:
             self.flush()
         except SinkError as e:
