@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lumatile.content.arrays import as_array, as_tensor, frozen
+from lumatile.content.arrays import as_array, as_tensor, dtype_name, frozen
 from lumatile.content.bright_floats import hint_at_bright_floats
 from lumatile.content.pil_images import array_of_numbers, array_of_picture
 from lumatile.errors import InvalidTypeError, InvalidValueError, shown
@@ -108,7 +108,7 @@ def segmentation_content(image: Any, *, strict: bool = False) -> Content:
         if strict:
             _check_ids(array)
     content = _content(ids, shape, private=private or ids is not array)
-    content["source_shape"], content["source_dtype"] = array.shape, logged.name
+    content["source_shape"], content["source_dtype"] = array.shape, dtype_name(logged)
     return content
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lumatile.content.arrays import as_array, frozen
+from lumatile.content.arrays import as_array, dtype_name, frozen
 from lumatile.content.colors import as_rgba8
 from lumatile.content.image_content import as_uint16
 from lumatile.errors import InvalidTypeError, InvalidValueError, shown
@@ -54,7 +54,7 @@ def points_content(arguments: Mapping[str, Any], float_colors: FloatColors, *, s
     return {
         "points": PointColumns(positions=positions, source=source, **columns),
         "source_shape": given.shape,
-        "source_dtype": given.dtype.name,
+        "source_dtype": dtype_name(given.dtype),
     }
 
 

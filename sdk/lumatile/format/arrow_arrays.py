@@ -9,6 +9,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate, chain
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -126,7 +127,11 @@ def _columns(rows: Sequence[Mapping[str, Any]], fields: Iterable[pa.Field]) -> l
     columns = []
     for field in fields:
         name = field.name
-        columns.append(array_of([row.get(name) for row in rows], field.type))
+        try:
+            values = list(map(itemgetter(name), rows))
+        except KeyError:
+            values = [row.get(name) for row in rows]
+        columns.append(array_of(values, field.type))
     return columns
 
 

@@ -154,5 +154,8 @@ class SegmentWriter:
 
 def _whole_row(row: Mapping[str, Any], first_tile: int, tile_count: int, index_crc32c: int) -> dict[str, Any]:
     """Return a row with the columns that the writer adds, and its mappings as Arrow takes them."""
-    maps = {name: list((row.get(name) or {}).items()) for name in ("sequences", "times")}
-    return {**row, **maps, "first_tile": first_tile, "tile_count": tile_count, "index_crc32c": index_crc32c}
+    whole = dict(row)
+    for name in ("sequences", "times"):
+        whole[name] = tuple((row.get(name) or {}).items())
+    whole["first_tile"], whole["tile_count"], whole["index_crc32c"] = first_tile, tile_count, index_crc32c
+    return whole

@@ -23,12 +23,15 @@ from lumatile_service.embedded.compression import compress
 from lumatile_service.embedded.contexts import KnownContexts
 from lumatile_service.embedded.decoding import DecodedValue, ValueDecoder
 from lumatile_service.embedded.frames_row import frames_row
-from lumatile_service.embedded.small_values import SmallFrames, SmallTiles
+from lumatile_service.embedded.small_values import SMALL_POINTS, SmallFrames, SmallTiles
 
 log = logging.getLogger(__name__)
 
 IMAGE_FORMATS = {"linear": "rgba16float", "srgb8": "rgba8unorm-srgb", "rgba32float": "rgba32float"}
 """WebGPU's names of the tile formats."""
+
+WHITE = np.full((SMALL_POINTS, 4), 255, np.uint8)
+"""The color of points that have none, nor a class: of small clouds, which share it."""
 
 EXACT_DEPTH_METERS = (1e-30, 1e30)
 """The range of `meter` in which float32 metres give integer depth back exactly."""
@@ -253,7 +256,7 @@ class Pipeline:
         if points.colors is not None:
             return points.colors
         if points.class_ids is None:
-            return np.full((len(points), 4), 255, np.uint8)
+            return WHITE[: len(points)] if len(points) <= len(WHITE) else np.full((len(points), 4), 255, np.uint8)
         context = self._contexts.nearest(value.entity_path)
         row["palette_hash"] = context.palette_hash
         return context.point_colors(points.class_ids, points.keypoint_ids)
