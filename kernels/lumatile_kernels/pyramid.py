@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any, Protocol
 
 import numpy as np
@@ -37,6 +38,7 @@ class PyramidPlan:
     channels: int
 
 
+@cache
 def image_plan(tile_format: TileFormat, channels: int) -> PyramidPlan:
     """Return the plan of an image.
 

@@ -29,7 +29,7 @@ class Workers:
     def run(self, kernel: Callable[..., Any], *args: Any, rows: int, width: int) -> None:
         """Call `kernel(*args, part, first, last)` for parts of the row pairs of `rows` rows of `width` texels."""
         pairs = -(-rows // 2)
-        if not kernel.signatures:  # type: ignore[attr-defined]
+        if not kernel.overloads:  # type: ignore[attr-defined]
             with global_compiler_lock:  # a fork waits for this lock, and so for all imports of a first call
                 kernel(*args, 0, 0, pairs)
             return

@@ -12,6 +12,7 @@ import pyarrow as pa
 from crc32c import crc32c
 from numpy.typing import NDArray
 
+from lumatile.buffers import POOL
 from lumatile.format.arrow_arrays import array_of, array_of_numbers
 from lumatile.format.arrow_layout import BLOCK, END_BYTES, MAGIC, footer_size, with_batches
 from lumatile.format.schema import TILES
@@ -120,8 +121,8 @@ class TilesFile:
             return
         parts, self._shared, self._shared_bytes, self._shared_rows = self._shared, [], 0, 0
         message = _compressed(_batch(_joined(parts)))
-        head = 8 + int.from_bytes(message[4:8], "little")
-        self._blocks.append((self._file.tell(), head, 0, len(message) - head))
+        head = 8 + int.from_bytes(message.slice(4, 4).to_pybytes(), "little")
+        self._blocks.append((self._file.tell(), head, 0, message.size - head))
         self._file.write(message)
 
     def finish(self) -> None:
@@ -220,17 +221,18 @@ def _joined(parts: Sequence[IndexedRows]) -> IndexedRows:
         offsets=np.concatenate(
             [part.offsets[:-1] + start for part, start in zip(parts, starts[:-1], strict=True)] + [starts[-1:]]
         ),
-        payload=np.concatenate([part.payload for part in parts]),
+        payload=np.concatenate([part.payload for part in parts], out=POOL.take(int(starts[-1]))),
     )
 
 
-def _compressed(batch: pa.RecordBatch) -> bytes:
+def _compressed(batch: pa.RecordBatch) -> pa.Buffer:
     """Return the message of a record batch whose buffers are compressed."""
-    stream = pa.BufferOutputStream()
+    memory = pa.py_buffer(POOL.take(batch.nbytes + batch.nbytes // 16 + (64 << 10)))  # warm, and always large enough
+    stream = pa.FixedSizeBufferWriter(memory)
     with pa.ipc.new_stream(stream, TILES, options=pa.ipc.IpcWriteOptions(compression="zstd")) as writer:
         writer.write_batch(batch)
-    data: bytes = stream.getvalue().to_pybytes()
-    return data[TILES.serialize().size : -len(_END_OF_STREAM)]
+    start = TILES.serialize().size
+    return memory.slice(start, stream.tell() - len(_END_OF_STREAM) - start)
 
 
 def _padding(position: int, rows: int, nbytes: int) -> int:

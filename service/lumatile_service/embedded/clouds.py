@@ -30,7 +30,7 @@ class SmallCloud:
     """The number of its points."""
     origin: list[float]
     """The point that the positions are relative to: zeros, where the positions are exact without one."""
-    planes: list[tuple[str, bytes | NDArray[np.uint8]]]
+    planes: list[tuple[str, NDArray[np.uint8]]]
     """The stored bytes of each plane."""
     exact: bool
     """Whether the planes give back what was logged, bit for bit."""
@@ -59,9 +59,9 @@ def small_cloud(points: PointColumns, colors: NDArray[np.uint8] | None) -> Small
                 stored = (positions - least).astype(np.float32)
     if not len(stored) or not np.isfinite(stored).all():
         return None
-    planes: list[tuple[str, bytes | NDArray[np.uint8]]] = [("position", stored.tobytes())]
+    planes: list[tuple[str, NDArray[np.uint8]]] = [("position", _bytes(stored))]
     if colors is not None:
-        planes.append(("color", colors.tobytes()))
+        planes.append(("color", _bytes(colors)))
     for name, plane in COLUMN_PLANES.items():
         column = getattr(points, name)
         if column is not None and name != "colors":
@@ -73,6 +73,11 @@ def small_cloud(points: PointColumns, colors: NDArray[np.uint8] | None) -> Small
         body = _body(points)
         exact = body is not None
     return SmallCloud(count=len(stored), origin=origin, planes=planes, exact=exact, body=body)
+
+
+def _bytes(column: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return the bytes of an array in C order, as a view of it."""
+    return column.reshape(-1).view(np.uint8)
 
 
 def _body(points: PointColumns) -> str | None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from crc32c import crc32c
 
+from lumatile.buffers import POOL
 from lumatile.format.tile_rows import INDEX_ROW, IndexedRows, TileRows
 from lumatile.format.tiles_writer import index_rows
 from lumatile.values import OVERHEAD, LoggedValue
@@ -94,5 +95,7 @@ class SmallTiles:
         index = np.frombuffer(b"".join(self._indexes), INDEX_ROW)
         offsets = np.zeros(len(index) + 1, np.int64)
         np.cumsum(index["size"], out=offsets[1:])
-        payload = np.frombuffer(b"".join(self._payloads), np.uint8)
+        payload = POOL.take(int(offsets[-1]))
+        if self._payloads:
+            np.concatenate([np.frombuffer(each, np.uint8) for each in self._payloads], out=payload)
         return IndexedRows(frame=np.array(self._frames, np.int64), index=index, offsets=offsets, payload=payload)
