@@ -32,6 +32,8 @@ class Outlet:
         self._factory = factory
         processes.use(factory)
         self._sink: Sink | None = None
+        self._contexts: dict[tuple[str, bool], tuple[LoggedValue, list[SinkFactory]]] = {}
+        """The newest annotation contexts, each with the factories whose sinks have it: others are given it first."""
         self._refusal = ""
         """Why values are not taken; empty while they are."""
         self._lost = 0
@@ -68,7 +70,12 @@ class Outlet:
         Raises LumatileError where no sink takes it; it counts as lost then.
         """
         try:
-            self._put(value, settings)
+            if value.kind == "annotation_context":
+                with self._lock:  # the sink does not change before it is noted
+                    self._put(value, settings)
+                    self._contexts[value.entity_path, value.time.timeless] = value, [self._factory]
+            else:
+                self._put(value, settings)
         except Exception as e:
             with self._lock:
                 self._lost += 1
@@ -142,7 +149,12 @@ class Outlet:
                 processes.opened(self)
                 try:
                     with fork.LOCK:  # much is imported
-                        self._sink = self._factory(settings)
+                        sink = self._factory(settings)
+                    for context, given in self._contexts.values():
+                        if self._factory not in given:
+                            sink.put(context)
+                            given.append(self._factory)
+                    self._sink = sink
                 except LumatileError as e:
                     self._refusal = str(e)
                     raise

@@ -183,3 +183,23 @@ def test_the_hash_follows_colors_and_nothing_else():
     assert annotation_context([(1, "a", (1, 2, 3)), keypoint]).palette_hash != base
     # unannotated class 0 is transparent, annotated it is not
     assert annotation_context((0, "sky")).palette_hash != AnnotationContext().palette_hash
+
+
+def test_contexts_travel_to_every_sink_that_the_recording_opens_once(tmp_path):
+    recording = lt.new_recording("app", "run", sink=tmp_path / "first")
+    recording.log_annotation_context("camera", [(7, "car", (0, 60, 200))])
+    recording.set_time_sequence("frame", 3)
+    recording.log_annotation_context("camera/left", [(7, "old")], timeless=False)
+    recording.log_annotation_context("camera/left", [(7, "left")], timeless=False)
+    recording.save(tmp_path / "second")
+    recording.log_segmentation_image("camera/classes", np.full((4, 5), 7, np.uint8))
+    recording.log_points("camera/left/points", [[0, 0]], class_ids=[7])
+    recording.save(tmp_path / "first")
+    recording.save(tmp_path / "second")
+    recording.disconnect()
+    first, second = (lt.open_store(tmp_path / store).recording("run") for store in ("first", "second"))
+    classes = second.latest_at("camera/classes", frame=3)
+    assert classes.colors(level=0)[0, 0].tolist() == [0, 60, 200, 255]
+    assert second.latest_at("camera/left/points", frame=3).points().display_labels == ["left"]
+    assert first.frames_table().num_rows == 3
+    assert second.frames_table().num_rows == 4
