@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from lumatile.errors import CorruptStoreError
 from lumatile.format.frames_file import Frames
 from lumatile.format.segment_names import FramesFile
+from lumatile.format.tile_batches import checksums
 from lumatile.format.tile_rows import IndexedRows
-from lumatile.format.tiles_writer import checksums
 from lumatile.read.store import Store, open_store
 from lumatile.storage.recording_storage import RecordingStorage
 

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from lumatile.buffers import POOL
-from lumatile.format.tiles_writer import PAGE
+from lumatile.format.tile_batches import PAGE
 from lumatile.storage.durable_files import write_whole
 from lumatile.storage.write_behind import WriteBehind
 

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from lumatile.errors import CorruptStoreError, StoreError
 from lumatile.format.arrow_arrays import array_of_numbers, numbers_of
 from lumatile.format.segment_names import FramesFile, segment_time
+from lumatile.format.tile_batches import checksums
 from lumatile.format.tiles_reader import TilesReader
-from lumatile.format.tiles_writer import TilesFile, checksums
+from lumatile.format.tiles_writer import TilesFile
 from lumatile.settings import RecordingSettings
 from lumatile.storage.recording_storage import RecordingStorage
 from lumatile.storage.write_behind import WriteBehind

@@ -12,7 +12,8 @@ from crc32c import crc32c
 from lumatile.format.arrow_arrays import table_of
 from lumatile.format.schema import FORMAT_VERSION, FRAMES
 from lumatile.format.segment_names import FramesFile, new_segment_name
-from lumatile.format.tiles_writer import TilesFile, head_size
+from lumatile.format.tile_batches import head_size
+from lumatile.format.tiles_writer import TilesFile
 from lumatile.settings import RecordingSettings
 from lumatile.storage.recording_storage import RecordingStorage
 from lumatile.storage.write_behind import WriteBehind

@@ -1,9 +1,14 @@
-"""The frames row of a value."""
+"""The frames row of a value, and its logged bytes."""
 
 from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from lumatile.buffers import POOL
+from lumatile.format.point_planes import encode_source
 from lumatile.values import LoggedValue
 
 
@@ -38,3 +43,15 @@ def frames_row(value: LoggedValue) -> dict[str, Any]:
         "seq": value.seq,
         "seq_last": value.seq_last,
     }
+
+
+def logged_bytes(value: LoggedValue) -> NDArray[np.uint8] | None:
+    """Return the bytes of a value for `source` rows; None: it has none. Raises the errors of a device."""
+    if value.encoded is not None:
+        return np.frombuffer(value.encoded, np.uint8)
+    if value.points is not None:
+        return encode_source(value.points.source)
+    if value.array is None:
+        return None
+    array = value.array if isinstance(value.array, np.ndarray) else value.array.host(POOL.take)
+    return array.reshape(-1).view(np.uint8)

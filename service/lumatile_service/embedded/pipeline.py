@@ -22,7 +22,7 @@ from lumatile_service.embedded.clouds import SmallCloud, cloud_rows, small_cloud
 from lumatile_service.embedded.compression import compress
 from lumatile_service.embedded.contexts import KnownContexts
 from lumatile_service.embedded.decoding import DecodedValue, ValueDecoder
-from lumatile_service.embedded.frames_row import frames_row
+from lumatile_service.embedded.frames_row import frames_row, logged_bytes
 from lumatile_service.embedded.small_values import SMALL_POINTS, SmallFrames, SmallTiles
 
 log = logging.getLogger(__name__)
@@ -170,7 +170,7 @@ class Pipeline:
         row.update(dict.fromkeys(("shape", "tile_format", "levels", "point_origin", "palette_hash")), source="none")
         row["error"] = f"could not be converted: {type(error).__name__}: {error}"
         try:
-            data = _logged_bytes(value)
+            data = logged_bytes(value)
         except Exception as e:  # noqa: BLE001 - for example on a lost device
             log.error("the logged bytes are lost: %s", e)  # noqa: TRY400 - the traceback has been logged
             return iter(())
@@ -289,15 +289,3 @@ class Pipeline:
         """Return raw rows, compressed as the settings or their plane say."""
         by_plane: Codec = "lz4" if rows.plane in ("ids", "colors") else "raw"
         return compress(rows, self._settings.compression or by_plane, self._threads)
-
-
-def _logged_bytes(value: LoggedValue) -> NDArray[np.uint8] | None:
-    """Return the bytes of a value for `source` rows; None: it has none. Raises the errors of a device."""
-    if value.encoded is not None:
-        return np.frombuffer(value.encoded, np.uint8)
-    if value.points is not None:
-        return encode_source(value.points.source)
-    if value.array is None:
-        return None
-    array = value.array if isinstance(value.array, np.ndarray) else value.array.host(POOL.take)
-    return array.reshape(-1).view(np.uint8)

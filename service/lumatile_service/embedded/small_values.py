@@ -10,8 +10,8 @@ import numpy as np
 from crc32c import crc32c
 
 from lumatile.buffers import POOL
+from lumatile.format.tile_batches import index_rows
 from lumatile.format.tile_rows import INDEX_ROW, IndexedRows, TileRows
-from lumatile.format.tiles_writer import index_rows
 from lumatile.values import OVERHEAD, LoggedValue
 from lumatile_service.embedded.clouds import SmallCloud
 from lumatile_service.embedded.decoding import DecodedValue

@@ -21,8 +21,8 @@ import lumatile as lt
 from lumatile.errors import CorruptStoreError, FlushError, NotFoundError, SinkError, StoreDeniedError, StoreError
 from lumatile.format import tiles_writer
 from lumatile.format.point_planes import source_rows
+from lumatile.format.tile_batches import index_rows
 from lumatile.format.tile_rows import IndexedRows
-from lumatile.format.tiles_writer import index_rows
 from lumatile.read.store import open_store
 from lumatile.read.verify import verify
 from lumatile.settings import RecordingSettings
@@ -253,7 +253,7 @@ from lumatile.storage.object_file import ObjectFile
 from lumatile.format import tiles_writer
 from lumatile.format.point_planes import source_rows
 from lumatile.format.tile_rows import IndexedRows
-from lumatile.format.tiles_writer import index_rows
+from lumatile.format.tile_batches import index_rows
 from lumatile.settings import RecordingSettings
 from lumatile.write.writer import SegmentWriter
 
