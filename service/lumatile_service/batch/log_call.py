@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import chain
 
 from lumatile.entity_paths import normalise_entity_path
 from lumatile.errors import LumatileError, LumatileWarning
@@ -68,6 +70,29 @@ def entity_or(path: str, otherwise: str) -> str:
         return normalise_entity_path(path)
     except LumatileError:
         return otherwise
+
+
+def listed_calls(read: Reader, files: SourceFiles) -> Iterable[LogCall]:
+    """Return the calls that a reader lists, and one that becomes an error row for each directory that was unreadable.
+
+    It is a list if the reader returns one.
+    """
+    calls = read(files)
+    unlisted = [
+        LogCall(
+            entity_path=entity_or(path, files.name),
+            kind="image",
+            uri=files.uri(path),
+            read=partial(refused, OSError(f"the directory cannot be listed: {reason}")),
+            log=_nothing,
+        )
+        for path, reason in files.unlisted.items()
+    ]
+    return [*calls, *unlisted] if isinstance(calls, list) else chain(calls, unlisted)
+
+
+def _nothing(*_: object) -> None:
+    """Log nothing: the content of these calls cannot be read."""
 
 
 Reader = Callable[[SourceFiles], Iterable[LogCall]]

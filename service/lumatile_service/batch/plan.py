@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from os import PathLike
 
 from lumatile.errors import LumatileError
 from lumatile_kernels.decode.errors import DecodeError
 from lumatile_kernels.decode.image_header import read_header
-from lumatile_service.batch.formats import find_reader
+from lumatile_service.batch.formats import find_reader, left_out
 from lumatile_service.batch.job import derived_id
-from lumatile_service.batch.log_call import LogCall
+from lumatile_service.batch.log_call import LogCall, listed_calls
 from lumatile_service.batch.source_files import SourceFiles
 
 SAMPLES = 8
@@ -54,6 +54,8 @@ class IngestPlan:
     bytes_out: int
     """Estimated size in the store: tiles, and the files themselves if they are kept."""
     groups: Sequence[PlannedGroup]
+    left_out: Mapping[str, int]
+    """What the source has and the format does not read, as in `Summary`."""
 
 
 def plan(
@@ -68,7 +70,7 @@ def plan(
     files = SourceFiles(source)
     name, read = find_reader(files, format, reader)
     groups: defaultdict[tuple[str, str], _Calls] = defaultdict(_Calls)
-    for call in read(files):
+    for call in listed_calls(read, files):
         groups[call.entity_path, call.kind].add(call)
     planned = [
         PlannedGroup(
@@ -87,6 +89,7 @@ def plan(
         bytes_in=sum(group.bytes_in for group in planned),
         bytes_out=sum(group.bytes_out for group in planned),
         groups=planned,
+        left_out=left_out(files, name),
     )
 
 

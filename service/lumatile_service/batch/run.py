@@ -17,7 +17,7 @@ from lumatile.settings import RecordingOptions, RecordingSettings
 from lumatile.write.withdraw import withdraw
 from lumatile_service.batch.engine.local_engine import run_here
 from lumatile_service.batch.engine.ray_engine import run_on_ray
-from lumatile_service.batch.formats import find_reader
+from lumatile_service.batch.formats import find_reader, left_out
 from lumatile_service.batch.formats.contents import ignore_warnings
 from lumatile_service.batch.job import Engine, Job, derived_id
 from lumatile_service.batch.job_lock import only_job
@@ -42,12 +42,15 @@ class Summary:
     changed: int
     """The number of logged values from places (file and part) that another value is stored of."""
     moved: int
-    """The number of logged values that were stored at other times, for example with another number."""
+    """The number of values that were stored at other times, for example with another number, and were logged again."""
     withdrawn: int
     """The number of frames that were taken out of the recording: the values that have moved, at their earlier times;
     values that would hide others; with `prune`, values that the source does not have any more."""
     gone: int
     """The number of stored values that the source does not have any more. They stay."""
+    left_out: Mapping[str, int]
+    """What the source has and the job does not read -> the number of files or links: suffixes of data, with the format
+    that reads them if there is one, and links to nothing and to directories above them."""
     bytes_in: int
     """The number of bytes read."""
     bytes_out: int
@@ -155,7 +158,12 @@ def ingest(
         with (watcher or Silent()).watch(tally):
             run(job)
         stale = find_stale(
-            store, recording_id, source=files.url, listed=None if job.ledger.empty else job.listed, prune=prune
+            store,
+            recording_id,
+            source=files.url,
+            listed=None if job.ledger.empty else job.listed,
+            unlisted=[files.uri(path) for path in files.unlisted],
+            prune=prune,
         )
         if stale.withdrawn:
             withdraw(store, recording, stale.withdrawn)
@@ -164,12 +172,13 @@ def ingest(
         recording_id=recording_id,
         format=name,
         values=tally.seen,
-        logged=tally.logged,
+        logged=tally.count("new") + tally.count("changed"),
         stored_before=tally.count("stored"),
         changed=tally.count("changed"),
         moved=tally.count("moved"),
         withdrawn=len(stale.withdrawn),
         gone=stale.gone,
+        left_out=left_out(files, name),
         bytes_in=tally.bytes_in,
         bytes_out=tally.bytes_out,
         seconds=time.monotonic() - began,

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import os
 import re
+import stat
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pyarrow as pa
 from pyarrow import fs
 
-from lumatile.errors import InvalidValueError
+from lumatile.errors import InvalidValueError, shown
 from lumatile.urls import scheme_of
+from lumatile_service.batch.local_listing import LocalListing, as_utf8
+
+RETRY_SECONDS = 30
+"""How long a request to Google Cloud Storage is tried again, in seconds; by itself, Arrow tries for 15 minutes."""
+
+
+KINDS = {fs.FileType.File: stat.S_IFREG, fs.FileType.Directory: stat.S_IFDIR}
 
 
 class SourceFiles:
-    """All files below a directory or URL, by their paths relative to it, with slashes. It can be pickled.
+    r"""All files below a directory or URL, by their paths relative to it, with slashes. It can be pickled.
 
-    A single file is treated as a directory that holds only that file.
+    A single file is treated as a directory that holds only that file. In a path that is not UTF-8, the other bytes are
+    written as backslash escapes: "r\xe9.png".
     """
 
     def __init__(self, source: str | os.PathLike[str]) -> None:
@@ -31,23 +42,40 @@ class SourceFiles:
             InvalidValueError: There is no directory or file at `source`.
         """
         text = os.fspath(source)
+        if not text:
+            raise InvalidValueError('a source must be a directory or file, or the URL of one, not ""')
+        scheme = scheme_of(text)
         try:
-            if scheme_of(text):
-                self._fs, self._root = fs.FileSystem.from_uri(text)
-                self.url = text.rstrip("/")
-            else:
-                self._fs, self._root = fs.LocalFileSystem(), str(Path(text).absolute())
+            if scheme in (None, "file"):
+                self._fs = None
+                self._root = _local_path(unquote(urlsplit(text).path) if scheme else text)
                 self.url = Path(self._root).as_uri()
-            found = self._fs.get_file_info(self._root)
+                found = Path(self._root).stat()
+                kind, size = stat.S_IFMT(found.st_mode), found.st_size
+            else:
+                self._fs, self._root = fs.FileSystem.from_uri(_with_limits(text))
+                self.url = text.partition("?")[0].rstrip("/")
+                info = self._fs.get_file_info(self._root)
+                kind, size = KINDS.get(info.type, 0), info.size
+        except ImportError as e:
+            raise InvalidValueError(f"a source of {scheme}:// needs another package: {e}") from e
         except (pa.ArrowException, OSError, ValueError) as e:
-            raise InvalidValueError(f"a source must be a directory or file, or the URL of one: {text!r}: {e}") from e
-        if found.type not in (fs.FileType.Directory, fs.FileType.File):
-            raise InvalidValueError(f"a source must be a directory or file, or the URL of one, and {text!r} is none")
+            reason = f"a source must be a directory or file, or the URL of one: {shown(text)}: {e}"
+            raise InvalidValueError(reason) from e
+        if kind not in (stat.S_IFREG, stat.S_IFDIR):
+            raise InvalidValueError(f"a source must be a directory or file, and {shown(text)} is none")
+        is_file = kind == stat.S_IFREG
         self._root = self._root.rstrip("/")
-        self.name = self._root.rpartition("/")[2] or "source"
+        self.name = as_utf8(self._root.rpartition("/")[2]) or "source"
         """The name of the directory or of the single file, without what is above it."""
-        self._single = found.size if found.type is fs.FileType.File else None
+        self._single: int | None = size if is_file else None
         """The size of the single file in bytes; None: the source is a directory."""
+        self._actual = {self.name: self._root.rpartition("/")[2]} if is_file else {}
+        """Path -> the path on the disk, of those that are not UTF-8, and of a single file."""
+        self.unlisted: dict[str, str] = {}
+        """Path of each directory that could not be listed -> the reason; known once `sizes` is."""
+        self.left_out: Mapping[str, Sequence[str]] = {}
+        """Kind of links that are not followed -> their paths; known once `sizes` is."""
         if self._single is not None:
             self._root = self._root.rpartition("/")[0]
 
@@ -55,16 +83,23 @@ class SourceFiles:
     def sizes(self) -> dict[str, int]:
         """Path of each file -> its size in bytes, in natural order: frame2 before frame10. Hidden files are left out.
 
+        Links are followed, except for those to a directory above them. These, and links to nothing, are in `left_out`.
+
         Raises:
             OSError: The directory cannot be listed.
         """
         if self._single is not None:
             return {self.name: self._single}
-        start = len(self._root) + 1
-        infos = self._fs.get_file_info(fs.FileSelector(self._root, recursive=True))
-        files = {info.path[start:]: info.size for info in infos if info.type is fs.FileType.File}
-        shown = (path for path in files if not any(part.startswith(".") for part in path.split("/")))
-        return {path: files[path] for path in sorted(shown, key=natural)}
+        if self._fs is None:
+            listing = LocalListing(self._root or "/")
+            self._actual, self.unlisted, self.left_out = listing.actual, listing.unlisted, listing.left_out
+            files = listing.sizes
+        else:
+            start = len(self._root) + 1
+            infos = self._fs.get_file_info(fs.FileSelector(self._root, recursive=True))
+            files = {info.path[start:]: info.size for info in infos if info.type is fs.FileType.File}
+        visible = (path for path in files if not any(part.startswith(".") for part in path.split("/")))
+        return {path: files[path] for path in sorted(visible, key=natural)}
 
     def under(self, directory: str, *suffixes: str) -> list[str]:
         """Return the paths of the files in a directory and below it that end with one of `suffixes`.
@@ -87,9 +122,8 @@ class SourceFiles:
             FileNotFoundError: There is no such file, it is hidden, or the path leads out of the source.
             OSError: The file cannot be read.
         """
-        local = isinstance(self._fs, fs.LocalFileSystem)  # in a bucket it would ask for the size first
-        opened = self._fs.open_input_file if local else self._fs.open_input_stream
-        with opened(self._place(path)) as stream:
+        place = self._place(path)
+        with Path(place).open("rb") if self._fs is None else self._fs.open_input_stream(place) as stream:
             content: bytes = stream.read(nbytes)
         return content
 
@@ -100,17 +134,38 @@ class SourceFiles:
             FileNotFoundError: There is no such file, it is hidden, or the path leads out of the source.
             OSError: The file cannot be opened.
         """
-        return self._fs.open_input_file(self._place(path))
+        place = self._place(path)
+        if self._fs is not None:
+            return self._fs.open_input_file(place)
+        if place == as_utf8(place):
+            return pa.OSFile(place)
+        return pa.PythonFile(Path(place).open("rb"))  # Arrow's own files have names in UTF-8
 
     def _place(self, path: str) -> str:
         hidden = any(not part or part.startswith(".") for part in path.split("/"))  # ".." too
         if hidden or (self._single is not None and path != self.name):
             raise FileNotFoundError(f"there is no file {path!r} in {self.url}")
-        return f"{self._root}/{path}"
+        return f"{self._root}/{self._actual.get(path, path)}"
 
     def uri(self, path: str) -> str:
         """Return the URL of a file."""
         return self.url if self._single is not None else f"{self.url}/{path}"
+
+
+def _local_path(path: str) -> str:
+    """Return an absolute path without "..": it names the same directory, and a link to it keeps its own name."""
+    expanded = Path(path).expanduser().absolute()
+    plain = os.path.normpath(expanded)
+    return (
+        plain if ".." not in expanded.parts or Path(plain).resolve() == expanded.resolve() else str(expanded.resolve())
+    )
+
+
+def _with_limits(url: str) -> str:
+    """Return a URL with which Arrow says after some time that a bucket cannot be reached."""
+    if scheme_of(url) not in ("gs", "gcs") or "retry_limit_seconds" in url:
+        return url
+    return f"{url}{'&' if '?' in url else '?'}retry_limit_seconds={RETRY_SECONDS}"
 
 
 def natural(path: str) -> list[tuple[int, int, str]]:

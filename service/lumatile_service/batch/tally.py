@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Mapping
+from typing import get_args
 
 from lumatile_service.batch.ledger import State
 
@@ -36,12 +37,7 @@ class IngestTally:
     @property
     def seen(self) -> int:
         """The number of values looked at."""
-        return self.logged + self.count("stored")
-
-    @property
-    def logged(self) -> int:
-        """The number of values looked at that were not stored, or not so."""
-        return self.count("new") + self.count("changed") + self.count("moved")
+        return sum(map(self.count, get_args(State)))
 
     def count(self, state: State) -> int:
         """Return the number of values looked at that were in this state."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -64,8 +64,9 @@ def ingest(
 ) -> None:
     """Turn a dataset into tiles. A second run adds what is missing, and puts right what has moved.
 
-    A bad value becomes an error row. Exits with 1 if there are any.
+    A bad value becomes an error row. Exits with 1 if there are any, and with 2 if nothing was found.
     """
+    from lumatile_service.batch.formats import nothing_found
     from lumatile_service.batch.job import TooManyErrorsError
     from lumatile_service.batch.plan import plan
     from lumatile_service.batch.run import ingest as run
@@ -77,6 +78,8 @@ def ingest(
         raise InvalidValueError(f"--max-errors must not be negative, and is {max_errors}")
     if dry_run:
         planned = plan(source, format=format_, reader=reader, recording_id=recording, tile_format=tile_format)
+        if not planned.values:
+            raise nothing_found(source, planned.format)
         if as_json:
             print_json(asdict(planned))
         else:
@@ -87,6 +90,7 @@ def ingest(
                 rows.add_row(escape(group.entity_path), group.kind, str(group.values), size(group.bytes_in))
             out.print(rows)
             out.print(f"\nto read {size(planned.bytes_in)}, to store about {size(planned.bytes_out)}")
+            _show_left_out(planned.left_out, planned.format)
         return
     try:
         summary = run(
@@ -105,6 +109,8 @@ def ingest(
     except TooManyErrorsError as e:
         print(f"lumatile: {e}", file=sys.stderr)
         raise typer.Exit(1) from None
+    if not summary.values:
+        raise nothing_found(source, summary.format)
     if as_json:
         print_json(asdict(summary))
     else:
@@ -130,6 +136,7 @@ def _show(summary: Summary, store: str) -> None:
         f"{size(summary.bytes_in)} read, {size(summary.bytes_out)} written, in {summary.seconds:.1f} s "
         f"({size(rate)}/s read)"
     )
+    _show_left_out(summary.left_out, summary.format)
     if summary.errors:
         out.print(f"\n{sum(summary.errors.values())} error rows in the recording:")
         rows = table("errors", "reason", "first example", right=("errors",))
@@ -137,6 +144,12 @@ def _show(summary: Summary, store: str) -> None:
             rows.add_row(str(count), escape(reason), escape(summary.examples[reason]))
         out.print(rows)
     out.print(f"\nnext: lumatile info {escape(store)} {summary.recording_id}")
+
+
+def _show_left_out(left_out: Mapping[str, int], name: str) -> None:
+    if left_out:
+        found = ", ".join(f"{count} {kind}" for kind, count in left_out.items())
+        console().print(f"left out, since the format {escape(name)} does not read it: {escape(found)}")
 
 
 class _Bar:

@@ -11,7 +11,7 @@ from lumatile_kernels.threads import usable_cores
 from lumatile_service.batch.engine.call_logger import CallLogger
 from lumatile_service.batch.engine.streams import JobStreams
 from lumatile_service.batch.job import Job
-from lumatile_service.batch.log_call import LogCall
+from lumatile_service.batch.log_call import LogCall, listed_calls
 
 MOST_THREADS = 16
 """The most threads by default: more of them would wait for each other in one process."""
@@ -21,7 +21,7 @@ def run_here(job: Job) -> None:
     """Run a job, as an `Engine`, in threads of this process."""
     cores = usable_cores()
     threads = job.threads or min(cores, MOST_THREADS)
-    calls = job.read(job.files)
+    calls = listed_calls(job.read, job.files)
     job.tally.total = operator.length_hint(calls) or None
     streams = JobStreams(job.store, job.settings, backend=job.backend, count=threads, cores=cores, tally=job.tally)
     with streams.closing():

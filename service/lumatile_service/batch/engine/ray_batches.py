@@ -32,7 +32,7 @@ from lumatile_service.batch.engine.streams import JobStreams
 from lumatile_service.batch.formats.contents import ignore_warnings
 from lumatile_service.batch.job import Job
 from lumatile_service.batch.ledger import Ledger
-from lumatile_service.batch.log_call import LogCall, Reader
+from lumatile_service.batch.log_call import LogCall, Reader, listed_calls
 from lumatile_service.batch.stale import Listed
 from lumatile_service.batch.tally import IngestTally
 
@@ -184,7 +184,7 @@ class _Batches(Datasource):  # type: ignore[misc]
         """Return one task: a reader lists one call after another."""
         files, read = self._files, self._read
         unknown = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
-        return [ReadTask(lambda: _batches(read(files)), unknown)]
+        return [ReadTask(lambda: _batches(listed_calls(read, files)), unknown)]
 
 
 def _batches(calls: Iterable[LogCall]) -> Iterator[pa.Table]:

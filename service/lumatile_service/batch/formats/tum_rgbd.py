@@ -7,13 +7,17 @@ the closest first.
 
 from __future__ import annotations
 
+import posixpath
+import re
+import warnings
 from collections.abc import Iterator
 from decimal import Decimal
 from functools import partial
 
 from lumatile.errors import InvalidValueError
 from lumatile_service.batch.formats.contents import depth_png, image_file
-from lumatile_service.batch.log_call import LogCall
+from lumatile_service.batch.formats.image_folder import SUFFIXES
+from lumatile_service.batch.log_call import DatasetWarning, LogCall
 from lumatile_service.batch.source_files import SourceFiles
 
 METER = 5000.0
@@ -26,16 +30,35 @@ TIMELINE, PAIR = "time", "frame"
 
 
 def matches(files: SourceFiles) -> bool:
-    """Return whether both lists exist."""
-    return "rgb.txt" in files.sizes and "depth.txt" in files.sizes
+    """Return whether a directory has both lists."""
+    return bool(_sequences(files))
 
 
 def read(files: SourceFiles) -> list[LogCall]:
     """List images at `rgb` and depth at `depth`, with their own times on the timeline "time".
 
-    The two of a pair, as associate.py makes pairs, have the same number on the sequence "frame".
+    The two of a pair, as associate.py makes pairs, have the same number on the sequence "frame". If the source is a
+    directory of sequences, the directory of each comes first: "rgbd_dataset_freiburg1_desk/rgb".
     """
-    color, depth = (dict(_listed(files, name)) for name in ("rgb.txt", "depth.txt"))
+    sequences = _sequences(files)
+    outside = [
+        path for path in files.under("", *SUFFIXES) if not any(path.startswith(directory) for directory in sequences)
+    ]
+    if outside and sequences:
+        reason = f"{len(outside)} image files are in no sequence and are left out: {outside[0]} for example"
+        warnings.warn(reason, DatasetWarning, stacklevel=2)
+    return [call for directory in sequences for call in _sequence(files, directory)]
+
+
+def _sequences(files: SourceFiles) -> list[str]:
+    """Return the directories of sequences, with a slash at the end; "": the source itself is one."""
+    named = (path.rpartition("/") for path in files.sizes)
+    rgb = [directory + slash for directory, slash, name in named if name == "rgb.txt"]
+    return [directory for directory in rgb if f"{directory}depth.txt" in files.sizes]
+
+
+def _sequence(files: SourceFiles, directory: str) -> list[LogCall]:
+    color, depth = (dict(_listed(files, directory, name)) for name in ("rgb.txt", "depth.txt"))
     pairs = associate(list(color), list(depth))
     numbers = {time: number for number, pair in enumerate(pairs) for time in (("rgb", pair[0]), ("depth", pair[1]))}
     calls = []
@@ -44,7 +67,7 @@ def read(files: SourceFiles) -> list[LogCall]:
             number = numbers.get((entity, time))
             calls.append(
                 LogCall(
-                    entity_path=entity,
+                    entity_path=directory + entity,
                     kind="image" if entity == "rgb" else "depth",
                     uri=files.uri(path),
                     read=partial(files.read, path),
@@ -81,13 +104,26 @@ def associate(first: list[int], second: list[int]) -> list[tuple[int, int]]:
     return sorted(pairs)
 
 
-def _listed(files: SourceFiles, name: str) -> Iterator[tuple[int, str]]:
-    """Yield (time, path) of each line, "seconds path"; lines with # in front are comments. Raises InvalidValueError."""
-    for number, line in enumerate(files.read(name).decode(errors="replace").splitlines(), 1):
-        words = line.split()
-        if not words or words[0].startswith("#"):
+def _listed(files: SourceFiles, directory: str, name: str) -> Iterator[tuple[int, str]]:
+    """Yield (time, path in the source) of each line, "seconds path"; lines with # in front are comments.
+
+    A comma may stand between the two, a byte order mark at the beginning, and "./" before a path. Raises
+    InvalidValueError.
+    """
+    text = files.read(directory + name).decode("utf-8-sig", errors="replace")
+    for number, line in enumerate(text.splitlines(), 1):
+        words = re.split(r"[\s,]+", line.strip(), maxsplit=1)
+        if not words[0] or words[0].startswith("#"):
             continue
         try:
-            yield int(Decimal(words[0]) * 10**9), words[1]
+            yield int(Decimal(words[0]) * 10**9), _path(files, directory, words[1])
         except (ArithmeticError, IndexError, ValueError):
-            raise InvalidValueError(f"{name}, line {number}: it must be a time and a file, not {line!r:.80}") from None
+            reason = f"{directory}{name}, line {number}: it must be a time and a file, not {line!r:.80}"
+            raise InvalidValueError(reason) from None
+
+
+def _path(files: SourceFiles, directory: str, listed: str) -> str:
+    """Return the path of a listed file, without "./" and what may follow it; as it stands, if there is no such file."""
+    first = listed.split(maxsplit=1)[0]
+    tried = (directory + posixpath.normpath(each) for each in (listed, first, first.replace("\\", "/")))
+    return next((each for each in tried if each in files.sizes), directory + first)
