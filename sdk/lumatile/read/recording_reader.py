@@ -24,7 +24,7 @@ from lumatile.read.segments import ATTEMPTS, CommittedSegments
 from lumatile.storage.recording_storage import RecordingStorage
 from lumatile.values import DATA_KINDS, Kind
 
-OPEN_FILES = 64
+OPEN_FILES = 16
 """The most tiles files that are kept open."""
 
 BATCHES = 32

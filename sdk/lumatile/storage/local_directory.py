@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from lumatile.errors import SinkError, StoreFormatError
+from lumatile.errors import SinkError, StoreError, StoreFormatError
 from lumatile.format.frames_file import Frames, parse_frames
 from lumatile.format.segment_names import FramesFile, frames_files, recording_directory_name, tiles_name
 from lumatile.storage.direct_file import DirectFile
@@ -70,7 +70,13 @@ class LocalDirectory:
     def read_frames(self, file: FramesFile) -> Frames:
         """Read and check a frames file."""
         path = self.frames_path(file)
-        return parse_frames(path.read_bytes(), crc32c=file.crc32c, path=path)
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            raise
+        except OSError as e:
+            raise StoreError(f"{path} cannot be read: {e}") from e
+        return parse_frames(content, crc32c=file.crc32c, path=path)
 
     def open_tiles(self, segment: str) -> MappedTiles:
         """Map a tiles file."""

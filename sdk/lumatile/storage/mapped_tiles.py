@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -11,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lumatile.errors import CorruptStoreError
+from lumatile.errors import CorruptStoreError, StoreError
 from lumatile.format.schema import TILES
 from lumatile.format.tile_rows import IndexedRows
 from lumatile.format.tiles_reader import Where, read_batch
@@ -22,18 +23,27 @@ KEPT_BATCHES = 16
 PAD = b"pad"
 """The custom metadata of a batch that is not shared; see docs/store-format.md."""
 
+EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+"""Errors that say nothing about a file: there are too many open or mapped files."""
+
 
 class MappedTiles:
     """A mapped tiles file, a `TilesReader`: payloads are views of the map."""
 
     def __init__(self, path: Path) -> None:
-        """Map `path`. Raises FileNotFoundError where it is gone, CorruptStoreError where it is not a tiles file."""
+        """Map `path`.
+
+        Raises FileNotFoundError where it is gone, StoreError where this process may open or map no more files,
+        CorruptStoreError where it is not a tiles file.
+        """
         self.path = path
         try:
             self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
         except FileNotFoundError:
             raise
         except (pa.ArrowException, OSError) as e:
+            if getattr(e, "errno", None) in EXHAUSTED:
+                raise StoreError(f"{path} cannot be read: {e}") from e
             raise CorruptStoreError(f"{path}: {e}") from e
         if not self._reader.schema.equals(TILES):
             raise CorruptStoreError(f"{path}: not the columns of a tiles file")

@@ -21,6 +21,7 @@ from lumatile.errors import (
     InvalidValueError,
     NotFoundError,
     SourceNotKeptError,
+    StoreError,
     StoreFormatError,
 )
 from lumatile.format.tile_rows import INDEX_ROW
@@ -631,9 +632,28 @@ def test_a_reader_keeps_no_more_files_open_than_it_needs(tmp_path, log):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     reader = read(tmp_path)
     opened = len(os.listdir("/dev/fd"))  # noqa: PTH208
-    resource.setrlimit(resource.RLIMIT_NOFILE, (opened + 100, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (opened + 20, hard))
     try:
         frames = reader.frames("picture")
         assert [int(frame.source()[0, 0]) for frame in frames] == list(range(40))
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_too_many_open_files_are_not_taken_for_damage(tmp_path, log):
+    resource = pytest.importorskip("resource")
+    log.log_image("picture", np.zeros((2, 2), np.uint8))
+    log.flush()
+    frame = read(tmp_path).latest_at("picture")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        for use in (frame.source, lambda: read(tmp_path)):
+            with pytest.raises(OSError, match="Too many open files") as caught:
+                use()
+            assert not isinstance(caught.value, CorruptStoreError)
+        with pytest.raises(StoreError, match="Too many open files"):
+            frame.source()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert frame.source().shape == (2, 2)
