@@ -22,6 +22,7 @@ In a training job, and afterwards:
 
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
+from lumatile.content.argument_types import Color, Colors, OptionalClassIds, OptionalKeyPointIds, Tensor
 from lumatile.content.class_descriptions import AnnotationInfo, ClassDescription
 from lumatile.content.image_file_content import ImageFormat
 from lumatile.errors import (
@@ -39,9 +40,12 @@ from lumatile.log.current import (
     connect,
     disconnect,
     flush,
+    get_application_id,
     get_data_recording,
     get_global_data_recording,
+    get_recording_id,
     get_thread_local_data_recording,
+    is_enabled,
     save,
     set_global_data_recording,
     set_strict_mode,
@@ -66,6 +70,8 @@ if _TYPE_CHECKING:
 __all__ = [
     "AnnotationInfo",
     "ClassDescription",
+    "Color",
+    "Colors",
     "FlushError",
     "Frame",
     "ImageFormat",
@@ -74,6 +80,8 @@ __all__ = [
     "LumatileError",
     "LumatileWarning",
     "NotFoundError",
+    "OptionalClassIds",
+    "OptionalKeyPointIds",
     "PointCloud",
     "RecordingReader",
     "RecordingStream",
@@ -81,14 +89,18 @@ __all__ = [
     "SourceNotKeptError",
     "Store",
     "StoreError",
+    "Tensor",
     "__version__",
     "connect",
     "disconnect",
     "flush",
+    "get_application_id",
     "get_data_recording",
     "get_global_data_recording",
+    "get_recording_id",
     "get_thread_local_data_recording",
     "init",
+    "is_enabled",
     "log_annotation_context",
     "log_cleared",
     "log_depth_image",

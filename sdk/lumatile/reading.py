@@ -6,6 +6,8 @@ import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
+from lumatile.replaced import REPLACED
+
 if TYPE_CHECKING:
     from lumatile.read.store import Store
 
@@ -44,5 +46,6 @@ def loaded(name: str) -> Any:
 
         return version("lumatile")
     if name not in _HOMES:
-        raise AttributeError(f"module 'lumatile' has no attribute {name!r}")
+        instead = f": {REPLACED[name]} (docs/from-rerun.md)" if name in REPLACED else ""
+        raise AttributeError(f"module 'lumatile' has no attribute {name!r}{instead}")
     return getattr(importlib.import_module(_HOMES[name]), name)

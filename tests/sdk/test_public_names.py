@@ -24,7 +24,8 @@ SIGNATURES = {
     "keypoint_id=None, ext=None, timeless=False, draw_order=None, recording=None)",
     "log_points": "(entity_path, positions=None, *, identifiers=None, colors=None, radii=None, labels=None, "
     "class_ids=None, keypoint_ids=None, ext=None, timeless=False, draw_order=None, recording=None)",
-    "log_image": "(entity_path, image, *, draw_order=None, ext=None, timeless=False, recording=None)",
+    "log_image": "(entity_path, image, *, draw_order=None, ext=None, timeless=False, jpeg_quality=None, "
+    "recording=None)",
     "log_image_file": "(entity_path, *, img_bytes=None, img_path=None, img_format=None, timeless=False, "
     "draw_order=None, recording=None)",
     "log_depth_image": "(entity_path, image, *, draw_order=None, meter=None, ext=None, timeless=False, recording=None)",
@@ -57,6 +58,8 @@ NAMES = (
     *("set_time_sequence", "set_time_seconds", "set_time_nanos", "reset_time", "ImageFormat"),
     *("save", "connect", "disconnect", "flush", "set_strict_mode", "open_store"),
     *("LumatileWarning", "LumatileError", "FlushError", "SourceNotKeptError"),
+    *("get_application_id", "get_recording_id", "is_enabled"),
+    *("Tensor", "Color", "Colors", "OptionalClassIds", "OptionalKeyPointIds"),
     *("StoreError", "NotFoundError", "SinkError", "InvalidValueError", "InvalidTypeError"),
     *("Store", "RecordingReader", "Frame", "PointCloud", "__version__"),
 )
@@ -175,8 +178,11 @@ def test_init_takes_the_documented_settings(function):
 
 
 def test_the_defaults_of_settings_agree_wherever_they_stand():
-    assert inspect.signature(lt.init) == inspect.signature(lt.new_recording)
-    given = {n: d for n, _, d in parameters(lt.new_recording) if n not in ("application_id", "recording_id", "sink")}
+    init, new = (dict(inspect.signature(function).parameters) for function in (lt.init, lt.new_recording))
+    assert [new.pop(name).default for name in ("make_default", "make_thread_default")] == [False, False]
+    assert init == new
+    others = ("application_id", "recording_id", "sink", "spawn", "default_enabled")
+    given = {name: parameter.default for name, parameter in init.items() if name not in others}
     fields = dataclasses.fields(RecordingSettings)
     assert given == {f.name: f.default for f in fields if f.name not in ("application_id", "recording_id")}
 

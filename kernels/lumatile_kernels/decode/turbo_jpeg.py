@@ -62,6 +62,16 @@ def simplejpeg() -> ModuleType:
     return simplejpeg  # type: ignore[no-any-return]
 
 
+def encode_jpeg(picture: Picture, quality: int) -> bytes:
+    """Encode a picture, C-contiguous, as a JPEG file without chroma subsampling.
+
+    `quality`: 1 to 100. Raises DecoderUnavailableError if the package simplejpeg is not installed.
+    """
+    gray = picture.shape[2] == 1
+    colors = {"colorspace": "GRAY", "colorsubsampling": "Gray"} if gray else {"colorsubsampling": "444"}
+    return bytes(simplejpeg().encode_jpeg(picture, quality=quality, **colors))
+
+
 def each(work: Callable[[Item], Result], items: Sequence[Item], threads: int) -> list[Result | DecodeError]:
     """Return the result of `work` for each item, or the DecodeError that it raised.
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import enum
+import operator
 import os
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from lumatile.content.image_content import image_content
 from lumatile.errors import (
@@ -20,6 +23,9 @@ from lumatile.values import Content
 from lumatile_kernels import fork
 from lumatile_kernels.decode.errors import DecodeError, DecoderUnavailableError
 from lumatile_kernels.decode.image_header import check_pixel_limit, read_header
+
+JPEG_EDGE = 65_500
+"""The longest edge of a JPEG file that libjpeg writes."""
 
 
 class ImageFormat(enum.Enum):
@@ -41,6 +47,34 @@ def image_file_content(img_bytes: Any, img_path: Any, img_format: Any, settings:
     stated = None if img_format is None else _format(img_format)
     data = _read(img_path) if img_bytes is None else _bytes(img_bytes)
     return _decoded(data, stated, settings)
+
+
+def jpeg_content(image: Any, quality: Any) -> Content:
+    """Return the content of an image that is encoded as a JPEG file of this quality, 1 to 100.
+
+    `image`: gray or RGB as in `image_content`, uint8. Raises InvalidValueError, InvalidTypeError or ImageFileError.
+    """
+    rule = "jpeg_quality must be an integer from 1 to 100"
+    try:
+        level = operator.index(quality)
+    except TypeError:
+        raise InvalidTypeError(f"{rule}, not {shown(quality)}") from None
+    if not 1 <= level <= 100:
+        raise InvalidValueError(f"{rule}, not {level}")
+    array = image_content(image)["array"]
+    if array.dtype != np.uint8 or array.shape[2] == 4 or not 0 < max(array.shape[:2]) <= JPEG_EDGE:
+        raise InvalidValueError(
+            f"with jpeg_quality an image must be gray or RGB of uint8, at most {JPEG_EDGE} texels an edge, "
+            f"not {array.dtype.name} {array.shape}"
+        )
+    with fork.LOCK:
+        from lumatile_kernels.decode.turbo_jpeg import encode_jpeg
+
+    try:
+        data = encode_jpeg(array if isinstance(array, np.ndarray) else array.host(), level)
+    except DecoderUnavailableError as e:
+        raise ImageFileError(str(e)) from e
+    return {"encoded": data, "source_dtype": "jpeg"}
 
 
 def _decoded(data: bytes, stated: ImageFormat | None, settings: RecordingSettings) -> Content:

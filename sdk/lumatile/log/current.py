@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from lumatile.errors import shown, warn
 from lumatile.log.blocks import recording_of_block
 from lumatile.log.stream import Stream
-from lumatile.sink.sinks import Durable
+from lumatile.sink.sinks import LOCAL_SERVICE, Durable
 
 if TYPE_CHECKING:
     from lumatile.log.recording import RecordingStream  # for annotations only: a recording's block uses this module
@@ -94,12 +94,52 @@ def recording_or_warn(recording: RecordingStream | None = None) -> RecordingStre
     return found
 
 
-def save(store: str | os.PathLike[str], *, backend: str = "auto") -> None:
+def get_application_id(recording: RecordingStream | None = None) -> str | None:
+    """Return the application id of a recording.
+
+    Args:
+        recording: The recording; None: the current one.
+
+    Returns:
+        The id; None: there is no recording.
+    """
+    found = get_data_recording(recording)
+    return None if found is None else found.application_id
+
+
+def get_recording_id(recording: RecordingStream | None = None) -> str | None:
+    """Return the id of a recording.
+
+    Args:
+        recording: The recording; None: the current one.
+
+    Returns:
+        The id; None: there is no recording.
+    """
+    found = get_data_recording(recording)
+    return None if found is None else found.recording_id
+
+
+def is_enabled(recording: RecordingStream | None = None) -> bool:
+    """Return whether what is logged to a recording is kept.
+
+    Args:
+        recording: The recording; None: the current one.
+
+    Returns:
+        False where there is no recording, and where it logs to off://, as with `init(default_enabled=False)`.
+    """
+    found = get_data_recording(recording)
+    return found is not None and found.enabled
+
+
+def save(store: str | os.PathLike[str], *, backend: str = "auto", recording: RecordingStream | None = None) -> None:
     """Log the current recording to a store from now on; the sink in use before is flushed and closed.
 
     Args:
         store: The path of the store's directory, or a URL, as for `new_recording`.
         backend: What makes the tiles: "auto", "numpy", "numba" or "cuda".
+        recording: The recording; None: the current one.
 
     Raises:
         SinkError: The store cannot be opened.
@@ -107,43 +147,47 @@ def save(store: str | os.PathLike[str], *, backend: str = "auto") -> None:
             `backend` is given.
         FlushError: Not everything that was logged before is durable; the store is open then.
     """
-    if (recording := recording_or_warn()) is not None:
-        recording.save(store, backend=backend)
+    if (found := recording_or_warn(recording)) is not None:
+        found.save(store, backend=backend)
 
 
-def connect(url: str) -> None:
+def connect(url: str = LOCAL_SERVICE, *, recording: RecordingStream | None = None) -> None:
     """Log the current recording to a URL from now on; the sink in use before is flushed and closed.
 
     Args:
-        url: A service, grpc://HOST:PORT, or whatever else `new_recording` takes as `sink`.
+        url: A service, grpc://HOST:PORT, or whatever else `new_recording` takes as `sink`; by default a
+            `lumatile serve` on this machine.
+        recording: The recording; None: the current one.
 
     Raises:
         SinkError: The sink cannot be opened.
         InvalidValueError: There is no such URL scheme.
         FlushError: Not everything that was logged before is durable; the new sink is open then.
     """
-    if (recording := recording_or_warn()) is not None:
-        recording.connect(url)
+    if (found := recording_or_warn(recording)) is not None:
+        found.connect(url)
 
 
-def disconnect(*, timeout: float | None = None) -> None:
+def disconnect(*, timeout: float | None = None, recording: RecordingStream | None = None) -> None:
     """Flush the current recording and close its sink; values logged afterwards are lost until `save` or `connect`.
 
     Args:
         timeout: The longest wait, in seconds; None: as long as it takes.
+        recording: The recording; None: the current one.
 
     Raises:
         FlushError: As in `flush`; the sink is closed then too.
     """
-    if (recording := recording_or_warn()) is not None:
-        recording.disconnect(timeout=timeout)
+    if (found := recording_or_warn(recording)) is not None:
+        found.disconnect(timeout=timeout)
 
 
-def flush(timeout: float | None = None) -> Durable:
+def flush(timeout: float | None = None, *, recording: RecordingStream | None = None) -> Durable:
     """Wait until all values that this process logged to the current recording are durable.
 
     Args:
         timeout: The longest wait, in seconds; None: as long as it takes.
+        recording: The recording; None: the current one.
 
     Returns:
         Where they are: "store" or "spool".
@@ -152,15 +196,16 @@ def flush(timeout: float | None = None) -> Durable:
         FlushError: Some are not, or were dropped or lost since the last flush; `undelivered` says how many. It is
             raised in lenient mode too.
     """
-    recording = recording_or_warn()
-    return "store" if recording is None else recording.flush(timeout)
+    found = recording_or_warn(recording)
+    return "store" if found is None else found.flush(timeout)
 
 
-def set_strict_mode(strict: bool) -> None:
+def set_strict_mode(strict: bool, *, recording: RecordingStream | None = None) -> None:
     """Choose what a bad call of the current recording does.
 
     Args:
         strict: True: it raises a LumatileError; False: it gives a LumatileWarning, and leaves an error row.
+        recording: The recording; None: the current one.
     """
-    if (recording := recording_or_warn()) is not None:
-        recording.set_strict_mode(strict)
+    if (found := recording_or_warn(recording)) is not None:
+        found.set_strict_mode(strict)

@@ -6,10 +6,12 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lumatile.content.class_descriptions import ClassDescriptionLike
+from lumatile.log.arguments import lenient
 from lumatile.log.current import recording_or_warn
 from lumatile.log.recording import RecordingStream
 
 
+@lenient
 def log_annotation_context(
     entity_path: str,
     class_descriptions: ClassDescriptionLike | Iterable[ClassDescriptionLike],
@@ -37,6 +39,7 @@ def log_annotation_context(
         found.log_annotation_context(entity_path, class_descriptions, timeless=timeless)
 
 
+@lenient
 def log_extension_components(
     entity_path: str,
     ext: Mapping[str, Any],
@@ -63,6 +66,7 @@ def log_extension_components(
         found.log_extension_components(entity_path, ext, identifiers=identifiers, timeless=timeless)
 
 
+@lenient
 def log_cleared(entity_path: str, *, recursive: bool = False, recording: RecordingStream | None = None) -> None:
     """Log that an entity shows nothing from now on, until something is logged to it again; history stays.
 

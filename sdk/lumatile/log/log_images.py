@@ -7,10 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from lumatile.content.image_file_content import ImageFormat
+from lumatile.log.arguments import lenient
 from lumatile.log.current import recording_or_warn
 from lumatile.log.recording import RecordingStream
 
 
+@lenient
 def log_image(
     entity_path: str,
     image: Any,
@@ -18,6 +20,7 @@ def log_image(
     draw_order: float | None = None,
     ext: Mapping[str, Any] | None = None,
     timeless: bool = False,
+    jpeg_quality: int | None = None,
     recording: RecordingStream | None = None,
 ) -> None:
     """Log a gray, RGB or RGBA image.
@@ -33,16 +36,22 @@ def log_image(
         draw_order: Higher values are drawn on top; None: -10.
         ext: Components of your own, as in `log_extension_components`.
         timeless: The image is on no timeline and holds always.
+        jpeg_quality: 1 to 100: the image is encoded as a JPEG in this call, which `frame.source()` gives back; gray and
+            RGB of uint8 only. Chroma is not subsampled. None: nothing is lost.
         recording: The recording to log to; None: the current one.
 
     Raises:
-        InvalidValueError: In strict mode, for a shape (a ValueError).
+        InvalidValueError: In strict mode, for a shape or `jpeg_quality` (a ValueError).
         InvalidTypeError: In strict mode, for a dtype (a TypeError).
+        ImageFileError: In strict mode, where the package that encodes a JPEG is not installed (a ValueError).
     """
     if (found := recording_or_warn(recording)) is not None:
-        found.log_image(entity_path, image, draw_order=draw_order, ext=ext, timeless=timeless)
+        found.log_image(
+            entity_path, image, draw_order=draw_order, ext=ext, timeless=timeless, jpeg_quality=jpeg_quality
+        )
 
 
+@lenient
 def log_image_file(
     entity_path: str,
     *,
@@ -86,6 +95,7 @@ def log_image_file(
         )
 
 
+@lenient
 def log_depth_image(
     entity_path: str,
     image: Any,
@@ -117,6 +127,7 @@ def log_depth_image(
         found.log_depth_image(entity_path, image, draw_order=draw_order, meter=meter, ext=ext, timeless=timeless)
 
 
+@lenient
 def log_segmentation_image(
     entity_path: str,
     image: Any,

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lumatile.log.arguments import lenient
 from lumatile.log.current import recording_or_warn
 from lumatile.log.recording import RecordingStream
 
 
+@lenient
 def log_point(
     entity_path: str,
     position: Any = None,
@@ -57,6 +59,7 @@ def log_point(
         )
 
 
+@lenient
 def log_points(
     entity_path: str,
     positions: Any = None,

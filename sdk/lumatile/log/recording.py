@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
@@ -10,13 +11,14 @@ from typing import Any, Self, SupportsFloat, SupportsIndex
 from lumatile.content.class_descriptions import ClassDescriptionLike, annotation_context
 from lumatile.content.extensions import extension_content
 from lumatile.content.image_content import depth_content, image_content, segmentation_content
-from lumatile.content.image_file_content import ImageFormat, image_file_content
+from lumatile.content.image_file_content import ImageFormat, image_file_content, jpeg_content
 from lumatile.content.point_content import points_content
 from lumatile.errors import SinkError, warn
 from lumatile.log import blocks
+from lumatile.log.arguments import lenient
 from lumatile.log.stream import Stream
 from lumatile.log.timelines import nanoseconds, nanoseconds_of_seconds, sequence_number
-from lumatile.sink.sinks import Durable, sink_at
+from lumatile.sink.sinks import LOCAL_SERVICE, Durable, SinkAt, sink_at
 
 
 class RecordingStream(Stream):
@@ -30,6 +32,7 @@ class RecordingStream(Stream):
 
     # what is logged
 
+    @lenient
     def log_image(
         self,
         entity_path: str,
@@ -38,12 +41,19 @@ class RecordingStream(Stream):
         draw_order: float | None = None,
         ext: Mapping[str, Any] | None = None,
         timeless: bool = False,
+        jpeg_quality: int | None = None,
     ) -> None:
         """Log a gray, RGB or RGBA image to this recording; arguments and errors are those of `lumatile.log_image`."""
         self.log_value(
-            "image", entity_path, lambda _: image_content(image), draw_order=draw_order, ext=ext, timeless=timeless
+            "image",
+            entity_path,
+            lambda _: image_content(image) if jpeg_quality is None else jpeg_content(image, jpeg_quality),
+            draw_order=draw_order,
+            ext=ext,
+            timeless=timeless,
         )
 
+    @lenient
     def log_image_file(
         self,
         entity_path: str,
@@ -63,6 +73,7 @@ class RecordingStream(Stream):
             timeless=timeless,
         )
 
+    @lenient
     def log_depth_image(
         self,
         entity_path: str,
@@ -83,6 +94,7 @@ class RecordingStream(Stream):
             timeless=timeless,
         )
 
+    @lenient
     def log_segmentation_image(
         self,
         entity_path: str,
@@ -102,6 +114,7 @@ class RecordingStream(Stream):
             timeless=timeless,
         )
 
+    @lenient
     def log_point(
         self,
         entity_path: str,
@@ -134,6 +147,7 @@ class RecordingStream(Stream):
             timeless=timeless,
         )
 
+    @lenient
     def log_points(
         self,
         entity_path: str,
@@ -168,6 +182,7 @@ class RecordingStream(Stream):
             timeless=timeless,
         )
 
+    @lenient
     def log_annotation_context(
         self,
         entity_path: str,
@@ -183,30 +198,36 @@ class RecordingStream(Stream):
             timeless=timeless,
         )
 
+    @lenient
     def log_extension_components(
         self, entity_path: str, ext: Mapping[str, Any], *, identifiers: Any = None, timeless: bool = False
     ) -> None:
         """Log components of your own to this recording; arguments are those of `lumatile.log_extension_components`."""
         self.log_value("ext", entity_path, lambda _: extension_content(ext, identifiers), ext=ext, timeless=timeless)
 
+    @lenient
     def log_cleared(self, entity_path: str, *, recursive: bool = False) -> None:
         """Log to this recording that an entity shows nothing from now on; see `lumatile.log_cleared`."""
         self.log_value("clear", entity_path, lambda _: {"recursive": bool(recursive)})
 
     # when it was
 
+    @lenient
     def set_time_sequence(self, timeline: str, sequence: SupportsIndex | None) -> None:
         """Set this thread's position on a sequence timeline of this recording; see `lumatile.set_time_sequence`."""
         self.attempt(lambda: self.timelines.set("sequence", timeline, sequence_number(sequence)))
 
-    def set_time_seconds(self, timeline: str, seconds: SupportsFloat | None) -> None:
+    @lenient
+    def set_time_seconds(self, timeline: str, seconds: SupportsFloat | dt.timedelta | dt.datetime | None) -> None:
         """Set this thread's position on a time timeline of this recording; see `lumatile.set_time_seconds`."""
         self.attempt(lambda: self.timelines.set("time", timeline, nanoseconds_of_seconds(seconds)))
 
-    def set_time_nanos(self, timeline: str, nanos: SupportsIndex | None) -> None:
+    @lenient
+    def set_time_nanos(self, timeline: str, nanos: SupportsIndex | dt.timedelta | dt.datetime | None) -> None:
         """Set this thread's position on a time timeline of this recording; see `lumatile.set_time_nanos`."""
         self.attempt(lambda: self.timelines.set("time", timeline, nanoseconds(nanos)))
 
+    @lenient
     def reset_time(self) -> None:
         """Remove the user's timelines from the values that this thread logs to this recording from now on."""
         self.timelines.reset()
@@ -228,11 +249,12 @@ class RecordingStream(Stream):
         """
         self._outlet.change(sink_at(store, backend=backend), self._settings)
 
-    def connect(self, url: str) -> None:
+    def connect(self, url: str = LOCAL_SERVICE) -> None:
         """Log to a URL from now on; the sink in use before is flushed and closed.
 
         Args:
-            url: A service, grpc://HOST:PORT, or whatever else `new_recording` takes as `sink`.
+            url: A service, grpc://HOST:PORT, or whatever else `new_recording` takes as `sink`; by default a
+                `lumatile serve` on this machine.
 
         Raises:
             SinkError: The sink cannot be opened.
@@ -266,6 +288,12 @@ class RecordingStream(Stream):
             FlushError: As in `flush`; the sink is closed then too.
         """
         self._outlet.close(timeout)
+
+    @property
+    def enabled(self) -> bool:
+        """False where nothing of what is logged is kept: the sink is off://."""
+        factory = self._outlet.factory
+        return not (isinstance(factory, SinkAt) and factory.is_off)
 
     # in a block, in another process, and in a terminal
 

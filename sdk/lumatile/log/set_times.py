@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from typing import SupportsFloat, SupportsIndex
 
+from lumatile.log.arguments import lenient
 from lumatile.log.current import recording_or_warn
 from lumatile.log.recording import RecordingStream
 
 
-def set_time_sequence(
-    timeline: str, sequence: SupportsIndex | None, *, recording: RecordingStream | None = None
-) -> None:
+@lenient
+def set_time_sequence(timeline: str, sequence: SupportsIndex | None, recording: RecordingStream | None = None) -> None:
     """Set this thread's position on a sequence timeline, such as "frame", for the values it logs from now on.
 
     A timeline is a sequence or a time for the whole recording.
@@ -29,7 +30,10 @@ def set_time_sequence(
         found.set_time_sequence(timeline, sequence)
 
 
-def set_time_seconds(timeline: str, seconds: SupportsFloat | None, *, recording: RecordingStream | None = None) -> None:
+@lenient
+def set_time_seconds(
+    timeline: str, seconds: SupportsFloat | dt.timedelta | dt.datetime | None, recording: RecordingStream | None = None
+) -> None:
     """Set this thread's position on a time timeline, in seconds, for the values it logs from now on.
 
     A timeline is a sequence or a time for the whole recording.
@@ -50,7 +54,10 @@ def set_time_seconds(timeline: str, seconds: SupportsFloat | None, *, recording:
         found.set_time_seconds(timeline, seconds)
 
 
-def set_time_nanos(timeline: str, nanos: SupportsIndex | None, *, recording: RecordingStream | None = None) -> None:
+@lenient
+def set_time_nanos(
+    timeline: str, nanos: SupportsIndex | dt.timedelta | dt.datetime | None, recording: RecordingStream | None = None
+) -> None:
     """Set this thread's position on a time timeline, in nanoseconds, for the values it logs from now on.
 
     A timeline is a sequence or a time for the whole recording.
@@ -71,7 +78,8 @@ def set_time_nanos(timeline: str, nanos: SupportsIndex | None, *, recording: Rec
         found.set_time_nanos(timeline, nanos)
 
 
-def reset_time(*, recording: RecordingStream | None = None) -> None:
+@lenient
+def reset_time(recording: RecordingStream | None = None) -> None:
     """Remove all timelines of your own from the values that this thread logs from now on.
 
     Args:

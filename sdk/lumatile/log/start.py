@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import uuid
 
-from lumatile.log.current import set_global_data_recording
+from lumatile.errors import warn
+from lumatile.log.current import set_global_data_recording, set_thread_local_data_recording
 from lumatile.log.recording import RecordingStream
 from lumatile.settings import Compression, FloatColors, QueuePolicy, RecordingSettings, TileFormat
+from lumatile.sink.sinks import OFF
 
 
 def init(
@@ -24,6 +26,8 @@ def init(
     queue_policy: QueuePolicy = "block",
     max_block: float | None = 5.0,
     pixel_limit: int = 89_478_485,
+    spawn: bool = False,
+    default_enabled: bool = True,
 ) -> RecordingStream:
     """Begin a recording and make it the global one, to which calls log that name no other.
 
@@ -48,6 +52,8 @@ def init(
             and make the next flush raise.
         max_block: The longest wait of one call, in seconds; None: as long as it takes.
         pixel_limit: The most pixels that an image file may have to be decoded.
+        spawn: True gives a LumatileWarning: there is no viewer to start.
+        default_enabled: False: nothing that is logged is kept, as with the sink off://.
 
     Returns:
         The recording.
@@ -70,6 +76,8 @@ def init(
         queue_policy=queue_policy,
         max_block=max_block,
         pixel_limit=pixel_limit,
+        spawn=spawn,
+        default_enabled=default_enabled,
     )
     set_global_data_recording(recording)
     return recording
@@ -89,6 +97,10 @@ def new_recording(
     queue_policy: QueuePolicy = "block",
     max_block: float | None = 5.0,
     pixel_limit: int = 89_478_485,
+    make_default: bool = False,
+    make_thread_default: bool = False,
+    spawn: bool = False,
+    default_enabled: bool = True,
 ) -> RecordingStream:
     """Begin a recording, or join one that other processes log to, without making it the global one.
 
@@ -111,6 +123,10 @@ def new_recording(
             and make the next flush raise.
         max_block: The longest wait of one call, in seconds; None: as long as it takes.
         pixel_limit: The most pixels that an image file may have to be decoded.
+        make_default: Make it the global recording, as `init` does.
+        make_thread_default: Make it this thread's recording.
+        spawn: True gives a LumatileWarning: there is no viewer to start.
+        default_enabled: False: nothing that is logged is kept, as with the sink off://.
 
     Returns:
         The recording.
@@ -135,6 +151,14 @@ def new_recording(
             pixel_limit=pixel_limit,
         )
     )
+    if spawn:
+        warn("there is no viewer to spawn: look with `lumatile render`, or write a .rrd file with `lumatile export`")
+    if not default_enabled:
+        sink = OFF
     if sink is not None:
         recording.save(sink)
+    if make_default:
+        set_global_data_recording(recording)
+    if make_thread_default:
+        set_thread_local_data_recording(recording)
     return recording

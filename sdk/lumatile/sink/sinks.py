@@ -27,6 +27,7 @@ SINKS = {
     "grpc": "lumatile.delivery.service_sink:open_service",
     "grpc+tls": "lumatile.delivery.service_sink:open_service",
     "memory": "lumatile.sink.memory:open_memory",
+    "off": "lumatile.sink.off:open_off",
     "ray": "lumatile_service.cluster.ray_sink:open_ray",
 }
 """Scheme -> "module:function"; the function takes (url, settings), that of a store also `backend`, and opens a Sink."""
@@ -38,6 +39,13 @@ IN_WORKER = "lumatile.delivery.worker_sink:open_in_worker"
 COLLECT = "lumatile.delivery.worker_spools:collect"
 ADOPT = "lumatile.delivery.worker_spools:adopt"
 """What a worker's spool needs, which is in a layer above."""
+
+
+LOCAL_SERVICE = "grpc://127.0.0.1:9876"
+"""The URL of a `lumatile serve` on this machine, with its default address."""
+
+OFF = "off://"
+"""The URL of the sink that keeps nothing."""
 
 
 class Sink(Protocol):
@@ -96,6 +104,11 @@ class SinkAt:
             return shown(self._location)
         except InvalidValueError:
             return shown(os.environ["LUMATILE_SINK"])
+
+    @property
+    def is_off(self) -> bool:
+        """True where the sink keeps nothing."""
+        return scheme_of(self.url or os.environ.get("LUMATILE_SINK") or "") == "off"
 
     @property
     def _location(self) -> str:

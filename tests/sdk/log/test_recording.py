@@ -3,6 +3,7 @@
 Longer than other files: its tests share the sinks that break.
 """
 
+import contextlib
 import copy
 import inspect
 import pickle
@@ -152,9 +153,15 @@ def test_a_method_is_the_function_of_its_recording_and_of_no_other(strict, lenie
     own, of_the_package = (inspect.signature(f).parameters for f in (method, getattr(lt, function)))
     given = {name: p for name, p in of_the_package.items() if name != "recording"}
     assert {name: p for name, p in own.items() if name != "self"} == given
-    with pytest.raises(TypeError, match=rf"{function}\(\) got an unexpected keyword argument 'recording'"):
+    with pytest.raises(lt.InvalidTypeError, match=rf"{function} of a recording logs to that recording: call it on the"):
         getattr(strict, function)(*CALLS[function], recording=lenient)
+    with pytest.warns(lt.LumatileWarning, match=rf"or lumatile\.{function}; nothing was logged") as caught:
+        getattr(lenient, function)(*CALLS[function], recording=strict)
+    assert caught[0].filename == __file__
     assert not values
+    for nothing_else in (None, strict):
+        with pytest.raises(lt.InvalidValueError) if function == "log_image_file" else contextlib.nullcontext():
+            getattr(strict, function)(*CALLS[function], recording=nothing_else)
 
 
 def test_a_block_makes_it_the_threads_recording_restores_and_flushes(name, opened):
