@@ -1,4 +1,7 @@
-"""The class that people hold: a stream with a method for each log and time function."""
+"""The class that people hold: a stream with a method for each log and time function.
+
+Longer than other files, since there is a method for each of them.
+"""
 
 from __future__ import annotations
 
