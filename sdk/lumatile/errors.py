@@ -19,6 +19,7 @@ In lenient mode a bad log call gives a LumatileWarning instead of an error.
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 
@@ -112,12 +113,15 @@ def warn(message: str) -> None:
 
 
 def message_of(error: Exception) -> str:
-    """Return the message of any error in valid UTF-8, with its type's name in front unless it is a LumatileError."""
+    """Return the message of any error in valid UTF-8, with its type's name in front unless it is a LumatileError.
+
+    Addresses of objects are left out, so that equal errors have equal messages.
+    """
     try:
         text = str(error)
     except Exception:  # noqa: BLE001 - any error may come, and any str may fail
         text = ""
-    text = text.encode(errors="backslashreplace").decode()
+    text = re.sub(r" at 0x[0-9a-fA-F]+(?=>)", "", text.encode(errors="backslashreplace").decode())
     return text if isinstance(error, LumatileError) else f"{type(error).__name__}: {text}"
 
 

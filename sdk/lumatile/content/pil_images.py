@@ -73,7 +73,8 @@ def _has_more_bits(tile: Any) -> bool:
     arguments = arguments if isinstance(arguments, tuple) else (arguments,)
     if codec in ("ppm", "ppm_plain"):  # (raw mode, greatest sample)
         return isinstance(arguments[-1], int) and arguments[-1] > 255
-    return any(isinstance(argument, str) and ";16" in argument for argument in arguments)
+    # a BMP's "BGR;16" has 5 or 6 bits a sample
+    return any(isinstance(argument, str) and ";16" in argument and argument != "BGR;16" for argument in arguments)
 
 
 def _gray_alpha(gray: NDArray[Any], transparent: Any) -> NDArray[Any]:

@@ -13,15 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lumatile.content.image_file_content import image_file_content
-from lumatile.errors import ImageFileError, LumatileWarning
+from lumatile.errors import ImageFileError, LumatileWarning, message_of
 from lumatile.log.recording import RecordingStream
 from lumatile_kernels.decode.errors import DecodeError
 from lumatile_kernels.decode.image_header import check_pixel_limit, read_header
+from lumatile_kernels.decode.orientation import upright
 from lumatile_kernels.decode.png import decode_png
+from lumatile_service.batch.formats.deep_colors import deep_colors
 from lumatile_service.batch.log_call import DatasetWarning
 from lumatile_service.batch.source_files import SourceFiles
 
 JPEG, PNG = b"\xff\xd8", b"\x89PNG"
+
+PNG_COLOR_TYPE, PALETTE = 25, 3
+"""The byte of a PNG that has the color type, and that of a palette."""
 
 HEAD_BYTES = 1 << 17
 """The number of bytes at the beginning of a file in which its header and orientation usually are."""
@@ -47,9 +52,39 @@ def depth_png(recording: RecordingStream, entity_path: str, content: bytes, *, m
     recording.log_depth_image(entity_path, gray_png(content, recording.settings.pixel_limit), meter=meter, ext=ext)
 
 
+def depth_file(recording: RecordingStream, entity_path: str, content: bytes, *, meter: float, ext: Ext = None) -> None:
+    """Log a PNG, TIFF or Netpbm file of depths: integers of `meter` units per metre, floats in metres."""
+    if content.startswith(PNG):
+        depth_png(recording, entity_path, content, meter=meter, ext=ext)
+        return
+    depth = pillow_image(content, recording.settings.pixel_limit)
+    unit = meter if depth.dtype.kind == "u" else None
+    recording.log_depth_image(entity_path, depth, meter=unit, ext=ext)
+
+
 def segmentation_png(recording: RecordingStream, entity_path: str, content: bytes, *, ext: Ext = None) -> None:
-    """Log a gray PNG of class ids."""
-    recording.log_segmentation_image(entity_path, gray_png(content, recording.settings.pixel_limit), ext=ext)
+    """Log a PNG of class ids: gray of any bits, or a palette, whose indices are the ids."""
+    limit = recording.settings.pixel_limit
+    header = read_header(content)
+    if header.format != "png":
+        raise ImageFileError(f"class ids must be a PNG, not a {header.format.upper()}")
+    if content[PNG_COLOR_TYPE] == PALETTE:
+        ids = upright(pillow_ids(content, limit), header.orientation)
+    elif header.components == 1 and header.bit_depth < 8:
+        check_pixel_limit(header, limit)
+        ids = decode_png(content)[:, :, 0] // (255 // (2**header.bit_depth - 1))  # it scales them to 0 ... 255
+    else:
+        ids = gray_png(content, limit)
+    recording.log_segmentation_image(entity_path, ids, ext=ext)
+
+
+def segmentation_file(recording: RecordingStream, entity_path: str, content: bytes, *, ext: Ext = None) -> None:
+    """Log a file of class ids: a PNG, or another one that Pillow reads as gray or as indices of a palette."""
+    if content.startswith(PNG):
+        segmentation_png(recording, entity_path, content, ext=ext)
+    else:
+        ids = pillow_ids(content, recording.settings.pixel_limit)
+        recording.log_segmentation_image(entity_path, ids, ext=ext)
 
 
 def gray_png(content: bytes, pixel_limit: int) -> NDArray[Any]:
@@ -100,7 +135,8 @@ def looks_like_image(content: bytes) -> bool:
 def pillow_image(content: bytes, pixel_limit: int) -> NDArray[Any]:
     """Decode an image file with Pillow: its first frame, upright.
 
-    Returns (h, w) uint8, uint16 or float32 for gray, else (h, w, 3) uint8, or (h, w, 4) if the image has transparency.
+    Returns (h, w) uint8, uint16 or float32 for gray, else (h, w, 3), or (h, w, 4) if the image has transparency, uint8,
+    or uint16 for TIFF and Netpbm files of 16 bits.
     Raises ImageFileError, also for integers that do not fit uint16, and for EPS, which Pillow would run in Ghostscript.
     """
     try:
@@ -111,6 +147,8 @@ def pillow_image(content: bytes, pixel_limit: int) -> NDArray[Any]:
         with Image.open(io.BytesIO(content)) as opened:
             _check_pixels(*opened.size, pixel_limit)
             _check_format(opened.format)
+            if (deep := deep_colors(opened, content)) is not None:
+                return deep
             picture = ImageOps.exif_transpose(opened)
             _check_pixels(*picture.size, pixel_limit)  # the decoded size may differ from the declared one
             if picture.mode == "F":
@@ -123,7 +161,32 @@ def pillow_image(content: bytes, pixel_limit: int) -> NDArray[Any]:
     except ImageFileError:
         raise
     except Exception as e:  # Pillow raises many kinds
-        raise ImageFileError(f"Pillow cannot decode it: {type(e).__name__}: {e}") from e
+        raise ImageFileError(f"Pillow cannot decode it: {message_of(e)}") from e
+
+
+def pillow_ids(content: bytes, pixel_limit: int) -> NDArray[Any]:
+    """Return the numbers of a gray image, or the indices of one with a palette, (h, w) uint8 or uint16.
+
+    Raises ImageFileError.
+    """
+    try:
+        from PIL import Image
+    except ModuleNotFoundError as e:
+        raise ImageFileError("class ids with a palette need Pillow: install lumatile[batch]") from e
+    try:
+        with Image.open(io.BytesIO(content)) as opened:
+            _check_pixels(*opened.size, pixel_limit)
+            _check_format(opened.format)
+            opened.load()
+            _check_pixels(*opened.size, pixel_limit)
+            numbers, mode = np.asarray(opened), opened.mode
+    except ImageFileError:
+        raise
+    except Exception as e:  # Pillow raises many kinds
+        raise ImageFileError(f"Pillow cannot decode it: {message_of(e)}") from e
+    if mode not in ("1", "L", "P", "I") and not mode.startswith("I;16"):
+        raise ImageFileError(f"class ids must be gray or indices of a palette, not {mode}")
+    return _uint16(numbers) if mode.startswith("I") else numbers.astype(np.uint8)
 
 
 def ignore_warnings() -> None:

@@ -20,7 +20,7 @@ from lumatile.content.extensions import extension_json
 from lumatile.errors import ImageFileError, InvalidValueError
 from lumatile.log.recording import RecordingStream
 from lumatile.values import Kind
-from lumatile_service.batch.formats.contents import Ext, depth_png, image_file, segmentation_png
+from lumatile_service.batch.formats.contents import Ext, depth_file, image_file, segmentation_file
 from lumatile_service.batch.formats.image_folder import SUFFIXES
 from lumatile_service.batch.formats.npy import npy_array, npy_header
 from lumatile_service.batch.formats.tar_members import TarMember, tar_members
@@ -42,7 +42,10 @@ TEXT_BYTES = 16 << 20
 """The longest text or JSON, in bytes."""
 
 DEPTH, SEGMENTATION = ("depth",), ("seg", "mask", "label", "segmentation")
-"""Names before .png or .npy of files that are not images, but depth or class ids."""
+"""Names before a LOSSLESS suffix or .npy of files that are not images, but depth or class ids."""
+
+LOSSLESS = ("png", "tif", "tiff", "bmp", "gif", "pgm", "pbm", "pnm", "pfm")
+"""Suffixes of image files that hold exact numbers."""
 
 PICKLES = ("pyd", "pkl", "pickle", "pth", "pt", "joblib", "dill")
 """Suffixes of pickles, which are never loaded: loading one runs code in it."""
@@ -67,8 +70,9 @@ def read(files: SourceFiles) -> Iterator[LogCall]:
     """List each image of each sample, with the sample's number in the directory as sequence "sample".
 
     Images are files .jpg, .png and others that Pillow knows, and .npy arrays (h, w), (h, w, 3) and (h, w, 4).
-    depth.png and depth.npy are depths: PNG and integers in millimetres, floats in metres. Files of seg, mask, label
-    and segmentation are class ids. The entity is the text before the suffix, "left.depth.png" -> "left/depth", or
+    depth.png, depth.tif and depth.npy, for example, are depths: integers in millimetres, floats in metres. Files of
+    seg, mask, label and segmentation are class ids, with a palette its indices; JPEG and others that are not exact are
+    images. The entity is the text before the suffix, "left.depth.png" -> "left/depth", or
     "image"; for a shard in a directory, below the directory. A sample's key, and its .cls, .txt and .json, are
     extension components of all its images: {"key": "000", "cls": 3}. A text that cannot be parsed becomes an error row.
     Pickles are not loaded, nor are .npy files of objects, which hold pickles: for each of their suffixes a shard has
@@ -230,8 +234,8 @@ def _logs(suffix: str) -> tuple[Kind, Callable[..., None]]:
         return "ext", image_file  # one that could not be read
     if last == "npy":
         return kind, partial(log_array, kind=kind)
-    if last == "png" and kind == "depth":
-        return kind, partial(depth_png, meter=METER)
-    if last == "png" and kind == "segmentation":
-        return kind, segmentation_png
+    if last in LOSSLESS and kind == "depth":
+        return kind, partial(depth_file, meter=METER)
+    if last in LOSSLESS and kind == "segmentation":
+        return kind, segmentation_file
     return "image", image_file

@@ -172,17 +172,19 @@ def _check_pixels(width: int, height: int, limit: int) -> None:
 def _declared_bytes(head: bytes) -> int | None:
     """Return the size that a file declares in its first bytes, if FFmpeg does not check it; None: it declares none.
 
-    RIFF (AVI): the size of the first chunk. Matroska (RFC 8794, 9559): an EBML header, and the Segment's size.
+    RIFF (AVI): the size of the first chunk; 0 or 0xFFFFFFFF in a file that was written to a pipe. Matroska (RFC 8794,
+    9559): an EBML header, and the Segment's size.
     """
     if head.startswith(b"RIFF"):
-        return 8 + int.from_bytes(head[4:8], "little")
+        size = int.from_bytes(head[4:8], "little")
+        return None if size in (0, 0xFFFFFFFF) else 8 + size
     at = 4
     if head.startswith(b"\x1a\x45\xdf\xa3"):
-        size, at = _ebml_size(head, at)
-        at += size or 0
+        header, at = _ebml_size(head, at)
+        at += header or 0
         if head[at : at + 4] == b"\x18\x53\x80\x67":
-            size, at = _ebml_size(head, at + 4)
-            return None if size is None else at + size
+            segment, at = _ebml_size(head, at + 4)
+            return None if segment is None else at + segment
     return None
 
 
