@@ -8,6 +8,7 @@ import pytest
 import lumatile as lt
 from lumatile.urls import absolute
 from lumatile_service.cli import main
+from lumatile_service.export import export
 
 
 @pytest.fixture(autouse=True)
@@ -85,6 +86,8 @@ def test_a_tilde_is_the_users_home(given, tmp_path):
     recording = lt.new_recording("app", "run", sink=given)
     recording.log_image("a", np.zeros((2, 2), np.uint8))
     recording.disconnect()
+    export(given, "run", "~/pictures", format="images")
+    assert list((tmp_path / "home" / "pictures").rglob("*.png"))
     where = tmp_path / "home" / ("" if given == "~" else "runs")
     assert (where / "run").is_dir()
     assert len(lt.open_store(given).recording("run")) == 1

@@ -6,10 +6,10 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
-from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from lumatile.errors import InvalidTypeError, shown
+from lumatile.log.binding import entered
 from lumatile.log.current import recording_or_warn
 from lumatile.log.stream import Stream
 
@@ -35,7 +35,7 @@ def lenient(function: Callable[P, T]) -> Callable[P, T]:
         try:
             return untraced(function)(*args, **kwargs)
         except TypeError as e:
-            if _entered(function, e.__traceback__):
+            if entered(function, e.__traceback__):
                 raise
             reason = str(e)
         result: T = _without_unknown(function, args, kwargs, reason)
@@ -52,13 +52,6 @@ def untraced(function: Callable[P, T]) -> Callable[P, T]:
     if function not in _UNTRACED:
         _UNTRACED[function] = dynamo.disable(function)
     return _UNTRACED[function]
-
-
-def _entered(function: Callable[..., Any], traceback: TracebackType | None) -> bool:
-    """Return whether an error comes from within a function; else its arguments did not fit."""
-    while traceback is not None and traceback.tb_frame.f_code is not function.__code__:
-        traceback = traceback.tb_next
-    return traceback is not None
 
 
 def _without_unknown(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], reason: str) -> Any:

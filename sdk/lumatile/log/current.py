@@ -7,6 +7,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from lumatile.errors import shown, warn
+from lumatile.log.binding import names_arguments
 from lumatile.log.blocks import recording_of_block
 from lumatile.log.stream import Stream
 from lumatile.sink.sinks import LOCAL_SERVICE, Durable
@@ -133,6 +134,7 @@ def is_enabled(recording: RecordingStream | None = None) -> bool:
     return found is not None and found.enabled
 
 
+@names_arguments
 def save(store: str | os.PathLike[str], *, backend: str = "auto", recording: RecordingStream | None = None) -> None:
     """Log the current recording to a store from now on; the sink in use before is flushed and closed.
 
@@ -151,6 +153,7 @@ def save(store: str | os.PathLike[str], *, backend: str = "auto", recording: Rec
         found.save(store, backend=backend)
 
 
+@names_arguments
 def connect(url: str = LOCAL_SERVICE, *, recording: RecordingStream | None = None) -> None:
     """Log the current recording to a URL from now on; the sink in use before is flushed and closed.
 
@@ -168,6 +171,7 @@ def connect(url: str = LOCAL_SERVICE, *, recording: RecordingStream | None = Non
         found.connect(url)
 
 
+@names_arguments
 def disconnect(*, timeout: float | None = None, recording: RecordingStream | None = None) -> None:
     """Flush the current recording and close its sink; values logged afterwards are lost until `save` or `connect`.
 
@@ -182,6 +186,7 @@ def disconnect(*, timeout: float | None = None, recording: RecordingStream | Non
         found.disconnect(timeout=timeout)
 
 
+@names_arguments
 def flush(timeout: float | None = None, *, recording: RecordingStream | None = None) -> Durable:
     """Wait until all values that this process logged to the current recording are durable.
 
@@ -200,6 +205,7 @@ def flush(timeout: float | None = None, *, recording: RecordingStream | None = N
     return "store" if found is None else found.flush(timeout)
 
 
+@names_arguments
 def set_strict_mode(strict: bool, *, recording: RecordingStream | None = None) -> None:
     """Choose what a bad call of the current recording does.
 

@@ -6,12 +6,14 @@ import os
 import uuid
 
 from lumatile.errors import warn
+from lumatile.log.binding import names_arguments
 from lumatile.log.current import set_global_data_recording, set_thread_local_data_recording
 from lumatile.log.recording import RecordingStream
 from lumatile.settings import Compression, FloatColors, QueuePolicy, RecordingSettings, TileFormat
 from lumatile.sink.sinks import OFF
 
 
+@names_arguments
 def init(
     application_id: str,
     recording_id: str | None = None,
@@ -83,6 +85,7 @@ def init(
     return recording
 
 
+@names_arguments
 def new_recording(
     application_id: str,
     recording_id: str | None = None,

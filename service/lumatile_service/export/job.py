@@ -62,7 +62,7 @@ def export(
         NotFoundError: The recording or an entity does not exist.
         OSError: The destination cannot be written.
     """
-    target = Path(destination).absolute()
+    target = Path(destination).expanduser().absolute()
     chosen = export_format(format, target)
     if floats not in get_args(Floats):
         raise InvalidValueError(f"floats must be one of {', '.join(get_args(Floats))}, not {floats!r}")

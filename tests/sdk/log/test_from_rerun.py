@@ -129,3 +129,20 @@ def test_an_image_with_a_jpeg_quality_is_stored_as_a_jpeg_file(strict, values, i
 def test_what_no_jpeg_file_can_hold_is_refused(strict, image, quality, error, message):
     with pytest.raises(error, match=message):
         strict.log_image("a", image, jpeg_quality=quality)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: lt.init("app", None, True), "init takes application_id, recording_id and by name sink, .*spawn"),
+        (lambda: lt.new_recording("app", init_logging=True), "new_recording takes .*'init_logging'"),
+        (lambda: lt.save(path="out"), "save takes store and by name backend, recording: .*'path'"),
+        (lambda: lt.connect(addr="127.0.0.1:9876"), "connect takes url and by name recording: .*'addr'"),
+        (lambda: lt.disconnect(5), "disconnect takes nothing and by name timeout, recording"),
+        (lt.save, "save takes store and by name backend, recording: .*missing"),
+    ],
+)
+def test_a_wrong_call_of_what_begins_and_manages_recordings_names_the_arguments(call, message):
+    with pytest.raises(lt.InvalidTypeError, match=message + r".*from-rerun\.md"):
+        call()
+    assert lt.get_data_recording() is None
