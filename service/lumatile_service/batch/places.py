@@ -11,6 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from lumatile.entity_paths import normalise_entity_path
+from lumatile.errors import LumatileError
 from lumatile.read.recording_reader import RecordingReader
 from lumatile.storage.open_storage import open_storage
 from lumatile_service.batch.log_call import LogCall
@@ -38,7 +40,7 @@ class SourcePlace:
     def of(cls, call: LogCall) -> SourcePlace:
         """Return the place of a call."""
         return cls(
-            entity_path=call.entity_path.removeprefix("/").removesuffix("/"),  # the root is "" in a store
+            entity_path=_stored_path(call.entity_path),
             kind=call.kind,
             uri=call.uri,
             member=call.member,
@@ -104,6 +106,14 @@ def stored_rows(store: str | PathLike[str], recording_id: str) -> Iterator[Store
                 error=error,
                 key=(producer, seq),
             )
+
+
+def _stored_path(path: str) -> str:
+    """Return an entity path as it is stored; "" is the root, where the error row of a path that is not allowed is."""
+    try:
+        return normalise_entity_path(path, root=True)
+    except LumatileError:
+        return ""
 
 
 def digest(*parts: object) -> bytes:

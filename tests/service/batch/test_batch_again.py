@@ -150,6 +150,16 @@ def test_repaired_files_are_no_errors_any_more(tmp_path):
     assert shown(store, "d", "image", range(2)) == [1, 2]
 
 
+def test_values_whose_entity_path_is_not_allowed_are_error_rows_in_each_run(tmp_path):
+    root, store = tmp_path / "d", tmp_path / "store"
+    put(root, 1)
+    (root / "a\nb").mkdir()
+    put(root / "a\nb", 2)
+    for logged in (2, 0):
+        summary = ingest(root, store)
+        assert (summary.logged, sum(summary.errors.values()), summary.gone) == (logged, 1, 0)
+
+
 def test_the_command_says_what_has_moved_and_what_is_gone(tmp_path):
     root, store = tmp_path / "d", tmp_path / "store"
     put(root, 1, 2, 3)

@@ -5,6 +5,7 @@ Longer than other files: its tests share one Ray.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -208,6 +209,15 @@ def test_run_again_nothing_is_logged_and_progress_knows_the_total_of_a_list(tmp_
         summary = ingest(tmp_path / "source", tmp_path / "store", engine="ray", watcher=events)
         assert (summary.logged, summary.stored_before) == (logged, 16 - logged)
     assert events.totals == [(16, 16)] * 2
+
+
+def test_values_that_have_moved_are_put_right_in_every_engine(tmp_path):
+    images(tmp_path / "source")
+    ingest(tmp_path / "source", tmp_path / "store", engine="ray")
+    shutil.copy(tmp_path / "source/space/a.png", tmp_path / "source/space/0.png")
+    summary = ingest(tmp_path / "source", tmp_path / "store", engine="ray")
+    assert (summary.logged, summary.moved, summary.withdrawn) == (1, 4, 4), "all others in its directory"
+    assert ingest(tmp_path / "source", tmp_path / "store").stored_before == summary.values
 
 
 def deadly(files):
