@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 import math
 from collections.abc import Mapping
@@ -18,8 +19,8 @@ from lumatile.values import Content
 def extension_json(ext: Any) -> str | None:
     """Return `ext`, a mapping with string keys, as the text of a JSON object; None for None.
 
-    Arrays and numpy numbers become lists and numbers; floats that JSON has no number for become the strings "NaN",
-    "Infinity" and "-Infinity" (as in the JSON form of Protocol Buffers).
+    Arrays and numpy numbers become lists and numbers, instants ISO 8601 strings; floats that JSON has no number for
+    become the strings "NaN", "Infinity" and "-Infinity" (as in the JSON form of Protocol Buffers).
     Raises InvalidTypeError or InvalidValueError for a value that has no JSON.
     """
     if ext is None:
@@ -57,11 +58,28 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item) for item in value]
-    if isinstance(value, np.generic) and not isinstance(value, np.void):
-        return _plain(value.item())
+    if isinstance(value, np.ndarray):
+        instants = value.dtype.kind == "M"  # tolist() would make numbers of some
+        return (
+            _plain((value.astype(str) if instants else value).tolist()) if value.dtype.kind != "m" else _refuse(value)
+        )
+    return _plain(_plainer(value))
+
+
+def _plainer(value: Any) -> Any:
+    """Return an instant as text, a numpy number as Python's, and an array of another library as numpy's."""
+    if isinstance(value, dt.date):  # a datetime is one
+        return value.isoformat()
+    if isinstance(value, np.datetime64):
+        return str(value)
+    if isinstance(value, np.generic) and not isinstance(value, np.void | np.timedelta64):
+        return value.item()
     if hasattr(value, "__array__") or hasattr(value, "__dlpack__"):
-        array = value if isinstance(value, np.ndarray) else as_array("ext", value)[0]
-        return _plain(array.tolist())
+        return as_array("ext", value)[0]
+    return _refuse(value)
+
+
+def _refuse(value: Any) -> None:
     raise InvalidTypeError(
-        f"ext must be of numbers, strings, booleans, None, lists, dictionaries and arrays, not {shown(value)}"
+        f"ext must be of numbers, strings, booleans, None, instants, lists, dictionaries and arrays, not {shown(value)}"
     )

@@ -34,7 +34,7 @@ def image_content(image: Any) -> Content:
     is not 1, 3 or 4. Raises InvalidValueError or InvalidTypeError.
     """
     array, private = as_tensor("image", array_of_picture(image))
-    _check_dtype("image", array)
+    _check_dtype("image", array, "; values of 0-255: astype(np.uint8)")
     shape = array.shape
     while len(shape) > 3 and shape[0] == 1:
         shape = shape[1:]
@@ -58,7 +58,7 @@ def depth_content(image: Any, meter: Any) -> Content:
     Raises InvalidValueError or InvalidTypeError.
     """
     array, private = as_tensor("depth image", array_of_numbers(image), masked=NO_DEPTH)
-    _check_dtype("depth image", array)
+    _check_dtype("depth image", array, "; integers of 16 bits: astype(np.uint16)")
     content = _content(array, _plane("depth image", array.shape), private=private)
     content["meter"] = units_per_metre(meter, array.dtype)
     return content
@@ -101,7 +101,7 @@ def segmentation_content(image: Any, *, strict: bool = False) -> Content:
         array, private = as_array(name, image)
     ids: NDArray[Any] | DeviceArray
     if isinstance(array, np.ndarray):
-        ids = as_uint16("class ids", _integers_of_floats(array) if logged.kind == "f" else array)
+        ids = as_uint16("class ids", ids_of_floats("class ids", array) if logged.kind == "f" else array)
     else:
         ids = array.view(np.dtype(np.uint8)) if array.dtype == np.bool_ else array
         logged = array.narrowed_from or logged
@@ -129,14 +129,14 @@ def _plane(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     return plane
 
 
-def _integers_of_floats(floats: NDArray[Any]) -> NDArray[Any]:
-    """Return class ids that are floats as uint16. Raises InvalidTypeError if one is no integer of 16 bits."""
+def ids_of_floats(name: str, floats: NDArray[Any]) -> NDArray[np.uint16]:
+    """Return ids that are floats as uint16. Raises InvalidTypeError with one that is no integer of 16 bits."""
     with np.errstate(invalid="ignore"):
         ids = floats.astype(np.uint16)
     wrong = ids != floats
     if wrong.any():
         raise InvalidTypeError(
-            f"class ids must be integers from 0 to 65535, not {floats[wrong][0]} (of dtype {floats.dtype.name}; "
+            f"{name} must be integers from 0 to 65535, not {floats[wrong][0]} (of dtype {floats.dtype.name}; "
             "probabilities and logits need argmax)"
         )
     return ids
@@ -173,10 +173,11 @@ def _content(array: NDArray[Any] | DeviceArray, shape: tuple[int, ...], *, priva
     }
 
 
-def _check_dtype(name: str, array: NDArray[Any] | DeviceArray) -> None:
+def _check_dtype(name: str, array: NDArray[Any] | DeviceArray, hint: str) -> None:
+    """Raise InvalidTypeError for a dtype that is not in `COLOR_DTYPES`, with a hint for integers and booleans."""
     if array.dtype not in COLOR_DTYPES:
-        hint = "; values of 0-255: astype(np.uint8)" if array.dtype.kind in "biu" else ""
         names = ", ".join(COLOR_DTYPES.values())
+        hint = hint if array.dtype.kind in "biu" else ""
         raise InvalidTypeError(f"{name} must be of dtype {names}, not {array.dtype.name}{hint}")
 
 

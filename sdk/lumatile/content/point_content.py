@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from lumatile.content.arrays import as_array, dtype_name, frozen
 from lumatile.content.colors import as_rgba8
-from lumatile.content.image_content import as_uint16
+from lumatile.content.image_content import as_uint16, ids_of_floats
 from lumatile.errors import InvalidTypeError, InvalidValueError, shown
 from lumatile.settings import FloatColors
 from lumatile.values import Content, PointColumns
@@ -42,7 +42,9 @@ def points_content(arguments: Mapping[str, Any], float_colors: FloatColors, *, s
         columns["radii"] = _per_point("radii", radii, count)
     for name in ("class_ids", "keypoint_ids"):
         if name in source:
-            ids = as_uint16(name, _integers(name, source[name])).astype(np.uint16, copy=False)
+            given = _flat(name, source[name])
+            given = ids_of_floats(name, given) if given.dtype.kind == "f" else _integers(name, given)
+            ids = as_uint16(name, given).astype(np.uint16, copy=False)
             columns[name] = _per_point(name, ids, count)
     if "keypoint_ids" in columns and "class_ids" not in columns:
         columns["class_ids"] = _read_only(np.zeros(count, np.uint16))
@@ -125,6 +127,8 @@ def as_identifiers(array: NDArray[Any]) -> NDArray[np.uint64]:
 def _labels(value: Any) -> list[str | None]:
     if hasattr(value, "as_py"):  # an Arrow scalar
         value = value.as_py()
+    if _is_missing(value):
+        return [None]
     if not hasattr(value, "__len__") or isinstance(value, bytes | Mapping):
         raise InvalidTypeError(f"labels must be a string or a sequence of strings, not {shown(value)}")
     if hasattr(value, "to_pylist"):  # an Arrow array
@@ -138,16 +142,21 @@ def _labels(value: Any) -> list[str | None]:
 
 
 def _label(value: Any) -> str | None:
-    """Return one label; None where it is missing: None, NaN, pandas' NA, masked by numpy."""
+    """Return one label; None where it is missing."""
     if isinstance(value, str):
         return str(value)
     if hasattr(value, "as_py"):
         return _label(value.as_py())
-    if value is None or type(value).__name__ in ("NAType", "MaskedConstant"):
-        return None
-    if isinstance(value, float) and math.isnan(value):
+    if _is_missing(value):
         return None
     raise InvalidTypeError(f"labels must be strings or None, not {shown(value)}")
+
+
+def _is_missing(value: Any) -> bool:
+    """Return whether `value` stands for nothing: None, NaN, pandas' NA, masked by numpy."""
+    if value is None or type(value).__name__ in ("NAType", "MaskedConstant"):
+        return True
+    return isinstance(value, float) and math.isnan(value)
 
 
 def _labels_per_point(labels: Sequence[str | None], count: int) -> Sequence[str | None]:

@@ -52,8 +52,9 @@ def log_extension_components(
 
     Args:
         entity_path: The path of the entity.
-        ext: A dictionary with string keys; values are numbers, strings, booleans, None, lists, dictionaries and arrays.
-            NaN and infinities become the strings "NaN", "Infinity" and "-Infinity".
+        ext: A dictionary with string keys; values are numbers, strings, booleans, None, instants, lists, dictionaries
+            and arrays. NaN and infinities become the strings "NaN", "Infinity" and "-Infinity"; instants (datetime,
+            numpy.datetime64) become ISO 8601 strings. Durations are refused: give seconds.
         identifiers: Integers of 64 bits, those of the entity's points that the values are for; None: the whole entity.
         timeless: The components are on no timeline and hold always.
         recording: The recording to log to; None: the current one.

@@ -61,7 +61,7 @@ CALLS = {
     "an image that is None": (lambda r: r.log_image("x", None), "None"),
     "an image that is text": (lambda r: r.log_image("x", "picture.png"), "picture.png"),
     "a depth image of three channels": (lambda r: r.log_depth_image("x", RGB), r"\(4, 5, 3\)"),
-    "a depth image of int16": (lambda r: r.log_depth_image("x", np.zeros((4, 4), np.int16)), "int16"),
+    "a depth image of int16": (lambda r: r.log_depth_image("x", np.zeros((4, 4), np.int16)), r"int16; .*uint16"),
     "meter 0": (lambda r: r.log_depth_image("x", RGB[..., 0], meter=0), "meter.* 0"),
     "meter below 0": (lambda r: r.log_depth_image("x", RGB[..., 0], meter=-2.5), "meter.*-2.5"),
     "meter NaN": (lambda r: r.log_depth_image("x", RGB[..., 0], meter=float("nan")), "meter.*nan"),

@@ -1,6 +1,7 @@
 """A wrong call, lenient and strict: one message, one error row, and nothing that stops a training step."""
 
 import contextlib
+import datetime as dt
 import json
 import warnings
 
@@ -229,6 +230,11 @@ def test_whatever_is_passed_strict_mode_raises_nothing_but_its_own_errors(data, 
         ({"a": np.float32(0.5), "b": np.int64(7), "c": np.bool_(True)}, {"a": 0.5, "b": 7, "c": True}),
         ({"a": np.arange(4).reshape(2, 2)}, {"a": [[0, 1], [2, 3]]}),
         ({"a": (1, [2, {"b": np.zeros(1)}])}, {"a": [1, [2, {"b": [0.0]}]]}),
+        (
+            {"a": dt.datetime(2020, 1, 2, 3), "b": dt.date(2020, 1, 2), "c": np.datetime64(5, "ns")},  # noqa: DTZ001
+            {"a": "2020-01-02T03:00:00", "b": "2020-01-02", "c": "1970-01-01T00:00:00.000000005"},
+        ),
+        ({"a": np.array([["2020", "NaT"]], "M8[ns]")}, {"a": [["2020-01-01T00:00:00.000000000", "NaT"]]}),
         ({"a": float("nan"), "b": np.array([np.inf, -np.inf])}, {"a": "NaN", "b": ["Infinity", "-Infinity"]}),
     ],
 )
@@ -242,7 +248,11 @@ def test_extension_components_are_kept_as_json(strict, values, ext, stored):
 
 
 @pytest.mark.parametrize(
-    "ext", [{"a": object()}, {"a": {1: 2}}, {"a": b"x"}, {"a": 1j}, {"a": {1, 2}}, {"a": CYCLE}, 5]
+    "ext",
+    [
+        *({"a": object()}, {"a": {1: 2}}, {"a": b"x"}, {"a": 1j}, {"a": {1, 2}}, {"a": CYCLE}, 5),
+        *({"a": np.timedelta64(5, "ns")}, {"a": np.array([5], "m8[ns]")}, {"a": dt.timedelta(1)}),
+    ],
 )
 def test_what_has_no_json_is_refused(strict, ext):
     with pytest.raises(lt.LumatileError, match="ext"):

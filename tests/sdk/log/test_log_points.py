@@ -146,7 +146,7 @@ def test_an_empty_column_is_no_column(strict, values, column):
         assert (value.points.class_ids, list(value.points.source)) == (None, ["positions"])
 
 
-def test_a_missing_label_is_none(strict, values):
+def test_a_missing_label_is_none_and_ids_may_be_whole_floats(strict, values):
     for labels in (
         ["a", float("nan"), None],
         np.array(["a", np.nan, None], object),
@@ -159,6 +159,11 @@ def test_a_missing_label_is_none(strict, values):
     ):
         strict.log_points("p", np.zeros((3, 2)), labels=labels)
         assert columns(values).labels == ["a", None, None]
+    for missing in (float("nan"), pd.NA, np.ma.masked, pa.scalar(None, pa.string())):
+        strict.log_point("p", [0, 0], label=missing)
+        assert columns(values).labels == [None]
+    strict.log_points("p", [[0, 0]] * 2, class_ids=[1.0, 65535.0])
+    assert columns(values).class_ids.tolist() == [1, 65535]
     strict.log_points("p", np.zeros((2, 2)), labels=pa.scalar("x"))
     assert columns(values).labels == ["x", "x"]
 
@@ -168,7 +173,9 @@ def test_a_missing_label_is_none(strict, values):
     [
         ({"class_ids": -1}, ValueError, "class_ids must be 0 to 65535, not -1"),
         ({"class_ids": [0, 65536]}, ValueError, "class_ids must be 0 to 65535, not 65536"),
-        ({"keypoint_ids": 1.5}, TypeError, "keypoint_ids must be integers, not of dtype float64"),
+        ({"keypoint_ids": 1.5}, TypeError, "keypoint_ids must be integers from 0 to 65535, not 1.5"),
+        ({"class_ids": [1, np.nan]}, TypeError, "class_ids must be integers from 0 to 65535, not nan"),
+        ({"identifiers": 1.0}, TypeError, "identifiers must be integers, not of dtype float64"),
         ({"identifiers": -5}, ValueError, "identifiers must be 0 to .*, not -5"),
         ({"identifiers": ["a"]}, TypeError, "identifiers must be an array of numbers"),
         ({"radii": "big"}, TypeError, "radii must be an array of numbers"),
