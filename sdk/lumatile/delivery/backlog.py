@@ -105,11 +105,6 @@ class Backlog:
         """Whether the sink has ended, or is to end."""
         return self._stopped
 
-    @property
-    def attempts(self) -> int:
-        """The number of failed attempts to connect since the service has last acknowledged or refused a value."""
-        return self._attempts
-
     def state(self) -> BacklogState:
         """Return the state as it is now."""
         with self._lock:

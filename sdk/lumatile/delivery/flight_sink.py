@@ -1,8 +1,9 @@
 """The sink of a service: it sends values over Arrow Flight; the service acknowledges what is durable there.
 
 One thread opens a link after another, and sends what the backlog says is to be sent next. When a link dies, the next
-one sends again what was not acknowledged, to the same server or another, and the service stores nothing twice. The
-backlog decides what happens to each value; this file only drives links, and waits between them.
+one sends again what was not acknowledged, and the service stores nothing twice. The next one goes at once to another
+server of the service; only when all have failed, it counts as away, and the sink waits before it asks for servers
+again. The backlog decides what happens to each value; this file only drives links, and waits between them.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ log = logging.getLogger(__name__)
 BACKOFF_SECONDS = 0.1, 5.0
 """Shortest and longest wait before another attempt to connect, in seconds; half of it is random."""
 
+PROVEN_SECONDS = 1.0
+"""A link that has lived for so long, or on which values were acknowledged, has not failed when it ends."""
+
 SAVE_SECONDS = 15.0
 """Longest wait, at the end, until the values that are left are in the spool."""
 
@@ -58,14 +62,18 @@ class FlightSink:
         Args:
             url: of the service.
             settings: of the recording.
-            addresses: returns the grpc:// URLs of the servers; it may raise ArrowException or OSError, and must not
-                take long. By default, the service at `url` is asked.
+            addresses: returns the grpc:// URLs of the servers, the one that is to be used first; it may raise
+                ArrowException or OSError, and must not take long. By default, the service at `url` is asked.
             spool: queue on disk, for when the service is away or slow; None: there is none.
             settled: as in Backlog.
             on_open: called, in the driving thread, for each link on which a server has answered.
             on_end: called, in the driving thread, when there will be no more links.
         """
         self._addresses = addresses or partial(ingest_addresses, url)
+        self._known: list[str] = []
+        """The servers, as the service has last named them."""
+        self._untried: list[str] = []
+        """Those to which no link has failed since."""
         self._settings = settings
         self._on_open = on_open
         self._on_end = on_end
@@ -159,21 +167,26 @@ class FlightSink:
         self._backlog.stop()
 
     def _choose(self) -> str:
-        """Return the server to connect to: any at first, another after a failure; in a connection's thread."""
-        addresses = self._addresses()
-        attempts = self._backlog.attempts
-        return addresses[attempts % len(addresses)] if attempts else _RANDOM.choice(addresses)
+        """Return the server to connect to, in a connection's thread: one that has not failed, if any is known."""
+        if not self._untried:
+            self._known = list(self._addresses())
+            self._untried = self._known.copy()
+        return self._untried.pop(0)
 
     def _drive(self, connection: FlightConnection) -> None:
         """Send values until the link is dead or the sink is stopped."""
         contexts = self._backlog.connected()
         if contexts:
             connection.send(contexts)
-        told = False
+        told = proven = False
+        began = time.monotonic()
         while connection.alive and not self._backlog.stopped:
             if connection.open and not told:
                 self._on_open()
                 told = True
+            if connection.open and not proven and self._is_proven(began):
+                self._untried = [address for address in self._known if address != connection.address]
+                proven = True
             self._backlog.answered(heard_of=connection.open)
             if not self._backlog.save_some():
                 self._send_some(connection)
@@ -181,10 +194,21 @@ class FlightSink:
             connection.finish()
         else:
             connection.cut()
+        self._go_on_after(connection)
+
+    def _go_on_after(self, connection: FlightConnection) -> None:
+        """Prepare for the next link: at once where another server is known, else after a wait."""
         if connection.forked:
+            if connection.address in self._known:
+                self._untried.insert(0, connection.address)
             time.sleep(TICK_SECONDS)  # there may be more forks to come
+        elif self._untried:
+            log.info("%s does not take values, another server is tried: %s", connection.address, connection.failure)
         elif not self._backlog.stopped:
             self._wait_after(connection.failure)
+
+    def _is_proven(self, began: float) -> bool:
+        return time.monotonic() - began > PROVEN_SECONDS or self._backlog.state().progress > began
 
     def _send_some(self, connection: FlightConnection) -> None:
         """Send what is to be sent next, or let a short time pass."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import time
 from collections.abc import Sequence
@@ -82,19 +83,26 @@ class IngestActors:
         ]
         self._lock = threading.Lock()
         self._asked = -CACHE_SECONDS
-        self._addresses: list[str] = []
+        self._loads: dict[str, int] = {}
+        """Address of each actor that answers -> its streams when it was asked, and the clients that it was named to
+        first since then."""
         answers = _ask(self._actors, "address", START_SECONDS)
         if not any(isinstance(answer, str) for answer in answers):
             raise SinkError(f"no ingest actor started: {answers[0]}")
 
     def addresses(self) -> list[str]:
-        """Return the addresses of the actors that answer; they are asked again after CACHE_SECONDS."""
+        """Return the addresses of the actors that answer, the one with the fewest streams first.
+
+        They are asked again after CACHE_SECONDS.
+        """
         with self._lock:
             if time.monotonic() - self._asked >= CACHE_SECONDS:
-                answers = _ask(self._actors, "address", ASK_SECONDS)
-                self._addresses = [answer for answer in answers if isinstance(answer, str)]
+                self._loads = _loads(self._actors)
                 self._asked = time.monotonic()
-            return self._addresses
+            found = sorted(self._loads, key=self._loads.__getitem__)
+            if found:
+                self._loads[found[0]] += 1
+            return found
 
     def statuses(self) -> list[dict[str, Any]]:
         """Return the status of each actor; for one that does not answer, why."""
@@ -121,7 +129,7 @@ class IngestActors:
 
 
 def named_addresses(service: str) -> list[str]:
-    """Return the addresses of the live ingest actors of a service of this Ray.
+    """Return the addresses of the live ingest actors of a service of this Ray, the one with the fewest streams first.
 
     Raises SinkError where there is none, or no Ray.
     """
@@ -131,13 +139,18 @@ def named_addresses(service: str) -> list[str]:
     try:
         names = [entry["name"] for entry in list_named_actors(all_namespaces=True) if entry["namespace"] == NAMESPACE]
         actors = [ray.get_actor(name, NAMESPACE) for name in sorted(names) if name.startswith(prefix)]
-        answers = _ask(actors, "address", ASK_SECONDS)
+        loads = _loads(actors)
     except (RayError, ValueError, ConnectionError) as e:
         raise SinkError(f"the actors of {service!r} cannot be found: {_last_line(e)}") from e
-    addresses = [answer for answer in answers if isinstance(answer, str)]
-    if not addresses:
+    if not loads:
         raise SinkError(f"no ingest actor {prefix}N answers in the namespace {NAMESPACE!r} of this Ray")
-    return addresses
+    order = random.SystemRandom()  # that of `random` belongs to the program
+    return sorted(loads, key=lambda address: (loads[address], order.random()))
+
+
+def _loads(actors: Sequence[Any]) -> dict[str, int]:
+    """Return the address -> the streams of each actor that answers."""
+    return dict(answer for answer in _ask(actors, "load", ASK_SECONDS) if isinstance(answer, tuple))
 
 
 def _ask(actors: Sequence[Any], method: str, timeout: float, *arguments: Any) -> list[Any]:

@@ -53,6 +53,10 @@ class IngestNode:
         """Return the URL at which clients reach the node: grpc:// or grpc+tls://."""
         return self._address
 
+    def load(self) -> tuple[str, int]:
+        """Return the URL at which clients reach the node, and the number of its streams."""
+        return self._address, self._server.streams
+
     def status(self) -> dict[str, Any]:
         """Return the state of the node now, as JSON values."""
         recordings = self._ingest.recordings
