@@ -5,20 +5,71 @@ are equal, and a fresh value flows afterwards.
 """
 
 import argparse
+import json
 import sys
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import numpy as np
 import psutil
-from tests.support.flight_service import Server, check, logger, poll, quiet, stored_keys
+from tests.support.flight_service import Child, Server, check, image, logger, poll, quiet, stored_keys
 from tests.support.service_process import Service
 from tests.support.strace import NO_STRACE, faulty
 
+import lumatile as lt
+
 WORKERS = 4
 """Processes that log at the same time."""
+
+POOL = """
+import json, multiprocessing, os, signal, sys
+import numpy as np
+import lumatile as lt
+
+sink, kills, seed = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+context = multiprocessing.get_context("fork")
+
+
+def work(worker, say):
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # as a torch DataLoader's: no Python code runs when it is ended
+    i = 0
+    while True:
+        lt.set_time_sequence("i", i)
+        lt.log_image(f"w/{worker}", np.random.default_rng([worker, i]).integers(0, 256, (40, 60, 3), np.uint8))
+        i += 1
+        os.write(say, b".")
+
+
+def started(worker):
+    hear, say = os.pipe()
+    process = context.Process(target=work, args=(worker, say), daemon=True)
+    process.start()
+    os.close(say)
+    return process, hear
+
+
+rng = np.random.default_rng(seed)
+lt.init("flight", "run", sink=sink, max_block=None)
+logged = {}
+for first in range(0, kills, 4):
+    group = {worker: started(worker) for worker in range(first, min(first + 4, kills))}
+    for worker, (process, hear) in group.items():
+        logged[worker] = 0
+        for _ in range(int(rng.integers(1, 30))):
+            logged[worker] += len(os.read(hear, 1))
+        if first + 4 < kills:  # the last ones live when the script ends
+            process.kill() if rng.random() < 0.5 else process.terminate()
+            process.join()
+            while said := os.read(hear, 4096):
+                logged[worker] += len(said)
+            os.close(hear)
+    if rng.random() < 0.3:
+        assert lt.flush() == "store"
+print(json.dumps(logged))
+"""
+"""Forked workers log images that worker and number decide, and are ended at any moment; says how many it heard of."""
 
 
 def kill_loggers(store, kills, rng):
@@ -37,6 +88,55 @@ def kill_loggers(store, kills, rng):
         poll(lambda: quiet(store))
         check(store, acknowledged, url=server.url)
     return sum(acknowledged.values())
+
+
+def kill_workers(folder, kills, rng):
+    """SIGTERM and SIGKILL of forked workers, by their parent; half of them log to a service. Gives what was logged."""
+    folder.mkdir()
+    logged = 0
+    for name, share in (("store", kills - kills // 2), ("service", kills // 2)):
+        store = folder / name
+        with ExitStack() as stack:
+            sink = store if name == "store" else stack.enter_context(Server(store)).url
+            seed = int(rng.integers(1 << 30))
+            parent = stack.enter_context(Child([POOL, sink, share, seed], env={"TMPDIR": str(folder)}))
+            said = parent.end(60 + 10 * share)
+            assert said, parent.state()
+            counts = {int(worker): count for worker, count in json.loads(said[-1]).items()}
+        check(store, counts)
+        logged += sum(counts.values())
+    left = list(folder.rglob("*.segment"))
+    assert not left, left
+    return logged
+
+
+def fail_over(folder, kills):
+    """kill -9 of the actor that a client uses, of two; gives the seconds from each to the end of the next flush."""
+    folder.mkdir()
+    service = Service(folder, "--actors", "2")
+    waits, spooled = [], 0
+    try:
+        recording = lt.new_recording("flight", "run", sink=f"{service.url}?spool={folder / 'spool'}")
+        for i in range(kills):
+            recording.set_time_sequence("i", i)
+            recording.log_image("w/0", image(0, i))
+            assert recording.flush() == "store"
+            actors = poll(lambda: len(found := service.actors()) == 2 and found, 60)
+            used = [actor["pid"] for actor in actors.values() if actor["streams"]]
+            time.sleep(1.5)
+            for pid in used:
+                psutil.Process(pid).kill()
+            began = time.monotonic()
+            recording.log_image("again", image(0, i))
+            while recording.flush() != "store":
+                spooled += 1
+            waits.append(time.monotonic() - began)
+            poll(lambda used=used: all(a["pid"] not in used for a in service.actors().values()), 60)
+        recording.disconnect()
+        service.stop()
+    finally:
+        service.clean()
+    return waits, spooled
 
 
 def kill_actors(folder, kills, rng):
@@ -112,6 +212,8 @@ def main():
     """All loops; says what happened."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--sdk", type=int, default=1000, help="kills of processes that log (%(default)s)")
+    parser.add_argument("--worker", type=int, default=100, help="kills of forked workers by their parent (%(default)s)")
+    parser.add_argument("--failover", type=int, default=20, help="kills of the actor that a client uses (%(default)s)")
     parser.add_argument("--actor", type=int, default=300, help="kills of ingest actors (%(default)s)")
     parser.add_argument("--calls", type=int, default=5, help="commits, each killed at each call (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
@@ -123,6 +225,17 @@ def main():
             count = kill_loggers(Path(folder) / "sdk", arguments.sdk, rng)
             seconds = time.monotonic() - began
             say(f"{arguments.sdk} kills of logging processes, {count} values acknowledged, none lost: {seconds:.0f} s")
+        if arguments.worker:
+            began = time.monotonic()
+            count = kill_workers(Path(folder) / "worker", arguments.worker, rng)
+            seconds = time.monotonic() - began
+            say(f"{arguments.worker} forked workers ended, {count} log calls returned, none lost: {seconds:.0f} s")
+        if arguments.failover:
+            waits, spooled = fail_over(Path(folder) / "failover", arguments.failover)
+            say(
+                f"{arguments.failover} kills of the actor in use, of two: from the kill to the end of the flush that "
+                f"says store {np.median(waits):.2f} s, at most {max(waits):.2f} s; {spooled} flushes said spool"
+            )
         if arguments.actor:
             began = time.monotonic()
             count, waits, twice = kill_actors(Path(folder) / "actor", arguments.actor, rng)

@@ -73,7 +73,11 @@ class FlightSink:
         self._known: list[str] = []
         """The servers, as the service has last named them."""
         self._untried: list[str] = []
-        """Those to which no link has failed since."""
+        """Those to which no link has failed since a link has proved itself."""
+        self._asked = False
+        """The service has been asked for them since then."""
+        self._failed = ""
+        """The server whose link has failed last."""
         self._settings = settings
         self._on_open = on_open
         self._on_end = on_end
@@ -169,8 +173,9 @@ class FlightSink:
     def _choose(self) -> str:
         """Return the server to connect to, in a connection's thread: one that has not failed, if any is known."""
         if not self._untried:
+            self._asked = True
             self._known = list(self._addresses())
-            self._untried = self._known.copy()
+            self._untried = sorted(self._known, key=lambda address: address == self._failed)
         return self._untried.pop(0)
 
     def _drive(self, connection: FlightConnection) -> None:
@@ -186,7 +191,7 @@ class FlightSink:
                 told = True
             if connection.open and not proven and self._is_proven(began):
                 self._untried = [address for address in self._known if address != connection.address]
-                proven = True
+                self._asked, proven = False, True
             self._backlog.answered(heard_of=connection.open)
             if not self._backlog.save_some():
                 self._send_some(connection)
@@ -202,7 +207,9 @@ class FlightSink:
             if connection.address in self._known:
                 self._untried.insert(0, connection.address)
             time.sleep(TICK_SECONDS)  # there may be more forks to come
-        elif self._untried:
+            return
+        self._failed = connection.address
+        if self._untried or not self._asked:
             log.info("%s does not take values, another server is tried: %s", connection.address, connection.failure)
         elif not self._backlog.stopped:
             self._wait_after(connection.failure)

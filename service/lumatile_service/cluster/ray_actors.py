@@ -29,6 +29,9 @@ SERVICE = "lumatile"
 ASK_SECONDS = 1.0
 """An actor that takes longer to answer is left out."""
 
+PROMPT_SECONDS = 0.2
+"""Once an actor has answered, the others are not waited for longer than this: one that is restarted answers late."""
+
 CACHE_SECONDS = 1.0
 """The actors are asked again after this time."""
 
@@ -83,26 +86,30 @@ class IngestActors:
         ]
         self._lock = threading.Lock()
         self._asked = -CACHE_SECONDS
-        self._loads: dict[str, int] = {}
-        """Address of each actor that answers -> its streams when it was asked, and the clients that it was named to
-        first since then."""
+        self._loads: list[tuple[str, float] | None] = [None for _ in self._actors]
+        """Address of each actor, with its streams when it was asked and the clients that it was named to first since
+        then; infinite: it has not answered lately. None: it has never answered."""
         answers = _ask(self._actors, "address", START_SECONDS)
         if not any(isinstance(answer, str) for answer in answers):
             raise SinkError(f"no ingest actor started: {answers[0]}")
 
     def addresses(self) -> list[str]:
-        """Return the addresses of the actors that answer, the one with the fewest streams first.
+        """Return the addresses of the actors, the one with the fewest streams first, and last those that answer late.
 
         They are asked again after CACHE_SECONDS.
         """
         with self._lock:
             if time.monotonic() - self._asked >= CACHE_SECONDS:
-                self._loads = _loads(self._actors)
+                late = [None if before is None else (before[0], float("inf")) for before in self._loads]
+                self._loads = [answer or before for answer, before in zip(_loads(self._actors), late, strict=True)]
                 self._asked = time.monotonic()
-            found = sorted(self._loads, key=self._loads.__getitem__)
+            found = sorted(
+                (load, address, i) for i, known in enumerate(self._loads) if known for address, load in [known]
+            )
             if found:
-                self._loads[found[0]] += 1
-            return found
+                load, address, i = found[0]
+                self._loads[i] = address, load + 1
+            return [address for _, address, _ in found]
 
     def statuses(self) -> list[dict[str, Any]]:
         """Return the status of each actor; for one that does not answer, why."""
@@ -139,18 +146,22 @@ def named_addresses(service: str) -> list[str]:
     try:
         names = [entry["name"] for entry in list_named_actors(all_namespaces=True) if entry["namespace"] == NAMESPACE]
         actors = [ray.get_actor(name, NAMESPACE) for name in sorted(names) if name.startswith(prefix)]
-        loads = _loads(actors)
+        loads = [answer for answer in _loads(actors) if answer is not None]
     except (RayError, ValueError, ConnectionError) as e:
         raise SinkError(f"the actors of {service!r} cannot be found: {_last_line(e)}") from e
     if not loads:
         raise SinkError(f"no ingest actor {prefix}N answers in the namespace {NAMESPACE!r} of this Ray")
     order = random.SystemRandom()  # that of `random` belongs to the program
-    return sorted(loads, key=lambda address: (loads[address], order.random()))
+    return [address for address, _ in sorted(loads, key=lambda load: (load[1], order.random()))]
 
 
-def _loads(actors: Sequence[Any]) -> dict[str, int]:
-    """Return the address -> the streams of each actor that answers."""
-    return dict(answer for answer in _ask(actors, "load", ASK_SECONDS) if isinstance(answer, tuple))
+def _loads(actors: Sequence[Any]) -> list[tuple[str, float] | None]:
+    """Return the address of each actor and the number of its streams; None: it does not answer soon."""
+    references = [actor.load.remote() for actor in actors]
+    if references and not ray.wait(references, num_returns=len(references), timeout=PROMPT_SECONDS)[0]:
+        ray.wait(references, num_returns=1, timeout=ASK_SECONDS)
+    answers = [_answer(reference) for reference in references]
+    return [answer if isinstance(answer, tuple) else None for answer in answers]
 
 
 def _ask(actors: Sequence[Any], method: str, timeout: float, *arguments: Any) -> list[Any]:
