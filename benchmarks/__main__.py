@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import batch, end_to_end, jpeg, kernels, log_call, memory, reading, scaling, service
+from benchmarks import batch, end_to_end, jpeg, kernels, log_call, memory, reading, scaling, service, small_values
 from benchmarks.harness.machine import describe_machine
 from benchmarks.harness.options import Options
 from benchmarks.harness.scratch import ROOT, scratch
@@ -18,6 +18,7 @@ BENCHMARKS = {
     "kernels": kernels.measure,
     "end_to_end": end_to_end.measure,
     "log_call": log_call.measure,
+    "small_values": small_values.measure,
     "memory": memory.measure,
     "reading": reading.measure,
     "jpeg": jpeg.measure,
