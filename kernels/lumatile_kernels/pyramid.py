@@ -92,9 +92,17 @@ def stream_tiles(
     """
     height, width = array.shape[:2]
     levels = level_sizes(height, width)
-    bands = [array, *(_band(size, plan, allocate) for size in levels[1:])]
     coarsest = np.empty((0, plan.channels, 0), plan.carried)
-    blocks = [_Blocks(plane, pyramid_layout(height, width, plane.texel_bytes), allocate) for plane in plan.planes]
+    layouts = [pyramid_layout(height, width, plane.texel_bytes) for plane in plan.planes]
+    if len(levels) == 1 and array.size:  # one tile, and so one block, a plane
+        payloads = [allocate(layout.nbytes) for layout in layouts]
+        ranges = source_step(array, payloads, coarsest)
+        for plane, layout, payload in zip(plan.planes, layouts, payloads, strict=True):
+            kept = ranges if plane.ranges else None
+            yield TileBlock(plane=plane.plane, tiles=layout.index, payload=payload, value_range=kept)
+        return
+    bands = [array, *(_band(size, plan, allocate) for size in levels[1:])]
+    blocks = [_Blocks(plane, layout, allocate) for plane, layout in zip(plan.planes, layouts, strict=True)]
     for rows in zip(*(b.layout.rows for b in blocks), strict=True):
         row = rows[0]
         half = coarsest

@@ -34,5 +34,8 @@ class Workers:
                 kernel(*args, 0, 0, pairs)
             return
         parts = max(1, min(self.threads, pairs, rows * width // PART_TEXELS))
+        if parts == 1:
+            kernel(*args, 0, 0, pairs)
+            return
         edges = [pairs * i // parts for i in range(parts + 1)]
         self._threads.run([partial(kernel, *args, i, edges[i], edges[i + 1]) for i in range(parts)])

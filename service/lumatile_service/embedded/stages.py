@@ -12,13 +12,16 @@ from lumatile.sink.queue import ByteQueue, QueueClosedError
 from lumatile.values import LoggedValue
 from lumatile_service.embedded.decoding import DecodedValue
 from lumatile_service.embedded.pipeline import Pipeline
-from lumatile_service.embedded.small_values import SMALL_BYTES, SmallFrames, is_small
+from lumatile_service.embedded.small_values import SmallFrames, is_small
 
 DECODE_BATCH = 16
 """The most image files that are decoded together, where so many wait."""
 
 SMALL_TOGETHER = 512
 """The most small values that are converted together, where so many wait."""
+
+TOGETHER_BYTES = 1 << 20
+"""The size of the values, in bytes, from which no more are converted together: what is made of them stays in caches."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -146,7 +149,7 @@ class Converting:
 
     def _convert_small(self, first: tuple[int, DecodedValue]) -> None:
         values, nbytes = [first], first[1].nbytes
-        while len(values) < SMALL_TOGETHER and nbytes < SMALL_TOGETHER * SMALL_BYTES // 8:
+        while len(values) < SMALL_TOGETHER and nbytes < TOGETHER_BYTES:
             taken = self._take_now(small=True)
             if taken is None:
                 break
