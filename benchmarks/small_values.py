@@ -26,7 +26,7 @@ OVERHEAD = 100
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Kind:
+class SmallKind:
     """One kind of small value."""
 
     name: str
@@ -98,7 +98,7 @@ def measure(options: Options) -> list[Table]:
     ]
 
 
-def _kinds(count: int) -> list[Kind]:
+def _kinds(count: int) -> list[SmallKind]:
     random = np.random.default_rng(0)
 
     def clouds(points: int) -> list[NDArray[np.float32]]:
@@ -107,8 +107,8 @@ def _kinds(count: int) -> list[Kind]:
     def images(side: int) -> list[NDArray[np.uint8]]:
         return list(random.integers(0, 256, (count // 3, side, side, 3), np.uint8))
 
-    def points_kind(name: str, points: int) -> Kind:
-        return Kind(
+    def points_kind(name: str, points: int) -> SmallKind:
+        return SmallKind(
             name=name,
             data=clouds(points),
             ours=lambda stream, cloud: stream.log_points("small", cloud),
@@ -116,8 +116,8 @@ def _kinds(count: int) -> list[Kind]:
             tile_bytes=12 * points,
         )
 
-    def image_kind(side: int) -> Kind:
-        return Kind(
+    def image_kind(side: int) -> SmallKind:
+        return SmallKind(
             name=f"log_image, {side}x{side}",
             data=images(side),
             ours=lambda stream, image: stream.log_image("small", image),
@@ -126,7 +126,7 @@ def _kinds(count: int) -> list[Kind]:
         )
 
     return [
-        Kind(
+        SmallKind(
             name="log_point",
             data=[cloud[0] for cloud in clouds(1)],
             ours=lambda stream, point: stream.log_point("small", point),
@@ -137,7 +137,7 @@ def _kinds(count: int) -> list[Kind]:
         points_kind("log_points, 1,000", 1000),
         image_kind(32),
         image_kind(64),
-        Kind(
+        SmallKind(
             name="log_annotation_context",
             data=[np.array([n], np.uint16) for n in range(count // 3)],
             ours=lambda stream, id_: stream.log_annotation_context("small", (int(id_[0]), "car", (255, 0, 0))),
@@ -171,7 +171,7 @@ def _timed(begin: Callable[[Path], _Run], folders: Iterator[Path], stored: list[
     return run
 
 
-def _ours(kind: Kind, folder: Path) -> _Run:
+def _ours(kind: SmallKind, folder: Path) -> _Run:
     recording = lt.new_recording("benchmark", sink=folder)
     kind.ours(recording, kind.data[0])
     recording.flush()
@@ -191,7 +191,7 @@ def _ours(kind: Kind, folder: Path) -> _Run:
     return _Run(work=work, close=close)
 
 
-def _peer(rerun: Any, kind: Kind, folder: Path) -> _Run:
+def _peer(rerun: Any, kind: SmallKind, folder: Path) -> _Run:
     path = folder.with_suffix(".rrd")
     recording = rerun.RecordingStream("benchmark")
     recording.save(path)
@@ -217,11 +217,11 @@ def _size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*.arrow"))
 
 
-def _size_bar(kind: Kind, stored: float) -> Bar:
+def _size_bar(kind: SmallKind, stored: float) -> Bar:
     return Bar(
         promise=f"{kind.name}, bytes beyond its tiles", value=max(0.0, stored - kind.tile_bytes), limit=float(OVERHEAD)
     )
 
 
-def _rate_bar(kind: Kind, turns: Timings) -> Bar:
+def _rate_bar(kind: SmallKind, turns: Timings) -> Bar:
     return Bar(promise=f"{kind.name}, times {PEER}", value=turns.ratio(OURS, PEER), limit=1.0)

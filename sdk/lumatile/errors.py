@@ -64,16 +64,18 @@ class FlushError(SinkError):
     Attributes:
         undelivered: The number of values that are not.
         reason: Why they are not.
+        lost: How many of them never will be, because they were dropped or refused; they are counted once.
     """
 
-    def __init__(self, undelivered: int, reason: str) -> None:
-        """Take the number of values logged before the flush that are not durable, and the reason."""
+    def __init__(self, undelivered: int, reason: str, lost: int = 0) -> None:
+        """Take the number of values logged before the flush that are not durable, the reason, and how many are lost."""
         super().__init__(f"{undelivered} logged values are not durable: {reason}")
         self.undelivered = undelivered
         self.reason = reason
+        self.lost = lost
 
-    def __reduce__(self) -> tuple[type[FlushError], tuple[int, str]]:
-        return FlushError, (self.undelivered, self.reason)
+    def __reduce__(self) -> tuple[type[FlushError], tuple[int, str, int]]:
+        return FlushError, (self.undelivered, self.reason, self.lost)
 
 
 class StoreError(LumatileError, OSError):

@@ -116,9 +116,9 @@ class FlightSink:
         """
         outcome = PendingFlush(self._backlog, timeout).wait()
         if outcome.where is None:
-            raise FlushError(max(1, outcome.undelivered) + outcome.lost, outcome.why)
+            raise FlushError(max(1, outcome.undelivered) + outcome.lost, outcome.why, outcome.lost)
         if outcome.lost:
-            raise FlushError(outcome.lost, outcome.why)
+            raise FlushError(outcome.lost, outcome.why, outcome.lost)
         return outcome.where
 
     def close(self, timeout: float | None = None) -> None:
@@ -143,7 +143,7 @@ class FlightSink:
         state = self._backlog.state()
         undelivered = 0 if outcome.where or state.held(flush.number) else max(1, state.undelivered)
         if undelivered or outcome.lost:
-            raise FlushError(undelivered + outcome.lost, outcome.why)
+            raise FlushError(undelivered + outcome.lost, outcome.why, outcome.lost)
 
     # the driving thread
 

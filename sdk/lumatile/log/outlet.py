@@ -170,7 +170,7 @@ class Outlet:
         try:
             result = wait()
         except FlushError as e:
-            raise FlushError(e.undelivered + lost, e.reason) from e
+            raise FlushError(e.undelivered + lost, e.reason, e.lost + lost) from e
         if lost:
-            raise FlushError(lost, self._why_lost)
+            raise FlushError(lost, self._why_lost, lost)
         return result

@@ -32,13 +32,22 @@ class Open(Protocol):
         """Begin anew in a forked child."""
         ...
 
+    def flush(self, timeout: float | None) -> object:
+        """Wait until all values are durable. Raises FlushError."""
+        ...
+
     def close(self, timeout: float | None) -> None:
         """Flush and close the sink. Raises FlushError."""
         ...
 
 
 EXIT_WAIT = 30.0
-"""The longest wait for values to become durable at the end of a process, in seconds, for all recordings together."""
+"""The longest wait at the end of a process in which no value becomes durable, in seconds, for all recordings together.
+
+While some do, the process waits on, whatever their number."""
+
+EXIT_LOOK = 10.0
+"""The seconds after which that is looked at."""
 
 _ALL: WeakSet[Follower] = WeakSet()
 """Streams that a forked child has to make its own."""
@@ -94,20 +103,55 @@ def keep(sink: Any) -> None:
 
 
 def close_all() -> None:
-    """Close all sinks; warn with the number of values that did not become durable in time."""
+    """Close all sinks, when their values are durable; warn with the number of those that are not."""
     deadline = time.monotonic() + EXIT_WAIT
     interrupt: KeyboardInterrupt | None = None
     for outlet in list(_OPEN):
+        lost = 0
+        try:
+            lost, deadline = _flushed(outlet, deadline)
+        except KeyboardInterrupt as e:  # the user wants to wait no longer
+            interrupt, deadline = e, 0.0
+        except Exception:  # noqa: BLE001, S110 - closing gives it again
+            pass
         try:
             outlet.close(max(0.0, deadline - time.monotonic()))
         except FlushError as e:
-            warn(f"recording {outlet.name}: {e.undelivered} values were lost at exit: {e}")
-        except KeyboardInterrupt as e:  # the user wants to wait no longer
+            warn(f"recording {outlet.name}: {lost + e.undelivered} values were lost at exit: {e.reason}")
+            lost = 0
+        except KeyboardInterrupt as e:
             interrupt, deadline = e, 0.0
         except Exception as e:  # noqa: BLE001 - the other sinks are closed too
             warn(f"recording {outlet.name}: values may have been lost at exit: {e!r}")
+        if lost:
+            warn(f"recording {outlet.name}: {lost} values were lost")
     if interrupt is not None:
         raise interrupt
+
+
+def _flushed(outlet: Open, deadline: float) -> tuple[int, float]:
+    """Wait for the values of `outlet` for as long as some of them become durable, and at least to `deadline`.
+
+    Returns how many were lost, and the deadline for what comes next.
+    """
+    lost, pending = 0, None
+    while True:
+        began = time.monotonic()
+        patience = min(EXIT_LOOK, max(0.0, deadline - began))
+        try:
+            outlet.flush(patience)
+        except FlushError as e:
+            lost += e.lost
+            now, left = time.monotonic(), e.undelivered - e.lost
+            if not left:
+                return lost, deadline
+            if pending is not None and left < pending:
+                deadline = now + EXIT_WAIT
+            elif now >= deadline or (pending is not None and now - began < patience):
+                return lost, deadline  # too long, or not for want of time: the disk fails
+            pending = left
+        else:
+            return lost, deadline
 
 
 def _collect_all() -> None:

@@ -136,7 +136,7 @@ class EmbeddedSink:
         pending, why = self._progress.wait(self.commit_soon(), failures, timeout)
         lost, why_lost = self._intake.take_lost()
         if why or lost:
-            raise FlushError(pending + lost, why or why_lost)
+            raise FlushError(pending + lost, why or why_lost, lost)
         return "store"
 
     def close(self, timeout: float | None = None) -> None:

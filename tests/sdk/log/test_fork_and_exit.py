@@ -5,6 +5,8 @@ import time
 
 import pytest
 
+from lumatile.read.store import open_store
+
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 
@@ -166,6 +168,48 @@ def test_the_end_waits_a_bounded_time_and_says_how_many_values_are_lost(run):
     assert code == 0
     assert err.count("1 values were lost at exit") == 3
     assert time.monotonic() - began < 30
+
+
+def test_the_end_waits_for_as_long_as_values_become_durable(run, tmp_path):
+    code, _, err = run(f"""
+        from lumatile.log import processes
+
+        processes.EXIT_WAIT, processes.EXIT_LOOK = 1.0, 0.05
+        rec = lt.init("app", "run", sink={str(tmp_path / "store")!r})
+        for i in range(8000):
+            rec.log_point("point", (i, 1))
+    """)
+    assert (code, err) == (0, "")
+    frames = open_store(tmp_path / "store").recording("run").frames("point")
+    assert [int(frame.points().positions[0, 0]) for frame in frames[::100]] == list(range(0, 8000, 100))
+    assert len(frames) == 8000
+
+
+def test_the_end_says_how_many_of_the_values_that_became_durable_too_slowly_are_lost(run):
+    code, _, err = run("""
+        from lumatile.log import processes
+        from lumatile.sink import sinks
+        from lumatile.sink.memory import MemorySink
+
+        class SlowSink(MemorySink):
+            stored = 0
+
+            def flush(self, timeout=None):
+                time.sleep(timeout)
+                self.stored = min(self.stored + 1, 5)
+                raise lt.FlushError(len(self._values) - self.stored, "timed out")
+
+            def close(self, timeout=None):
+                self.flush(timeout)
+
+        processes.EXIT_WAIT, processes.EXIT_LOOK = 0.3, 0.1
+        sinks.open_sink = lambda url, settings, *, backend: SlowSink([])
+        recording = lt.init("app", "run")
+        for _ in range(8):
+            recording.log_image("image", PIXELS)
+    """)
+    assert code == 0
+    assert "recording run: 3 values were lost at exit: timed out" in err
 
 
 def test_after_the_end_began_a_thread_that_logs_is_told(run):
