@@ -47,6 +47,7 @@ def as_array(name: str, value: Any, *, masked: float | None = None) -> tuple[NDA
         except Exception as e:
             raise InvalidTypeError(f"{name} must be an array, not {shown(value)}: {shown(e)}") from e
         private = isinstance(value, list | tuple) or isinstance(array.base, bytes)
+        array = np.asarray(_unmasked(name, array, masked))
     if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
         if array.dtype.name == "bfloat16":
             return array.astype(np.float32), True
@@ -132,7 +133,7 @@ def _imported(value: Any) -> NDArray[Any]:
             pass
     elif hasattr(value, "__cuda_array_interface__"):
         value = _on_host(value)
-    return np.asarray(value)
+    return np.asanyarray(value)  # a `np.ma` array keeps its mask
 
 
 def _readable(value: Any) -> Any:

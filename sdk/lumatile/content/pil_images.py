@@ -58,7 +58,10 @@ def _is_pil(value: Any) -> bool:
 def _loaded(image: Any) -> tuple[Any, int]:
     """Return the image with its pixels read, and its EXIF orientation (1 ... 8)."""
     if not image.mode.startswith(("I", "F")) and any(_has_more_bits(tile) for tile in getattr(image, "tile", ())):
-        warn("Pillow reads 8 of the 16 bits of this image file: log the array of OpenCV, tifffile or log_image_file")
+        warn(
+            "Pillow gives 8 of the 16 bits of this image file: read it with OpenCV or tifffile, or log a PNG with "
+            "log_image_file, to keep all of them"
+        )
     image.load()  # a TIFF file is turned upright in this step
     try:
         orientation = image.getexif().get(_ORIENTATION, 1)

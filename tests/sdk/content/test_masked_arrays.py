@@ -36,6 +36,19 @@ def test_masked_arrays_in_a_sequence_keep_their_masks(strict, values):
         strict.log_depth_image("d", [masked([9.0, 1.0], float, at=0), [1.0]])
 
 
+def test_an_object_that_gives_a_masked_array_keeps_its_mask(strict, values):
+    class Variable:
+        """What netCDF4's variables do."""
+
+        def __array__(self, dtype=None, copy=None):
+            return masked([[9, 1]], np.float32, at=(0, 0))
+
+    strict.log_depth_image("d", Variable())
+    assert values[0].array.tolist() == [[0, 1]]
+    with pytest.raises(lt.InvalidValueError, match="image must have no masked elements, not 1 of 2"):
+        strict.log_image("a", Variable())
+
+
 IMAGE = masked([[1, 2], [3, 4]], np.uint8, at=(0, 0))
 
 
