@@ -27,7 +27,7 @@ def dtype_name(dtype: np.dtype[Any]) -> str:
 
 
 def as_array(name: str, value: Any, *, masked: float | None = None) -> tuple[NDArray[Any], bool]:
-    """Return `value` as a numpy array of bool, (u)int or float in native byte order, and whether it is ours alone.
+    """Return `value` as a numpy array of bool, (u)int or float in native byte order, and whether only we can write it.
 
     Takes objects with __dlpack__, __array__, __array_interface__, __cuda_array_interface__ or the buffer protocol, and
     nested sequences of numbers. An array on a GPU is copied to the host; bfloat16 becomes float32.

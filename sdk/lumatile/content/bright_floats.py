@@ -20,7 +20,7 @@ class Hint:
 
 
 def hint_at_bright_floats(image: NDArray[Any]) -> None:
-    """Warn of a float image whose greatest value is 255, once in a process; light that is brighter is left alone."""
+    """Warn of a float image whose greatest value is 255, once in a process. Brighter light gives no warning."""
     if Hint.given or image.dtype.kind != "f" or not image.size:
         return
     some = image.reshape(-1)[:: 1 + image.size // SAMPLES]

@@ -26,8 +26,9 @@ _UNTRACED: dict[Callable[..., Any], Callable[..., Any]] = {}
 def lenient(function: Callable[P, T]) -> Callable[P, T]:
     """Let a log or time function, or such a method of a recording, be called with arguments that it does not know.
 
-    In lenient mode they are left out, with a LumatileWarning, and an argument that is missing is None; in strict mode
-    the call raises InvalidTypeError. `recording` as an argument of a method is refused: nothing is logged.
+    In lenient mode they are left out, with a LumatileWarning, and a log call without an argument that it needs leaves
+    an error row; in strict mode the call raises InvalidTypeError. Another recording as an argument of a method is
+    refused: nothing is logged.
     """
 
     @wraps(function)
@@ -67,18 +68,24 @@ def _without_unknown(function: Callable[..., Any], args: Sequence[Any], kwargs: 
                 f"{name} of a recording logs to that recording: call it on the other one, or lumatile.{name}; "
                 "nothing was logged",
             )
-        if kwargs.get("recording") in (None, recording):
+        if kwargs.get("recording") is None or kwargs["recording"] is recording:
             kwargs = {each: value for each, value in kwargs.items() if each != "recording"}
     else:
         recording = recording_or_warn(kwargs.get("recording"))
         if recording is None:
             return None
+    missing = [
+        each
+        for each in by_position[len(args) :]
+        if parameters[each].default is inspect.Parameter.empty and each not in kwargs
+    ]
+    if missing and not name.startswith("log_"):
+        return _refuse(recording, f"{name} needs {', '.join(missing)}: nothing was done ({reason})")
     kept = {each: value for each, value in kwargs.items() if each in parameters and each not in filled}
     left_out = [*map(shown, surplus), *(f"{each}=" for each in kwargs if each not in kept)]
     if left_out:
         known = ", ".join(each for each in parameters if each != "self")
         _refuse(recording, f"{name} takes the arguments {known}; left out: {', '.join(left_out)} ({reason})")
-    missing = [each for each in by_position[len(args) :] if parameters[each].default is inspect.Parameter.empty]
     return function(*args[: len(by_position)], **dict.fromkeys(missing) | kept)
 
 

@@ -125,7 +125,7 @@ class Stream:
         """Log the content that `content` returns; all log functions end here.
 
         Lenient mode: whatever goes wrong becomes a LumatileWarning, and a bad argument also an error row, which stores
-        the reason alone: kind and entity path have columns of their own.
+        only the reason: kind and entity path have columns of their own.
         Strict mode: raises the error of `content`, InvalidValueError, InvalidTypeError or SinkError.
         """
         path = ""

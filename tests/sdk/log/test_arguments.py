@@ -77,6 +77,23 @@ def test_too_many_and_too_few_arguments_are_borne_too(lenient, values):
     ]
 
 
+@pytest.mark.parametrize("function", ["set_time_sequence", "set_time_seconds", "set_time_nanos"])
+def test_a_time_that_is_missing_changes_nothing(lenient, strict, values, function):
+    getattr(lenient, function)("t", 1)
+    with pytest.warns(lt.LumatileWarning, match=f"{function} needs (sequence|seconds|nanos): nothing was done"):
+        getattr(lenient, function)("t")
+    lenient.log_point("p", [0, 0])
+    assert list({**values[0].time.sequences, **values[0].time.times}) == ["t"]
+    with pytest.raises(lt.InvalidTypeError, match="needs "):
+        getattr(strict, function)("t")
+
+
+def test_what_is_no_recording_is_left_out_whatever_it_is(lenient, values):
+    with pytest.warns(lt.LumatileWarning, match="left out: recording="):
+        lenient.log_image("a", PIXELS, recording=PIXELS)
+    assert len(values) == 1
+
+
 def test_another_recording_by_position_is_refused(lenient, strict, values):
     with pytest.warns(lt.LumatileWarning, match="logs to that recording"):
         lenient.set_time_sequence("frame", 1, strict)
