@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import sys
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 
 from lumatile_kernels.cuda.sources import OPTIONS, all_kernels, source_text
 from lumatile_kernels.device import Kernel
+from lumatile_kernels.threads import usable_cores
 
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 """The compute capabilities, times ten, that `make check` compiles for; NVRTC of CUDA 13 supports none before 7.5."""
@@ -47,21 +49,23 @@ def compile_kernel(kernel: Kernel, architecture: int, *options: str) -> bytes:
         nvrtc.destroyProgram(program)
 
 
+def _failure(job: tuple[Kernel, int]) -> str | None:
+    """Compile a kernel for an architecture, with warnings as errors; return why it fails, None if it does not."""
+    try:
+        compile_kernel(*job, "--warning-as-error=all-warnings")
+    except CompileError as e:
+        return str(e)
+    return None
+
+
 def main() -> int:
     """Compile all kernels, with warnings as errors; return 1 if a kernel does not compile, else 0."""
     start = time.monotonic()
     unique = {(k.files, k.defines): k for k in all_kernels()}.values()  # a text may contain several kernels
     jobs = [(kernel, architecture) for kernel in unique for architecture in ARCHITECTURES]
 
-    def attempt(job: tuple[Kernel, int]) -> str | None:
-        try:
-            compile_kernel(*job, "--warning-as-error=all-warnings")
-        except CompileError as e:
-            return str(e)
-        return None
-
-    with ThreadPoolExecutor() as pool:
-        failures = [failure for failure in pool.map(attempt, jobs) if failure]
+    with ProcessPoolExecutor(usable_cores(), get_context("spawn")) as pool:  # NVRTC has one lock for all threads
+        failures = [failure for failure in pool.map(_failure, jobs, chunksize=4) if failure]
     for failure in failures[:10]:
         print(failure, file=sys.stderr)  # noqa: T201 - a command
     names = ", ".join(f"sm_{a}" for a in ARCHITECTURES)
