@@ -10,6 +10,7 @@ from os import PathLike
 
 from lumatile.errors import LumatileError
 from lumatile.settings import RecordingSettings
+from lumatile.storage.open_storage import open_storage
 from lumatile_service.batch.ledger import Ledger
 from lumatile_service.batch.log_call import Reader
 from lumatile_service.batch.source_files import SourceFiles
@@ -62,3 +63,14 @@ def derived_id(files: SourceFiles) -> str:
     """Return the recording id of a source: its name and eight hexadecimal digits of its URL's hash."""
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", files.name)[:100]
     return f"{name}-{hashlib.blake2b(files.url.encode(), digest_size=4).hexdigest()}"
+
+
+def namesakes(store: str | PathLike[str], files: SourceFiles) -> list[str]:
+    """Return the ids in a store that were derived from sources of the same name at other URLs."""
+    derived = derived_id(files)
+    try:
+        found = [str(storage).rstrip("/").rpartition("/")[2] for storage in open_storage(store).recordings()]
+    except OSError:
+        return []  # there is no store yet
+    pattern = re.escape(derived[: -len("00000000")]) + "[0-9a-f]{8}"
+    return [each for each in found if each != derived and re.fullmatch(pattern, each)]

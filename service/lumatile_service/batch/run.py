@@ -19,9 +19,10 @@ from lumatile_service.batch.engine.local_engine import run_here
 from lumatile_service.batch.engine.ray_engine import run_on_ray
 from lumatile_service.batch.formats import find_reader, left_out
 from lumatile_service.batch.formats.contents import ignore_warnings
-from lumatile_service.batch.job import Engine, Job, derived_id
+from lumatile_service.batch.job import Engine, Job, derived_id, namesakes
 from lumatile_service.batch.job_lock import only_job
 from lumatile_service.batch.ledger import Ledger
+from lumatile_service.batch.log_call import DatasetWarning
 from lumatile_service.batch.source_files import SourceFiles
 from lumatile_service.batch.stale import Listed, find_stale
 from lumatile_service.batch.tally import IngestTally
@@ -136,6 +137,7 @@ def ingest(
     run = _engine(engine, ray_address)
     files = SourceFiles(source)
     name, read = find_reader(files, format, reader)
+    others = [] if recording_id else namesakes(store, files)
     recording_id = recording_id or derived_id(files)
     began = time.monotonic()
     tally = IngestTally()
@@ -155,6 +157,10 @@ def ingest(
             ledger=Ledger(store, recording_id, files.url),
             listed=Listed(),
         )
+        if job.ledger.empty and others:
+            reason = f"the store has recordings of other sources with the name {files.name}: {', '.join(others)}"
+            hint = "if the source was moved, name its recording (--recording), so that nothing is logged twice"
+            warnings.warn(f"{reason}; {hint}", DatasetWarning, stacklevel=2)
         with (watcher or Silent()).watch(tally):
             run(job)
         stale = find_stale(

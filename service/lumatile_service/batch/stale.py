@@ -6,9 +6,10 @@ import threading
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
+from typing import Literal
 
 from lumatile_service.batch.ledger import is_under
-from lumatile_service.batch.places import SourcePlace, digest, stored_rows
+from lumatile_service.batch.places import SourcePlace, StoredRow, digest, stored_rows
 
 Key = tuple[bytes, int]
 
@@ -75,47 +76,56 @@ def find_stale(
     """Compare the rows of a recording with what was listed of a dataset.
 
     A row is withdrawn if its part of a file is listed at other times only, or if it would hide a listed value at the
-    same times, being later. `prune`: also if its part is not listed any more. Rows from outside the source are not
-    looked at, nor are those of files or directories that could not be read.
+    same times, being later. `prune`: also if its part is not listed any more. Rows of other sources stay, as do those
+    of files and directories that could not be read.
 
     `source`: the URL of the dataset. `listed`: None if nothing was stored before. `unlisted`: the URLs of directories
     that could not be listed. Raises StoreError, OSError.
     """
     stale = Stale()
-    errors: dict[bytes, tuple[str, str]] = {}
+    errors: dict[bytes, list[StoredRow]] = {}
+    """The error rows of each place whose latest value is an error: several if it was listed several times."""
     gone: set[bytes] = set()
     slots: dict[bytes, list[Key]] = {}
     for row in stored_rows(store, recording_id):
         place = row.place
-        there = listed is None or not is_under(place.uri, source) or listed.has(place)
-        if listed is not None and not there:
-            kept = listed.may_have(place) or any(is_under(place.uri, each) for each in unlisted)
-            if listed.has_part(place) or (prune and not kept):
-                stale.withdrawn.add(row.key)
-                continue
-            if kept:
-                there = True
-            elif row.error is None:
-                gone.add(place.exact)
-                if place.times:
-                    slots.setdefault(_slot(place), []).append(row.key)
-        if row.error is not None and there:
-            errors[place.exact] = (place.uri, row.error)
-        elif errors:
+        state = "listed" if listed is None else _state(place, listed, source, unlisted)
+        if state == "moved" or (state == "gone" and prune):
+            stale.withdrawn.add(row.key)
+        elif state == "gone" and row.error is None:
+            gone.add(place.exact)
+            if place.times:
+                slots.setdefault(_slot(place), []).append(row.key)
+        elif state == "listed" and row.error is not None:
+            known = errors.get(place.exact, [])
+            errors[place.exact] = [each for each in known if each.content_hash == row.content_hash] + [row]
+        elif state == "listed":
             errors.pop(place.exact, None)
     stale.gone = len(gone)
-    stale.errors = list(errors.values())
+    stale.errors = [(row.place.uri, row.error or "") for rows in errors.values() for row in rows]
     if slots and listed is not None:
-        _hiding(store, recording_id, source, listed, slots)
+        _hiding(store, recording_id, listed, slots)
         hiding = {key for keys in slots.values() for key in keys}
         stale.withdrawn |= hiding
         stale.gone -= len(hiding)
     return stale
 
 
-def _hiding(
-    store: str | PathLike[str], recording_id: str, source: str, listed: Listed, slots: dict[bytes, list[Key]]
-) -> None:
+def _state(
+    place: SourcePlace, listed: Listed, source: str, unlisted: Collection[str]
+) -> Literal["listed", "moved", "gone", "foreign"]:
+    """Return what has become of the place of a row; "listed" also if its file or directory could not be read."""
+    if listed.has(place):
+        return "listed"
+    if listed.has_part(place):
+        return "moved"
+    if not is_under(place.uri, source):
+        return "foreign"
+    unknown = listed.may_have(place) or any(is_under(place.uri, each) for each in unlisted)
+    return "listed" if unknown else "gone"
+
+
+def _hiding(store: str | PathLike[str], recording_id: str, listed: Listed, slots: dict[bytes, list[Key]]) -> None:
     """Leave in `slots` only the rows that are later than a listed one in the same slot."""
     seen: dict[bytes, list[Key]] = {}
     for row in stored_rows(store, recording_id):
@@ -125,7 +135,7 @@ def _hiding(
         if row.key in slots[slot]:
             if slot in seen:
                 seen[slot].append(row.key)
-        elif row.error is None and is_under(row.place.uri, source) and listed.has(row.place):
+        elif row.error is None and listed.has(row.place):
             seen[slot] = []
     slots.clear()
     slots.update(seen)

@@ -213,6 +213,53 @@ def test_a_dataset_that_was_moved_is_not_logged_again(tmp_path):
     assert shown(store, "d", "image", range(3)) == [1, 2, 3]
 
 
+def test_a_dataset_that_was_moved_is_pointed_to_its_recording(tmp_path):
+    put(tmp_path / "d", 1, 2)
+    first = ingest(tmp_path / "d", tmp_path / "store").recording_id
+    (tmp_path / "other").mkdir()
+    (tmp_path / "d").rename(tmp_path / "other/d")
+    with pytest.warns(lt.LumatileWarning, match=f"other sources with the name d: {first}; if the source was moved"):
+        ingest(tmp_path / "other/d", tmp_path / "store")
+
+
+def test_errors_of_a_moved_dataset_do_not_count_for_ever(tmp_path):
+    put(tmp_path / "d", 1, 2)
+    (tmp_path / "d/img_001.png").write_bytes(b"\x89PNG nothing")
+    assert ingest(tmp_path / "d", tmp_path / "store", recording_id="run").errors
+    (tmp_path / "other").mkdir()
+    (tmp_path / "d").rename(tmp_path / "other/d")
+    assert sum(ingest(tmp_path / "other/d", tmp_path / "store", recording_id="run").errors.values()) == 1
+    put(tmp_path / "other/d", 1)
+    assert ingest(tmp_path / "other/d", tmp_path / "store", recording_id="run").errors == {}
+
+
+def test_a_reader_with_uris_of_its_own_has_its_values_put_right_too(tmp_path):
+    root, store = tmp_path / "d", tmp_path / "store"
+    put(root, 1, 3)
+    ingest(root, store, reader=f"{__name__}:of_a_database")
+    put(root, 2)
+    (root / "img_001.png").write_bytes(b"\x89PNG nothing")
+    summary = ingest(root, store, reader=f"{__name__}:of_a_database")
+    assert (summary.logged, summary.moved, summary.withdrawn, sum(summary.errors.values())) == (2, 1, 1, 1)
+    assert shown(store, "a", "number", range(3)) == [1, 2, 3], "the error row hides nothing"
+
+
+def of_a_database(files):
+    for number, path in enumerate(files.under("", ".png")):
+        yield LogCall(
+            entity_path="a",
+            kind="image",
+            uri=f"database:{path}",
+            read=lambda path=path: files.read(path),
+            log=log_file,
+            sequences={"number": number},
+        )
+
+
+def log_file(recording, entity_path, content):
+    recording.log_image_file(entity_path, img_bytes=content)
+
+
 def test_two_jobs_of_one_source_at_once_one_says_so_and_ends(tmp_path):
     put(tmp_path / "d", 1, 2)
     url = (tmp_path / "d").as_uri()
