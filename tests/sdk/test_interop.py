@@ -1,5 +1,6 @@
 """Other tools read a store's files with no code of ours."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -88,15 +89,31 @@ def test_pandas_reads_both(store):
     assert len(pa.ipc.open_file(one(store, "frames")).read_all().to_pandas()) == 5
 
 
-def test_a_cloud_can_be_put_together_from_the_format_document_alone(store):
-    tiles = pa.ipc.open_file(one(store, "tiles")).read_all().to_pylist()
-    cloud = {tile["plane"]: tile for tile in tiles if tile["frame"] == 4}
-    order = np.frombuffer(cloud["source_index"]["payload"], "<u4")
-    positions = np.frombuffer(cloud["position"]["payload"], "<f4").reshape(3, 3)
-    np.testing.assert_array_equal(positions, np.eye(3)[order])
-    labels = cloud["label"]["payload"]
-    offsets, present, text = np.frombuffer(labels[:16], "<u4"), labels[16:19], labels[19:]
-    read = [text[offsets[i] : offsets[i + 1]].decode() if present[i] else None for i in range(3)]
-    assert read == [["x", None, "z"][i] for i in order]
-    columns = pa.ipc.open_stream(cloud["source"]["payload"]).read_all().to_pylist()
-    assert columns == [{"positions": np.eye(3).ravel().tolist(), "labels": ["x", None, "z"]}]
+@pytest.mark.parametrize("count", [3, 5000])
+def test_a_cloud_can_be_put_together_from_the_format_document_alone(tmp_path, count):
+    positions, labels = np.random.default_rng(0).random((count, 3)), ["x", None, "z", *["more"] * (count - 3)]
+    recording = lt.new_recording("app", "run", sink=str(tmp_path), strict=True)
+    recording.log_points("cloud", positions, labels=labels)
+    recording.disconnect()
+    (row,) = pa.ipc.open_file(one(tmp_path, "frames")).read_all().to_pylist()
+    planes = {}
+    for tile in pa.ipc.open_file(one(tmp_path, "tiles")).read_all().to_pylist():
+        planes.setdefault(tile["plane"], []).append(tile)
+    joined = {plane: b"".join(tile["payload"] for tile in tiles) for plane, tiles in planes.items()}
+    assert ("source_index" in planes) == (count == 5000)
+    order = np.frombuffer(joined["source_index"], "<u4") if "source_index" in planes else np.arange(count)
+    stored = np.frombuffer(joined["position"], "<f4").reshape(count, 3)
+    np.testing.assert_allclose(row["point_origin"] + stored, positions[order], atol=1e-6)
+    read = []
+    for tile in planes["label"]:
+        n, data = tile["width"], tile["payload"]
+        offsets, present, text = np.frombuffer(data[: 4 * n + 4], "<u4"), data[4 * n + 4 : 5 * n + 4], data[5 * n + 4 :]
+        read += [text[offsets[i] : offsets[i + 1]].decode() if present[i] else None for i in range(n)]
+    assert read == [labels[i] for i in order]
+    line, _, data = joined["source"].partition(b"\n")
+    assert json.loads(line) == {
+        "positions": {"dtype": "float64", "shape": [count, 3]},
+        "labels": {"value": labels},
+    }
+    assert (len(line) + 1) % 8 == 0
+    np.testing.assert_array_equal(np.frombuffer(data, "<f8").reshape(count, 3), positions)
