@@ -118,7 +118,7 @@ def ingest(
             Ray that is started for the job.
         max_errors: The job stops if more values than this are bad; None: it never does, each becomes an error row.
         prune: Take values out of the recording that the source does not have any more. Values of files and directories
-            that could not be read stay.
+            that could not be read stay, and all values if the source has none.
         threads: The number of threads that read and log, with Ray in each actor; None: the engine chooses.
         backend: The backend that makes the tiles, as in `save`.
         watcher: Shows the progress; None: nothing is shown.
@@ -169,7 +169,7 @@ def ingest(
             source=files.url,
             listed=None if job.ledger.empty else job.listed,
             unlisted=[files.uri(path) for path in files.unlisted],
-            prune=prune,
+            prune=prune and tally.seen > 0,  # an empty directory is rather one that is not mounted
         )
         if stale.withdrawn:
             withdraw(store, recording, stale.withdrawn)

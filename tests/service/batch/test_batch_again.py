@@ -81,6 +81,17 @@ def test_values_of_deleted_files_stay_and_are_counted_until_they_are_pruned(tmp_
     assert (summary.logged, summary.withdrawn, summary.gone) == (0, 1, 0)
 
 
+def test_a_source_that_is_not_mounted_prunes_nothing(tmp_path):
+    root, store = tmp_path / "d", tmp_path / "store"
+    put(root, 1, 2)
+    ingest(root, store)
+    root.rename(tmp_path / "elsewhere")
+    root.mkdir()
+    summary = ingest(root, store, format="images", prune=True)
+    assert (summary.values, summary.withdrawn, summary.gone) == (0, 0, 2)
+    assert shown(store, "d", "image", range(2)) == [1, 2]
+
+
 def test_a_file_that_is_changed_and_reverted_shows_its_first_content(tmp_path):
     root, store = tmp_path / "d", tmp_path / "store"
     put(root, 1, 2)
