@@ -2,6 +2,7 @@
 
 The oracle is that of the tests: every acknowledged value is in the store once, every stored value was sent, its bytes
 are equal, and a fresh value flows afterwards.
+Longer than other files: the programs that are killed are in it.
 """
 
 import argparse
@@ -22,6 +23,22 @@ import lumatile as lt
 
 WORKERS = 4
 """Processes that log at the same time."""
+
+SLOW = """
+import sys, time
+import numpy as np
+import lumatile as lt
+
+lt.init("chaos", sys.argv[2], sink=sys.argv[1])
+rng = np.random.default_rng(int(sys.argv[2]))
+lt.log_image("warm", np.zeros((480, 640, 3), np.uint8))
+lt.flush()
+while True:
+    lt.log_image("image", np.zeros((480, 640, 3), np.uint8))
+    print(time.time(), flush=True)
+    time.sleep(rng.uniform(0.02, 0.2))
+"""
+"""Logs an image now and then, and says when the call has returned."""
 
 POOL = """
 import json, multiprocessing, os, signal, sys
@@ -88,6 +105,28 @@ def kill_loggers(store, kills, rng):
         poll(lambda: quiet(store))
         check(store, acknowledged, url=server.url)
     return sum(acknowledged.values())
+
+
+def windows(folder, kills, rng):
+    """kill -9 of a process that logs now and then; gives the ages of the oldest lost values, in seconds, by sink."""
+    folder.mkdir()
+    ages = {"a store": [], "a service": []}
+    with Server(folder / "service") as server:
+        for kill in range(kills):
+            for kind, store, sink in (
+                ("a store", folder / "store", folder / "store"),
+                ("a service", folder / "service", server.url),
+            ):
+                with Child([SLOW, sink, f"{kill}"]) as process:
+                    process.line(int(rng.integers(3, 8)))
+                    time.sleep(rng.uniform(0, 0.2))
+                    killed = time.time()
+                    times = [float(line) for line in process.kill()]
+                poll(lambda store=store, run=f"{kill}": (store / run).exists())
+                time.sleep(1)
+                there = len(lt.open_store(store).recording(f"{kill}").frames("image"))
+                ages[kind].append(killed - times[there] if there < len(times) else 0.0)
+    return ages
 
 
 def kill_workers(folder, kills, rng):
@@ -213,6 +252,7 @@ def main():
     parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
     parser.add_argument("--sdk", type=int, default=1000, help="kills of processes that log (%(default)s)")
     parser.add_argument("--worker", type=int, default=100, help="kills of forked workers by their parent (%(default)s)")
+    parser.add_argument("--window", type=int, default=20, help="kills of idle processes that log (%(default)s)")
     parser.add_argument("--failover", type=int, default=20, help="kills of the actor that a client uses (%(default)s)")
     parser.add_argument("--actor", type=int, default=300, help="kills of ingest actors (%(default)s)")
     parser.add_argument("--calls", type=int, default=5, help="commits, each killed at each call (%(default)s)")
@@ -230,6 +270,12 @@ def main():
             count = kill_workers(Path(folder) / "worker", arguments.worker, rng)
             seconds = time.monotonic() - began
             say(f"{arguments.worker} forked workers ended, {count} log calls returned, none lost: {seconds:.0f} s")
+        if arguments.window:
+            for kind, ages in windows(Path(folder) / "window", arguments.window, rng).items():
+                say(
+                    f"{arguments.window} kills of a process that logs to {kind}: the oldest value that was lost was "
+                    f"logged {np.median(ages):.3f} s before (median), at most {max(ages):.3f} s"
+                )
         if arguments.failover:
             waits, spooled = fail_over(Path(folder) / "failover", arguments.failover)
             say(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import uuid
 
 from lumatile.errors import warn
 from lumatile.log.binding import names_arguments
 from lumatile.log.current import set_global_data_recording, set_thread_local_data_recording
+from lumatile.log.default_id import default_id
 from lumatile.log.recording import RecordingStream
 from lumatile.settings import Compression, FloatColors, QueuePolicy, RecordingSettings, TileFormat
 from lumatile.sink.sinks import OFF
@@ -38,7 +38,8 @@ def init(
     Args:
         application_id: The name of the application that logs, or of what it logs.
         recording_id: The recording, which several processes may log to; None: $LUMATILE_RECORDING_ID, so that the
-            processes of one run share one, else a new one.
+            processes of one run share one, else a new one, which forked children and processes of multiprocessing get
+            too if they begin one of the same application.
         sink: The path of a store or a URL, opened at once: s3://BUCKET/PREFIX (gs://, az://) for a store in a bucket,
             grpc://HOST:PORT or grpc+tls://HOST:PORT for a service, ray://NAME for one on the Ray of this process. None:
             $LUMATILE_SINK, else ./lumatile-store, opened at the first value.
@@ -110,7 +111,8 @@ def new_recording(
     Args:
         application_id: The name of the application that logs, or of what it logs.
         recording_id: The recording, which several processes may log to; None: $LUMATILE_RECORDING_ID, so that the
-            processes of one run share one, else a new one.
+            processes of one run share one, else a new one, which forked children and processes of multiprocessing get
+            too if they begin one of the same application.
         sink: The path of a store or a URL, opened at once: s3://BUCKET/PREFIX (gs://, az://) for a store in a bucket,
             grpc://HOST:PORT or grpc+tls://HOST:PORT for a service, ray://NAME for one on the Ray of this process. None:
             $LUMATILE_SINK, else ./lumatile-store, opened at the first value.
@@ -142,7 +144,7 @@ def new_recording(
     recording = RecordingStream(
         RecordingSettings(
             application_id=application_id,
-            recording_id=recording_id or os.environ.get("LUMATILE_RECORDING_ID") or str(uuid.uuid4()),
+            recording_id=recording_id or default_id(application_id),
             strict=strict,
             tile_format=tile_format,
             keep_source=keep_source,

@@ -18,6 +18,7 @@ from lumatile.format.schema import FRAMES
 from lumatile.format.tile_rows import INDEX_ROW, IndexedRows, TileRows
 from lumatile.format.tiles_writer import TilesFile
 from lumatile.settings import RecordingSettings
+from lumatile.storage.local_directory import LocalDirectory
 from lumatile.storage.open_storage import open_storage
 from lumatile.storage.write_behind import WriteBehind
 from lumatile.write.merge import Merger
@@ -28,6 +29,9 @@ SEGMENT_BYTES = 128 << 20
 
 SEGMENT_SECONDS = 0.5
 """A segment is to be committed this long after its first value."""
+
+EARLY_PART = 8
+"""In a directory, it is to be committed after one part in so many of that time if no other value waits by then."""
 
 
 class SegmentWriter:
@@ -53,15 +57,19 @@ class SegmentWriter:
             raise SinkError(str(e)) from e
         self._storage.create()
         first_use()
+        is_local = isinstance(self._storage, LocalDirectory)
         self._settings = settings
         self._segment_bytes = SEGMENT_BYTES if segment_bytes is None else segment_bytes
         self._segment_seconds = SEGMENT_SECONDS if segment_seconds is None else segment_seconds
+        self._early_seconds = self._segment_seconds / (EARLY_PART if is_local else 1)
         self._disk = WriteBehind()
         self._merger = Merger(self._storage, settings)
         self._segment: Segment | None = None
         self._rows: list[dict[str, Any]] = []
         self.deadline: float | None = None
         """The time at which the open segment is to be committed, on the monotonic clock; None: none is open."""
+        self.early_deadline = 0.0
+        """The time at which it is to be committed if no other value waits, on the monotonic clock."""
 
     @property
     def values(self) -> int:
@@ -115,7 +123,8 @@ class SegmentWriter:
         """Return the tiles file of the open segment; open one if none is open."""
         if self._segment is None:
             self._segment = Segment(self._storage, self._settings, self._disk)
-            self.deadline = time.monotonic() + self._segment_seconds
+            now = time.monotonic()
+            self.deadline, self.early_deadline = now + self._segment_seconds, now + self._early_seconds
         return self._segment.tiles
 
     def commit(self) -> int:

@@ -80,7 +80,11 @@ class Committer:
         """Return the seconds until the open segment should be committed; None: nothing waits for a commit."""
         if self._writer.deadline is None:
             return 0.5 if self._progress.gaps_wait else None
-        return max(0.0, self._writer.deadline - time.monotonic())
+        return max(0.0, self._deadline(self._writer.deadline) - time.monotonic())
+
+    def _deadline(self, latest: float) -> float:
+        """Return when the open segment is to be committed: sooner than `latest` while no value waits."""
+        return self._writer.early_deadline if self._progress.has_put(self._written) else latest
 
     def _append(self, frame: FrameStart) -> None:
         self._uncommitted.append(frame.value)
@@ -128,7 +132,7 @@ class Committer:
             due
             or self._writer.full
             or self._held >= HELD_BYTES
-            or (deadline is not None and time.monotonic() >= deadline)
+            or (deadline is not None and time.monotonic() >= self._deadline(deadline))
             or self._progress.is_awaited(self._written)
             or (self._progress.gaps_wait and deadline is None)
         ):

@@ -90,6 +90,10 @@ class Progress:
         with self._lock:
             return self._durable < self._wanted <= written
 
+    def has_put(self, written: int) -> bool:
+        """Return whether `written` is the number of the last value that was put: no other one waits."""
+        return self._intake.queue.accepted <= written
+
     @property
     def gaps_wait(self) -> bool:
         """Whether there are gaps to write."""

@@ -108,3 +108,30 @@ def test_what_workers_logged_is_stored_by_the_next_program_when_all_processes_ar
     """)
     assert (code, err) == (0, "")
     poll(lambda: [path for path, _, _ in rows()] == ["worker"])
+
+
+def test_processes_of_one_program_share_the_recording_that_is_begun_without_an_id(run):
+    script = """
+        os.environ.pop("LUMATILE_RECORDING_ID", None)
+
+        def begun():
+            return [lt.init(name, sink="memory://x").recording_id for name in ("app", "other", "app")]
+
+        def report(results):
+            results.put(begun())
+
+        if __name__ == "__main__":
+            ids = begun()
+            assert len(set(ids)) == 3
+            for method in ("fork", "spawn"):
+                context = multiprocessing.get_context(method)
+                results = context.Queue()
+                process = context.Process(target=report, args=(results,))
+                process.start()
+                assert results.get() == ids
+                process.join()
+            print(*ids)
+    """
+    (code, first, err), (_, second, _) = run(script), run(script)
+    assert (code, err) == (0, "")
+    assert len({*first.split(), *second.split()}) == 6, "another run has others"

@@ -18,6 +18,7 @@ import numpy as np
 import psutil
 import pytest
 from simplejpeg import encode_jpeg
+from tests.support.flight_service import poll
 from tests.support.tmpfs import tmpfs
 
 import lumatile as lt
@@ -57,6 +58,15 @@ def test_values_are_committed_within_seconds_without_a_flush(tmp_path):
         time.sleep(0.05)
     else:
         pytest.fail("nothing was committed")
+    rec.disconnect()
+
+
+def test_a_value_that_no_other_follows_is_committed_early(tmp_path, monkeypatch):
+    monkeypatch.setattr("lumatile.write.writer.SEGMENT_SECONDS", 3600.0)
+    monkeypatch.setattr("lumatile.write.writer.EARLY_PART", 3600 * 100)
+    rec = lt.new_recording("app", "run", sink=str(tmp_path))
+    rec.log_image("camera", picture(0))
+    poll(lambda: list((tmp_path / "run" / "frames").glob("[!.]*.arrow")), 60)
     rec.disconnect()
 
 
