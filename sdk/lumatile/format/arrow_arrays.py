@@ -16,8 +16,6 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from lumatile_kernels import fork
-
 _CODES = {
     pa.int32().id: "i",
     pa.int64().id: "q",
@@ -35,8 +33,6 @@ _KINDS = {
 
 _DTYPES = {kind.id: np.dtype(f"{code}{size}") for (code, size), kind in _KINDS.items()}
 """The other way round, by the ids of the Arrow types."""
-
-_INFERRED = {str: pa.string(), bool: pa.bool_(), int: pa.int64(), float: pa.float64()}
 
 
 def array_of(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
@@ -87,19 +83,6 @@ def array_of_numbers(values: NDArray[Any], *, null: NDArray[np.bool_] | None = N
     data = _bits(values) if dtype.kind == "b" else pa.py_buffer(np.ascontiguousarray(values, _DTYPES[kind.id]))
     valid = None if null is None or not null.any() else _bits(~null)
     return pa.Array.from_buffers(kind, len(values), [valid, data])
-
-
-def array_as_inferred(values: Sequence[Any]) -> pa.Array:
-    """Return the Arrow array of the type that Arrow infers from `values`.
-
-    Raises TypeError, ValueError, OverflowError or pyarrow.ArrowException for values that it has no type for.
-    """
-    types = {type(v) for v in values if v is not None}
-    kind = _INFERRED.get(types.pop()) if len(types) == 1 else None if types else pa.null()
-    if kind is not None:
-        return array_of(values, kind)
-    with fork.LOCK:  # a child could never import the pandas that this thread was importing
-        return pa.array(values)
 
 
 def numbers_of(column: pa.Array | pa.ChunkedArray, *, null: float | None = None) -> NDArray[Any]:

@@ -5,7 +5,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from lumatile.format.arrow_arrays import array_as_inferred, array_of, array_of_numbers, numbers_of, table_of
+from lumatile.format.arrow_arrays import array_of, array_of_numbers, numbers_of, table_of
 from lumatile.format.schema import FRAMES, LOG
 
 ROW = {
@@ -79,34 +79,6 @@ def test_nulls_are_those_that_arrow_makes_and_come_back_as_asked(code):
         np.testing.assert_array_equal(numbers_of(array[part], null=0), np.where(null, 0, numbers).astype(code)[part])
     with pytest.raises(pa.ArrowInvalid, match="7 of 21 values are null"):
         numbers_of(array)
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        [],
-        [None],
-        ["a", None, "ü"],
-        [True, None],
-        [1, -(2**63)],
-        [0.5, None],
-        [1, 0.5],
-        [[1, 2], None],
-        [b"a"],
-        [np.int8(3)],
-    ],
-    ids=repr,
-)
-def test_types_are_those_that_arrow_infers(values):
-    assert array_as_inferred(values).equals(pa.array(values))
-
-
-@pytest.mark.parametrize("values", [[1, "a"], [2**63], [object()], ["\ud800"]], ids=ascii)
-def test_what_arrow_refuses_is_refused(values):
-    with pytest.raises((pa.ArrowException, TypeError, ValueError, OverflowError)):
-        pa.array(values)
-    with pytest.raises((pa.ArrowException, TypeError, ValueError, OverflowError)):
-        array_as_inferred(values)
 
 
 PROGRAM = """
