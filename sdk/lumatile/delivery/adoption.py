@@ -26,7 +26,7 @@ AGAIN_SECONDS = 1.0
 
 
 TAKE_OVER = "lumatile_service.embedded.take_over:take_over"
-"""What stores a spool in the store that it is for: takes the spool and the longest wait, returns the values refused."""
+"""What stores a spool in a store: takes the spool, the store's URL and the longest wait; returns the values refused."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,12 +68,11 @@ def push(
     Raises:
         SpoolBusyError: the process that writes the spool is alive.
         SpoolError: the spool cannot be read.
-        SinkError, OSError: the store cannot be written; FlushError where not everything became durable in time.
     """
     spool = Spool.adopt(path)
     url = url or spool.url
     if (scheme_of(url) or "file") in STORE_SCHEMES:
-        return _stored(spool, path, timeout)
+        return _stored(spool, path, url, timeout)
     sink = FlightSink(url, replace(spool.settings, queue_bytes=PUSH_BYTES), addresses=addresses, spool=spool)
     refused = 0
     why = ""
@@ -103,16 +102,20 @@ def push(
     )
 
 
-def _stored(spool: Spool, path: Path, timeout: float | None) -> Pushed:
-    """Store a spool in the store that it is for. Raises SinkError, OSError."""
+def _stored(spool: Spool, path: Path, url: str, timeout: float | None) -> Pushed:
+    """Store a spool in the store at `url`."""
     module, function = TAKE_OVER.split(":")
+    refused, why = 0, ""
     try:
-        refused = getattr(importlib.import_module(module), function)(spool, timeout)
+        refused = getattr(importlib.import_module(module), function)(spool, url, timeout)
+    except (LumatileError, OSError) as e:
+        why = str(e)
     finally:
         spool.close()
     return Pushed(
         path=path,
-        url=spool.url,
+        url=url,
+        why=why,
         values=spool.acknowledged,
         damaged=spool.damaged,
         refused=refused,

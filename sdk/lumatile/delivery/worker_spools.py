@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from lumatile.errors import FlushError, LumatileError
-from lumatile.sink.sinks import Durable
+from lumatile.sink.sinks import STORE_SCHEMES, Durable
 from lumatile.spool.directory import (
     SpoolBusyError,
     SpoolDirectory,
@@ -116,10 +116,12 @@ def _store(path: Path, timeout: float | None) -> bool:
 
     try:
         pushed = push(path, timeout=timeout)
-    except (SpoolError, FlushError):
-        raise
-    except (LumatileError, OSError) as e:
+    except OSError as e:
+        if isinstance(e, SpoolError):
+            raise
         raise FlushError(1, f"what a worker process has left in {path} cannot be stored: {e}") from e
+    if pushed.left and (scheme_of(pushed.url) or "file") in STORE_SCHEMES:
+        raise FlushError(1, f"what a worker process has left in {path} cannot be stored: {pushed.why}")
     if lost := pushed.refused + pushed.damaged:
         raise FlushError(lost, f"values of a worker process were refused, or damaged in {path}")
     if pushed.left:

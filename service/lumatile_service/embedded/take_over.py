@@ -12,19 +12,19 @@ from lumatile_service.embedded.known_keys import KnownKeys
 from lumatile_service.embedded.sink import open_embedded
 
 
-def take_over(spool: Spool, timeout: float | None = None) -> int:
-    """Store the values of a spool that its store does not have, and empty it; return how many cannot be stored.
+def take_over(spool: Spool, url: str, timeout: float | None = None) -> int:
+    """Store the values of a spool that the store at `url` does not have, and empty it; return how many were refused.
 
     `timeout`: seconds that the flush takes at most; None: unlimited.
     Raises SinkError where the store cannot be written, FlushError where values are not durable in time, OSError; the
     spool is as it was then.
     """
     settings = replace(spool.settings, queue_policy="block", max_block=None)
-    keys = KnownKeys(open_storage(spool.url).recording(settings.recording_id))
-    keys.refresh()
-    sink = open_embedded(spool.url, settings)
+    sink = open_embedded(url, settings)
     decoder, units, refused = Decoder(Limits()), [], 0
     try:
+        keys = KnownKeys(open_storage(url).recording(settings.recording_id))
+        keys.refresh()
         while (unit := spool.next()) is not None:
             units.append(unit.keys)
             for batch in unit.batches:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import typer
 
 import lumatile as lt
 from lumatile.delivery.worker_sink import WorkerSink
@@ -12,6 +13,7 @@ from lumatile.sink.sinks import open_sink
 from lumatile.spool.options import root_of
 from lumatile.spool.spool import Spool
 from lumatile.spool.writer import SpoolFullError
+from lumatile_service.cli.sync import sync
 
 SETTINGS = RecordingSettings(application_id="app", recording_id="run")
 
@@ -115,4 +117,20 @@ def test_a_store_that_cannot_be_written_is_an_error_of_the_flush_and_what_was_le
         collect(store, "run")
     (tmp_path / "store" / "run").unlink()
     assert collect(store, "run") == "store"
+    assert sources(store) == [0]
+
+
+def test_sync_stores_what_a_worker_left_in_its_store_or_says_why_not(store, values, tmp_path, capsys):
+    sink, _, _ = worker(store)
+    sink.put(values[0])
+    die(sink)
+    (tmp_path / "store" / "run").write_text("no directory")
+    with pytest.raises(typer.Exit) as left:
+        sync(root_of(store))
+    assert left.value.exit_code == 1
+    assert "are left: the store must be a directory" in capsys.readouterr().out
+    (tmp_path / "store" / "run").unlink()
+    with pytest.raises(typer.Exit) as done:
+        sync(root_of(store))
+    assert done.value.exit_code == 0
     assert sources(store) == [0]
