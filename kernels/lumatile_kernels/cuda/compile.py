@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import sys
 import time
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 
 from lumatile_kernels.cuda.sources import OPTIONS, all_kernels, source_text
 from lumatile_kernels.device import Kernel
@@ -61,6 +59,10 @@ def _failure(job: tuple[Kernel, int]) -> str | None:
 def main() -> int:
     """Compile all kernels, with warnings as errors; return 1 if a kernel does not compile, else 0."""
     start = time.monotonic()
+    # it registers a function of the interpreter's end, and a sink may open, and import this module, at that end
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
     unique = {(k.files, k.defines): k for k in all_kernels()}.values()  # a text may contain several kernels
     jobs = [(kernel, architecture) for kernel in unique for architecture in ARCHITECTURES]
 
