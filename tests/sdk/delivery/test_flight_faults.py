@@ -281,15 +281,15 @@ def test_a_recording_whose_writer_dies_is_opened_again(tmp_path, monkeypatch):
     from lumatile_service.ingest.flight_server import IngestServer
     from lumatile_service.ingest.recordings import Ingest
 
-    append, fails = SegmentWriter.append, threading.Event()
+    append, fails = SegmentWriter.append_small, threading.Event()
 
-    def dies(self, row, tiles):
+    def dies(self, rows, tiles):
         if fails.is_set():
             fails.clear()
             raise MemoryError
-        append(self, row, tiles)
+        append(self, rows, tiles)
 
-    monkeypatch.setattr(SegmentWriter, "append", dies)
+    monkeypatch.setattr(SegmentWriter, "append_small", dies)
     ingest = Ingest(tmp_path, lambda: select_backend("numpy"))
     with IngestServer("grpc://127.0.0.1:0", ingest) as server:
         recording = lt.new_recording("flight", "run", sink=f"grpc://127.0.0.1:{server.port}")
