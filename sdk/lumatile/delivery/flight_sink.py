@@ -209,7 +209,8 @@ class FlightSink:
             time.sleep(TICK_SECONDS)  # there may be more forks to come
             return
         self._failed = connection.address
-        if self._untried or not self._asked:
+        asked, self._asked = self._asked, self._asked or not self._untried
+        if self._untried or not asked:
             log.info("%s does not take values, another server is tried: %s", connection.address, connection.failure)
         elif not self._backlog.stopped:
             self._wait_after(connection.failure)

@@ -3,8 +3,9 @@
 import pytest
 from tests.support.flight_service import Server, check, image, poll
 
-from lumatile.delivery import flight_sink
+from lumatile.delivery import flight_sink, forks
 from lumatile.delivery.flight_sink import FlightSink
+from lumatile.errors import SinkError
 from lumatile.log.recording import RecordingStream
 from lumatile.settings import RecordingSettings
 from lumatile.spool.spool import Spool
@@ -79,4 +80,18 @@ def test_only_when_every_server_has_failed_does_the_service_count_as_away(tmp_pa
     assert len(asked) == 1
     assert "does not take values" in sink.failure
     poll(lambda: len(asked) > 1)
+    sink.close(0)
+
+
+def test_a_connection_that_fails_before_a_server_is_chosen_is_followed_by_a_wait(no_waits, monkeypatch):
+    tried = []
+
+    def fail():
+        tried.append(None)
+        raise SinkError("on purpose")
+
+    monkeypatch.setattr(forks, "check", fail)
+    sink = FlightSink("grpc://service", SETTINGS, addresses=list)
+    poll(lambda: sink.failure)
+    assert len(tried) == 2
     sink.close(0)
