@@ -9,7 +9,7 @@ from multiprocessing import util
 from typing import Any, Protocol
 from weakref import WeakSet
 
-from lumatile.errors import FlushError, warn
+from lumatile.errors import FlushError, InvalidValueError, warn
 from lumatile.sink.sinks import SinkAt, SinkFactory
 from lumatile_kernels import fork
 
@@ -162,6 +162,8 @@ def _collect_all() -> None:
             sink.collect(timeout=max(0.0, deadline - time.monotonic()))
         except FlushError as e:
             warn(f"{sink}: {e}; the next process that logs there stores what can be stored")
+        except InvalidValueError:
+            continue  # it was refused when it was to be opened: nothing was logged there
         except Exception as e:  # noqa: BLE001 - the other sinks are looked at too
             warn(f"{sink}: what workers have logged may not be stored: {e!r}")
 
