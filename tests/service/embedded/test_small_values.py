@@ -41,7 +41,7 @@ def batches(store):
     ],
     ids=["point", "10 points", "10 points with colors and classes", "1000 points", "image"],
 )
-def test_a_small_value_takes_at_most_100_bytes_more_than_its_tiles(tmp_path, recording, log, payload):
+def test_a_small_value_takes_at_most_100_bytes_more_than_its_tiles(tmp_path, one_segment, recording, log, payload):
     for i in range(1000):
         recording.set_time_sequence("frame", i)
         log(recording, RNG.random((1000, 3), np.float32))
@@ -128,7 +128,7 @@ def test_a_cloud_that_cannot_be_converted_affects_no_other(tmp_path, recording, 
     assert [len(frame.source()["positions"]) for frame in frames] == [1, 2, 3, 4]
 
 
-def test_a_merge_joins_shared_batches(tmp_path, recording):
+def test_a_merge_joins_shared_batches(tmp_path, one_segment, recording):
     clouds = RNG.random((6, 50, 3), np.float32)
     for cloud in clouds:
         recording.log_points("p", cloud)
