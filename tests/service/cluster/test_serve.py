@@ -170,7 +170,7 @@ def test_metrics_of_all_actors_are_at_one_address_also_when_one_hangs_or_is_kill
         assert found[f"lumatile_{name}"].total() == 120
     assert found["lumatile_log_to_durable_seconds_count"].total() == 120
     assert found["lumatile_errors_total"].total() == found["lumatile_duplicate_values_total"].total() == 0
-    assert found["lumatile_segment_bytes_total"].total() > 120 * 40 * 60 * 8, "a pixel has 8 bytes"
+    assert found["lumatile_segment_bytes_total"].total() > 120 * 40 * 60 * 3, "a pixel has 3 random bytes"
     assert found["lumatile_actor_up"] == dict.fromkeys(actors, 1)
 
     stored = dict(found["lumatile_stored_values_total"])
