@@ -43,7 +43,8 @@ class IngestNode:
         make_store(store)
         backend = select_backend("auto").name
         self._backend = backend
-        self._ingest = Ingest(store, lambda: select_backend(backend))
+        asked = "cuda" if backend == "cuda" else "auto"  # by its name, numba is imported at once
+        self._ingest = Ingest(store, lambda: select_backend(asked))
         self._server = _listening(host, ports, self._ingest, access)
         if advertise is None:
             advertise = own_address() if Endpoint(host=host, port=0).is_wildcard else host
