@@ -19,15 +19,28 @@ Where = Any
 """The location of the stored bytes of a row: each reader has its own form."""
 
 
-class TilesReader(Protocol):
+class PayloadReader(Protocol):
+    """The payloads of a tiles file, by the locations that its reader has given."""
+
+    @property
+    def path(self) -> Path | str:
+        """The path or URL of the file."""
+        ...
+
+    def payloads(self, where: Sequence[Where]) -> list[NDArray[np.uint8]]:
+        """Return the stored bytes of rows. May raise as a `TilesReader` does."""
+        ...
+
+
+class TilesReader(PayloadReader, Protocol):
     """An open tiles file, whose batches are read and checked when they are asked for.
 
     Every method may raise CorruptStoreError, OSError, and FileNotFoundError where the file is gone.
     """
 
     @property
-    def path(self) -> Path | str:
-        """The path or URL of the file."""
+    def payload_reader(self) -> PayloadReader:
+        """What a frame keeps to read its payloads: no file is open for it."""
         ...
 
     def __len__(self) -> int:
@@ -40,10 +53,6 @@ class TilesReader(Protocol):
 
     def rows_of_frame(self, frame: int) -> Iterator[tuple[NDArray[np.void], Sequence[Where]]]:
         """Yield the index rows (INDEX_ROW, with the stored CRC32Cs) of frame row `frame`, and their locations."""
-        ...
-
-    def payloads(self, where: Sequence[Where]) -> list[NDArray[np.uint8]]:
-        """Return the stored bytes of rows."""
         ...
 
 

@@ -12,7 +12,7 @@ from crc32c import crc32c
 from numpy.typing import NDArray
 
 from lumatile.errors import CorruptStoreError, NotFoundError
-from lumatile.format.tiles_reader import TilesReader, Where
+from lumatile.format.tiles_reader import PayloadReader, TilesReader, Where
 from lumatile_kernels.layout import TILE, level_sizes
 
 TEXELS: dict[str, tuple[str, int]] = {
@@ -51,7 +51,7 @@ class StoredTile:
 class FoundTiles:
     """The tiles rows of one frame, and the tiles file that they were found in."""
 
-    reader: TilesReader
+    reader: PayloadReader
     frame: int
     """The row of the frame in the segment's frames file."""
     tiles: Mapping[Key, StoredTile]
@@ -83,7 +83,7 @@ def find_tiles(reader: TilesReader, frame: int, tile_count: int) -> FoundTiles:
                 raw_size=raw_size,
                 crc32c=checksum,
             )
-    found = FoundTiles(reader=reader, frame=frame, tiles=tiles)
+    found = FoundTiles(reader=reader.payload_reader, frame=frame, tiles=tiles)
     if len(tiles) != tile_count:
         raise found.corrupt(f"must have {tile_count} different tiles rows, not {len(tiles)}")
     return found

@@ -27,7 +27,19 @@ EXHAUSTED = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 """Errors that say nothing about a file: there are too many open or mapped files."""
 
 
-class MappedTiles:
+class MappedPayloads:
+    """The payloads of a tiles file that was mapped, which are views: the file need not be open for them."""
+
+    def __init__(self, path: Path) -> None:
+        """Note the path, for messages."""
+        self.path = path
+
+    def payloads(self, where: Sequence[Where]) -> list[NDArray[np.uint8]]:
+        """Return the bytes, which are views already."""
+        return list(where)
+
+
+class MappedTiles(MappedPayloads):
     """A mapped tiles file, a `TilesReader`: payloads are views of the map."""
 
     def __init__(self, path: Path) -> None:
@@ -36,7 +48,7 @@ class MappedTiles:
         Raises FileNotFoundError where it is gone, StoreError where this process may open or map no more files,
         CorruptStoreError where it is not a tiles file.
         """
-        self.path = path
+        super().__init__(path)
         try:
             self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
         except FileNotFoundError:
@@ -75,9 +87,10 @@ class MappedTiles:
             if len(rows.index):
                 yield rows.index, [rows.payload[a:b] for a, b in pairwise(rows.offsets.tolist())]
 
-    def payloads(self, where: Sequence[Where]) -> list[NDArray[np.uint8]]:
-        """Return the bytes, which are views already."""
-        return list(where)
+    @property
+    def payload_reader(self) -> MappedPayloads:
+        """An object that does not keep the file open, as this one does."""
+        return MappedPayloads(self.path)
 
     def _batch(self, i: int) -> tuple[IndexedRows, bool]:
         with self._lock:

@@ -111,6 +111,11 @@ class ObjectTiles:
                     yield found.index[here], found.where[here]
             low = some.stop
 
+    @property
+    def payload_reader(self) -> ObjectTiles:
+        """This object: it keeps nothing open."""
+        return self
+
     def payloads(self, where: Sequence[Where]) -> list[NDArray[np.uint8]]:
         """Fetch the stored bytes of rows, several at once."""
         fetched = iter(self._fetch([each for each in where if isinstance(each, tuple)]))

@@ -440,6 +440,7 @@ class Found:
     """A tiles file of one frame with tiles of one byte, which lie at `starts`; `gone`: it is not there any more."""
 
     path = "tiles"
+    payload_reader = property(lambda self: self)
 
     def __init__(self, content, starts, *, gone=False):
         self.content, self.starts, self.gone = content, starts, gone
@@ -624,7 +625,8 @@ def test_a_tile_is_a_view_of_the_mapped_file_and_takes_few_calls(tmp_path, log):
     assert peak < 40_000, "no tile is copied or decoded: one of 256 x 256 has 524,288 bytes"
 
 
-def test_a_reader_keeps_no_more_files_open_than_it_needs(tmp_path, log):
+def test_a_reader_keeps_no_more_files_open_than_it_needs(tmp_path, log, monkeypatch):
+    monkeypatch.setattr("lumatile.write.merge.FAN_IN", 1000)
     resource = pytest.importorskip("resource")
     for value in range(40):
         log.log_image("picture", np.full((2, 2), value, np.uint8))
