@@ -31,7 +31,7 @@ class SparingBackend(HostBackend):
     name: BackendName = "numba"
 
     def __init__(self, threads: int | None = None) -> None:
-        """`threads`: those of `NumbaBackend`."""
+        """Compute with `threads` threads, as `NumbaBackend` does."""
         self._threads = threads
         self._backend: Backend = NumpyBackend()
         self._left: float = NUMPY_TEXELS

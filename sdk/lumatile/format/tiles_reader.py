@@ -86,7 +86,10 @@ def read_columns(batch: pa.RecordBatch, what: str) -> tuple[NDArray[np.int64], N
         raise CorruptStoreError(f"{what}: it has no rows, or nulls")
     index = np.zeros(len(batch), INDEX_ROW)
     for name in ("plane", "codec"):
-        index[name] = np.array(batch.column(name).to_pylist(), np.bytes_)
+        texts = batch.column(name).to_pylist()
+        if not all(text.isascii() and len(text) <= INDEX_ROW[name].itemsize for text in texts):
+            raise CorruptStoreError(f"{what}: {name} must be at most {INDEX_ROW[name].itemsize} ASCII characters")
+        index[name] = np.array(texts, np.bytes_)
     for name in ("level", "x", "y", "width", "height", "row_pitch", "raw_size", "crc32c"):
         index[name] = numbers_of(batch.column(name))
     for name in ("value_min", "value_max"):

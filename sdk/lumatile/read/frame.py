@@ -347,18 +347,18 @@ class Frame(FrameRow):
     def _columns_as_given(self, dtype: str, shape: Sequence[int]) -> dict[str, NDArray[Any]]:
         """Return the columns of a cloud that its planes hold exactly; `dtype`, `shape`: of its positions."""
         columns = StoredColumns(self._tiles, self._shape_of("points"))
-        given = {"positions": (dtype, shape), **self._json(self._get("body") or "{}")}
+        given = self._json(self._get("body") or "{}")
         found = {}
-        for name, (kind, sides) in given.items():
-            stored = columns.numbers("position" if name == "positions" else COLUMN_PLANES[name])
-            if stored is None:
-                raise self.corrupt(f"column {name!r} has no plane")
-            try:
+        try:
+            for name, (kind, sides) in {"positions": (dtype, shape), **given}.items():
+                stored = columns.numbers("position" if name == "positions" else COLUMN_PLANES[name])
+                if stored is None:
+                    raise self.corrupt(f"column {name!r} has no plane")
                 found[name] = (
                     stored.astype(kind).reshape(sides) if name == "positions" else column_as_given(stored, kind, sides)
                 )
-            except (ValueError, TypeError) as e:
-                raise self.corrupt(f"column {name!r}: {e}") from e
+        except (KeyError, TypeError, ValueError) as e:
+            raise self.corrupt(f"columns {given!r:.200}: {e!r}") from e
         return found
 
     def _positions(self, columns: StoredColumns) -> NDArray[Any]:

@@ -31,6 +31,9 @@ AHEAD_BYTES = 8 << 20
 PROBES = 16
 """The number of batches that one round of a search for a frame looks at."""
 
+KNOWN_BYTES = 32 << 20
+"""The most payload of shared batches that is kept for further searches, in bytes."""
+
 Range = tuple[int, int]
 """A range of bytes of the object: start, stop."""
 
@@ -45,6 +48,8 @@ class _Batch:
     frame: NDArray[np.int64]
     index: NDArray[np.void]
     where: Sequence[Where]
+    nbytes: int = 0
+    """The size of the payload that is kept with them, in bytes."""
 
 
 class ObjectTiles:
@@ -155,12 +160,13 @@ class ObjectTiles:
             if head.compressed:
                 rows = self._whole(i, next(parts))
                 where = [rows.payload[a:b] for a, b in pairwise(rows.offsets.tolist())]
-                self._known[i] = _Batch(frame=rows.frame, index=rows.index, where=where)
+                self._known[i] = _Batch(frame=rows.frame, index=rows.index, where=where, nbytes=rows.payload.nbytes)
             else:
                 self._known[i] = self._parse(i, head, next(parts), next(parts), (some[0], some[1]))
         found = [self._known[i] for i in batches]
-        while len(self._known) > 16 * PROBES:
-            del self._known[next(iter(self._known))]
+        held = sum(batch.nbytes for batch in self._known.values())
+        while len(self._known) > 16 * PROBES or (held > KNOWN_BYTES and len(self._known) > 1):
+            held -= self._known.pop(next(iter(self._known))).nbytes
         return found
 
     def _bounds(self, i: int, head: BatchLayout, body: Range) -> tuple[Range, Range]:

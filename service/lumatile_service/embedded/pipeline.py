@@ -121,7 +121,7 @@ class Pipeline:
                         cloud.planes.append(("source", encode_source(value.points.source)))
                     return row, cloud
             except Exception:  # the general way finds it too, and makes an error row
-                log.debug("a small cloud is converted by itself", exc_info=True)
+                log.warning("%s at %r is converted by itself", value.kind, value.entity_path, exc_info=True)
         return self._convert(decoded)
 
     def _convert(self, decoded: DecodedValue) -> tuple[dict[str, Any], Iterator[TileRows]]:
