@@ -89,6 +89,11 @@ class FlightConnection:
             self._last = min(now, self._last + stalled)
         return not self._dead and not self.leaving and now - self._last < SILENCE_SECONDS
 
+    @property
+    def silent(self) -> bool:
+        """Whether the link is not known to be dead, but nothing was heard for too long."""
+        return not self._dead and not self.leaving and time.monotonic() - self._last >= SILENCE_SECONDS
+
     def send(self, values: Sequence[LoggedValue]) -> None:
         """Send values, after those of earlier calls."""
         self.send_batches(self._encoded(values))

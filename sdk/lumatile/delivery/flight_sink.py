@@ -195,14 +195,18 @@ class FlightSink:
             self._backlog.answered(heard_of=connection.open)
             if not self._backlog.save_some():
                 self._send_some(connection)
+        silent = connection.silent
         if connection.alive or connection.leaving:
             connection.finish()
         else:
             connection.cut()
-        self._go_on_after(connection)
+        self._go_on_after(connection, silent=silent)
 
-    def _go_on_after(self, connection: FlightConnection) -> None:
-        """Prepare for the next link: at once where another server is known, else after a wait."""
+    def _go_on_after(self, connection: FlightConnection, *, silent: bool) -> None:
+        """Prepare for the next link: at once where another server is known, else after a wait.
+
+        After a `silent` link, which has taken its time already, the service counts as away until a server answers.
+        """
         if connection.forked:
             if connection.address in self._known:
                 self._untried.insert(0, connection.address)
@@ -212,6 +216,8 @@ class FlightSink:
         asked, self._asked = self._asked, self._asked or not self._untried
         if self._untried or not asked:
             log.info("%s does not take values, another server is tried: %s", connection.address, connection.failure)
+            if silent:
+                self._backlog.disconnected(connection.failure)
         elif not self._backlog.stopped:
             self._wait_after(connection.failure)
 

@@ -62,9 +62,7 @@ def test_a_server_that_freezes_and_goes_on(tmp_path):
         server.freeze()
         began = time.monotonic()
         process.says("does not take values")
-        assert time.monotonic() - began < 2 * SILENCE_SECONDS + 1, (
-            "by its silence, and by that of a second link at once"
-        )
+        assert time.monotonic() - began < SILENCE_SECONDS + 1, "a dead link is noticed by its silence"
         poll(lambda: time.monotonic() > began + 5)
         server.thaw()
         said = process.said()
@@ -169,7 +167,7 @@ def test_a_network_cut_and_heal(tmp_path, network):
             network.cut()
             began = time.monotonic()
             process.says("does not take values")
-            assert time.monotonic() - began < 2 * SILENCE_SECONDS + 1
+            assert time.monotonic() - began < SILENCE_SECONDS + 1
             poll(lambda: time.monotonic() > began + 3)
             network.heal()
             said = process.said()
