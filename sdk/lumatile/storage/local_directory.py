@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import pyarrow as pa
 
@@ -22,6 +23,8 @@ from lumatile.storage.write_behind import WriteBehind
 @dataclass(frozen=True, kw_only=True)
 class LocalDirectory:
     """The directory of one recording, a `RecordingStorage`."""
+
+    cheap_commits: ClassVar[bool] = True
 
     path: Path
 

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 class RecordingStorage(Protocol):
     """The storage of one recording. Every method may raise OSError; `str` of it is for messages."""
 
+    @property
+    def cheap_commits(self) -> bool:
+        """Whether a commit costs so little that a value need not wait for others to share it."""
+        ...
+
     def exists(self) -> bool:
         """Return whether there is a recording."""
         ...

@@ -18,7 +18,6 @@ from lumatile.format.schema import FRAMES
 from lumatile.format.tile_rows import INDEX_ROW, IndexedRows, TileRows
 from lumatile.format.tiles_writer import TilesFile
 from lumatile.settings import RecordingSettings
-from lumatile.storage.local_directory import LocalDirectory
 from lumatile.storage.open_storage import open_storage
 from lumatile.storage.write_behind import WriteBehind
 from lumatile.write.merge import Merger
@@ -31,7 +30,7 @@ SEGMENT_SECONDS = 0.5
 """A segment is to be committed this long after its first value."""
 
 EARLY_PART = 8
-"""In a directory, it is to be committed after one part in so many of that time if no other value waits by then."""
+"""Where commits are cheap, it is to be committed after one part in so many of that time if no other value waits."""
 
 
 class SegmentWriter:
@@ -57,11 +56,10 @@ class SegmentWriter:
             raise SinkError(str(e)) from e
         self._storage.create()
         first_use()
-        is_local = isinstance(self._storage, LocalDirectory)
         self._settings = settings
         self._segment_bytes = SEGMENT_BYTES if segment_bytes is None else segment_bytes
         self._segment_seconds = SEGMENT_SECONDS if segment_seconds is None else segment_seconds
-        self._early_seconds = self._segment_seconds / (EARLY_PART if is_local else 1)
+        self._early_seconds = self._segment_seconds / (EARLY_PART if self._storage.cheap_commits else 1)
         self._disk = WriteBehind()
         self._merger = Merger(self._storage, settings)
         self._segment: Segment | None = None
