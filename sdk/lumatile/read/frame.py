@@ -79,7 +79,7 @@ class Frame(FrameRow):
 
         Returns:
             (h, w, channels), read-only, in the tile format; for points (n,) or (n, components). A view of the mapped
-            file, where the store is a directory and the codec is raw.
+            file, where the store is a directory, the codec is raw and the frame has more than 4096 texels or points.
 
         Raises:
             NotFoundError: There is no such tile or plane.
